@@ -1,0 +1,391 @@
+/* Runs only outside the signal: the guarded operations.
+ *
+ * Each one arms a guard, touches memory in a straight line of plain C, and
+ * disarms. A fault inside makes the handler jump back to the sigsetjmp, so
+ * between arming and disarming there is no allocation, no lock, no foreign code
+ * but the string functions of the C library, and no local variable that is
+ * written and then read after the jump. The functions are never inlined: the
+ * frame that called sigsetjmp must be alive while its guard is armed.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define SAFEMMAP__NOINLINE __attribute__((noinline))
+
+/* Small operations between two looks at who handles SIGBUS. */
+#define CHECK_EVERY 64
+
+/* ---- Arming ------------------------------------------------------------ */
+
+static inline int
+prepare(size_t size)
+{
+    int due = safemmap__self.checks_due - 1;
+
+    if (UNLIKELY(due < 0 || size >= SAFEMMAP_BULK)) {
+        int error = safemmap_install();
+
+        if (error < 0)
+            return error;
+        due = CHECK_EVERY - 1;
+    }
+    safemmap__self.checks_due = due;
+    return 0;
+}
+
+static inline void
+arm(struct safemmap__guard *guard)
+{
+    guard->outer = safemmap__self.guard;
+    guard->deferred = 0;
+    safemmap__self.guard = guard;
+    /* The accesses stay between the fences; the handler runs on this thread, so
+     * the compiler is the only one to hold back. */
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* A SIGBUS that waited in the guard was not the echo of a fault: it is sent
+ * again, as it came. */
+static SAFEMMAP__NOINLINE void
+send_deferred(siginfo_t *info)
+{
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, info);
+}
+
+static inline void
+disarm(struct safemmap__guard *guard)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    safemmap__self.guard = guard->outer;
+    if (UNLIKELY(guard->deferred))
+        send_deferred(&guard->deferred_info);
+}
+
+/* Runs `body` under `guard`, and `on_fault` if it met one; the handler has taken
+ * the guard off the stack by then. The signal mask is not saved (that would cost
+ * a system call a time): the handler restores it. */
+#define GUARDED(guard, body, on_fault)         \
+    do {                                       \
+        if (sigsetjmp((guard)->env, 0) == 0) { \
+            arm(guard);                        \
+            body;                              \
+            disarm(guard);                     \
+        } else {                               \
+            on_fault;                          \
+        }                                      \
+    } while (0)
+
+/* ---- Finding the first page that is gone ------------------------------- */
+
+/* Bytes `stride` apart, in ascending order, that an operation touches. */
+struct span {
+    uintptr_t start, end;
+    size_t stride;
+    bool written;
+};
+
+static const struct span NO_SPAN = {0, 0, 1, false};
+
+static struct span
+contiguous(const void *start, size_t size, bool written)
+{
+    return (struct span){(uintptr_t)start, (uintptr_t)start + size, 1, written};
+}
+
+static struct span
+strided(const void *start, ptrdiff_t step, size_t count, bool written)
+{
+    size_t stride = step < 0 ? -(size_t)step : (size_t)step;
+    uintptr_t first = (uintptr_t)start, reach = stride * (count - 1);
+
+    if (step < 0)
+        first -= reach;
+    return (struct span){first, first + reach + 1, stride, written};
+}
+
+static void
+cover(struct safemmap__guard *guard, const struct span span[2])
+{
+    for (int side = 0; side < 2; side++) {
+        guard->range[side].start = span[side].start;
+        guard->range[side].end = span[side].end;
+    }
+}
+
+static uintptr_t
+page_of(uintptr_t address)
+{
+    return address & ~(safemmap__page_size - 1);
+}
+
+/* Touches one byte in each page below `limit` that the span touches. A page that
+ * can be read may still refuse a write (a full disk), and only a write that
+ * changes nothing tells. */
+static void
+touch(const struct span *span, uintptr_t limit)
+{
+    uintptr_t at = span->start;
+
+    while (at < span->end && at < limit) {
+        uintptr_t next = page_of(at) + safemmap__page_size;
+
+        if (span->written)
+            __atomic_fetch_or((volatile unsigned char *)at, 0, __ATOMIC_RELAXED);
+        else
+            (void)*(volatile const unsigned char *)at;
+        at += (next - at + span->stride - 1) / span->stride * span->stride;
+    }
+}
+
+/* Which of the two ranges the fault lies in. */
+static int
+side_of(const struct span span[2], const struct safemmap__guard *met)
+{
+    return met->address >= span[0].start && met->address < span[0].end ? 0 : 1;
+}
+
+static void
+describe(const struct span span[2], const struct safemmap__guard *met,
+         struct safemmap_fault *ret_fault)
+{
+    uintptr_t page = page_of(met->address), start = span[side_of(span, met)].start;
+
+    ret_fault->address = page > start ? page : start;
+    ret_fault->code = met->code;
+}
+
+/* Everything that comes before the page that `met` names, in the order source
+ * then target. */
+static void
+touch_before(const struct span span[2], const struct safemmap__guard *met)
+{
+    int side = side_of(span, met);
+
+    if (side == 1)
+        touch(&span[0], span[0].end);
+    touch(&span[side], page_of(met->address));
+}
+
+/* After a fault that `met` describes: memcpy(3) and its kin touch bytes in any
+ * order, so what comes before is tried once more. */
+static SAFEMMAP__NOINLINE int
+report(const struct span span[2], const struct safemmap__guard *met,
+       struct safemmap_fault *ret_fault)
+{
+    struct safemmap__guard guard;
+
+    describe(span, met, ret_fault);
+    cover(&guard, span);
+    GUARDED(&guard, touch_before(span, met), describe(span, &guard, ret_fault));
+#ifdef BUS_MCEERR_AR
+    if (ret_fault->code == BUS_MCEERR_AR || ret_fault->code == BUS_MCEERR_AO)
+        return -EHWPOISON;
+#endif
+    return -EFAULT;
+}
+
+/* ---- The operations ---------------------------------------------------- */
+
+SAFEMMAP__NOINLINE int
+safemmap_copy(void *target, const void *source, size_t size,
+              struct safemmap_fault *ret_fault)
+{
+    const struct span span[2] = {contiguous(source, size, false),
+                                 contiguous(target, size, true)};
+    struct safemmap__guard guard;
+    int error;
+
+    if (size == 0)
+        return 0;
+    if ((error = prepare(size)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, memmove(target, source, size),
+            return report(span, &guard, ret_fault));
+    return 0;
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_load(const void *source, unsigned char *ret_byte,
+              struct safemmap_fault *ret_fault)
+{
+    const struct span span[2] = {contiguous(source, 1, false), NO_SPAN};
+    struct safemmap__guard guard;
+    unsigned char byte = 0;
+    int error;
+
+    if ((error = prepare(1)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, byte = *(const volatile unsigned char *)source,
+            return report(span, &guard, ret_fault));
+    *ret_byte = byte;
+    return 0;
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
+{
+    const struct span span[2] = {contiguous(target, 1, true), NO_SPAN};
+    struct safemmap__guard guard;
+    int error;
+
+    if ((error = prepare(1)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, *(volatile unsigned char *)target = byte,
+            return report(span, &guard, ret_fault));
+    return 0;
+}
+
+static void
+copy_strided(unsigned char *target, ptrdiff_t target_step,
+             const unsigned char *source, ptrdiff_t source_step, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        target[(ptrdiff_t)i * target_step] = source[(ptrdiff_t)i * source_step];
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
+                struct safemmap_fault *ret_fault)
+{
+    struct safemmap__guard guard;
+    int error;
+
+    if (count == 0)
+        return 0;
+    const struct span span[2] = {strided(source, step, count, false),
+                                 contiguous(target, count, true)};
+    if ((error = prepare(count)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, copy_strided(target, 1, source, step, count),
+            return report(span, &guard, ret_fault));
+    return 0;
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
+                 struct safemmap_fault *ret_fault)
+{
+    struct safemmap__guard guard;
+    int error;
+
+    if (count == 0)
+        return 0;
+    const struct span span[2] = {contiguous(source, count, false),
+                                 strided(target, step, count, true)};
+    if ((error = prepare(count)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, copy_strided(target, step, source, 1, count),
+            return report(span, &guard, ret_fault));
+    return 0;
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_compare(const void *left, const void *right, size_t size, int *ret_order,
+                 struct safemmap_fault *ret_fault)
+{
+    const struct span span[2] = {contiguous(left, size, false),
+                                 contiguous(right, size, false)};
+    struct safemmap__guard guard;
+    int order = 0, error;
+
+    if ((error = prepare(size)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, order = memcmp(left, right, size),
+            return report(span, &guard, ret_fault));
+    *ret_order = order;
+    return 0;
+}
+
+typedef const void *search(const void *text, size_t size, const void *pattern,
+                           size_t pattern_size);
+
+static const void *
+search_forward(const void *text, size_t size, const void *pattern,
+               size_t pattern_size)
+{
+    return memmem(text, size, pattern, pattern_size);
+}
+
+/* Looks for the pattern's first byte from the back, so that nothing before the
+ * match is touched. */
+static const void *
+search_backward(const void *text, size_t size, const void *pattern,
+                size_t pattern_size)
+{
+    const unsigned char *start = text;
+    size_t left;
+
+    if (size < pattern_size)
+        return NULL;
+    left = size - pattern_size + 1;
+    if (pattern_size == 0)
+        return start + size;
+    while (left > 0) {
+        const unsigned char *at =
+            memrchr(start, *(const unsigned char *)pattern, left);
+
+        if (at == NULL)
+            return NULL;
+        if (memcmp(at, pattern, pattern_size) == 0)
+            return at;
+        left = (size_t)(at - start);
+    }
+    return NULL;
+}
+
+static inline int
+find_with(search *run, const void *text, size_t size, const void *pattern,
+          size_t pattern_size, ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
+{
+    const struct span span[2] = {contiguous(text, size, false),
+                                 contiguous(pattern, pattern_size, false)};
+    struct safemmap__guard guard;
+    const void *found = NULL;
+    int error;
+
+    if ((error = prepare(size)) < 0)
+        return error;
+    cover(&guard, span);
+    GUARDED(&guard, found = run(text, size, pattern, pattern_size),
+            return report(span, &guard, ret_fault));
+    *ret_index = found == NULL
+                     ? -1
+                     : (const unsigned char *)found - (const unsigned char *)text;
+    return 0;
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern_size,
+              ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
+{
+    return find_with(search_forward, text, size, pattern, pattern_size, ret_index,
+                     ret_fault);
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_rfind(const void *text, size_t size, const void *pattern,
+               size_t pattern_size, ptrdiff_t *ret_index,
+               struct safemmap_fault *ret_fault)
+{
+    return find_with(search_backward, text, size, pattern, pattern_size, ret_index,
+                     ret_fault);
+}
+
+SAFEMMAP__NOINLINE int
+safemmap_find_byte(const void *text, size_t size, unsigned char byte,
+                   ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
+{
+    return find_with(search_forward, text, size, &byte, 1, ret_index, ret_fault);
+}

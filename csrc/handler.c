@@ -1,0 +1,382 @@
+/* Runs only inside the signal.
+ *
+ * 1. Nothing here allocates, takes a lock that code outside the signal takes, or
+ *    calls what is not async-signal-safe (README.md lists the calls).
+ * 2. It runs with the mask of the code it interrupted (SA_NODEFER, no sa_mask),
+ *    on any thread, on an alternate stack or not, and inside itself.
+ * 3. It may have been called by another handler that sits above it, with any
+ *    mask and with the siginfo that the kernel gave that one.
+ * 4. A fault is ours if the kernel says so (si_code > 0) and the address lies
+ *    under a guard of this thread or in a live region. All else is forwarded.
+ * 5. It leaves by returning with errno as it was, or by a jump to a guard with
+ *    errno and the mask as they were.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* The kernel's idea of a siginfo for SI_TKILL and SI_USER: who sent it. */
+static bool
+sent_by_us(const siginfo_t *info)
+{
+    return (info->si_code == SI_TKILL || info->si_code == SI_USER) &&
+           info->si_pid == getpid();
+}
+
+static void
+count(uint64_t *counter)
+{
+    __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- Guards ------------------------------------------------------------ */
+
+/* The innermost guard of this thread that covers `address`. */
+static struct safemmap__guard *
+guard_for(uintptr_t address)
+{
+    struct safemmap__guard *guard = safemmap__self.guard;
+
+    for (; guard != NULL; guard = guard->outer)
+        for (int side = 0; side < 2; side++)
+            if (address >= guard->range[side].start &&
+                address < guard->range[side].end)
+                return guard;
+    return NULL;
+}
+
+static _Noreturn void
+jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context,
+     int saved_errno)
+{
+    guard->address = (uintptr_t)info->si_addr;
+    guard->code = info->si_code;
+    safemmap__self.guard = guard->outer;
+    count(&safemmap__counts.recovered);
+    /* The kernel blocked nothing for us, but a handler that called us may have
+     * it block a good deal. */
+    pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
+    errno = saved_errno;
+    siglongjmp(guard->env, 1);
+}
+
+/* A handler above ours that hands a fault down with raise(3), once it has put us
+ * back: seen from here it is a signal that the process sent itself, without an
+ * address. If we just return, the instruction faults again, and this time the
+ * kernel asks us. Were it a real raise, no fault follows, and disarming the
+ * guard sends the signal once more. */
+static bool
+defer(const siginfo_t *info)
+{
+    struct safemmap__guard *guard = safemmap__self.guard;
+
+    if (guard == NULL || guard->deferred || !sent_by_us(info))
+        return false;
+    guard->deferred_info = *info;
+    guard->deferred = 1;
+    return true;
+}
+
+/* ---- Overlays ---------------------------------------------------------- */
+
+/* Two threads that fault on one page must not both replace it: the second would
+ * take back what the first has stored since. Signals are blocked while the lock
+ * is held, so that no other handler on this thread can fault and wait for it. */
+int safemmap__overlay_lock;
+
+static void
+overlay_lock(sigset_t *ret_mask)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, ret_mask);
+    while (__atomic_exchange_n(&safemmap__overlay_lock, 1, __ATOMIC_ACQUIRE) != 0)
+        sched_yield();
+}
+
+static void
+overlay_unlock(const sigset_t *mask)
+{
+    __atomic_store_n(&safemmap__overlay_lock, 0, __ATOMIC_RELEASE);
+    pthread_sigmask(SIG_SETMASK, mask, NULL);
+}
+
+static bool
+is_overlaid(const struct safemmap_region *region, size_t page)
+{
+    return (region->overlaid[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1u;
+}
+
+/* Replaces the pages from `first` to before `last` that are still the file's,
+ * one call for each run of them. */
+static bool
+replace(struct safemmap_region *region, size_t first, size_t last)
+{
+    bool all = true;
+
+    for (size_t page = first; page < last;) {
+        size_t end = page;
+
+        while (end < last && !is_overlaid(region, end))
+            end++;
+        if (end == page) {
+            page++;
+            continue;
+        }
+        void *at = (void *)(region->start + page * region->page_size);
+        if (mmap(at, (end - page) * region->page_size, region->protection,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+                 0) == MAP_FAILED)
+            all = false;
+        else
+            for (size_t i = page; i < end; i++)
+                region->overlaid[i / CHAR_BIT] |=
+                    (unsigned char)(1u << (i % CHAR_BIT));
+        page = end;
+    }
+    return all;
+}
+
+/* The pages to replace for a fault on `page`: all that lie past the end of the
+ * file, where that is what happened (page by page, a peer could exhaust
+ * vm.max_map_count), else the one page or poisoned granule. */
+static void
+extent(const struct safemmap_region *region, size_t page, const siginfo_t *info,
+       size_t *ret_first, size_t *ret_last)
+{
+    size_t pages = (region->end - region->start) / region->page_size;
+    size_t granule = 1;
+    struct stat status;
+
+#ifdef BUS_MCEERR_AR
+    if (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO) {
+        size_t bytes = (size_t)1 << info->si_addr_lsb;
+
+        if (bytes > region->page_size)
+            granule = bytes / region->page_size;
+    }
+#else
+    (void)info;
+#endif
+    *ret_first = page - page % granule;
+    *ret_last = *ret_first + granule < pages ? *ret_first + granule : pages;
+
+    if (region->fd < 0 || fstat(region->fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return;
+    size_t held = 0; /* pages that the file still backs */
+    if (status.st_size > region->offset)
+        held = ((size_t)(status.st_size - region->offset) + region->page_size - 1) /
+               region->page_size;
+    if (page >= held) {
+        *ret_first = held;
+        *ret_last = pages;
+    }
+}
+
+static bool
+readable(uintptr_t address)
+{
+    char byte;
+    struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
+
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1 ||
+           errno != EFAULT;
+}
+
+/* The lock is held. False: the fault would only come back. */
+static bool
+overlay_locked(struct safemmap_region *region, const siginfo_t *info)
+{
+    uintptr_t address = (uintptr_t)info->si_addr;
+    size_t page = (address - region->start) / region->page_size;
+    size_t first, last;
+
+    /* Another thread has just replaced it. */
+    if (is_overlaid(region, page))
+        return readable(address);
+
+    extent(region, page, info, &first, &last);
+    if (!replace(region, first, last) && !is_overlaid(region, page)) {
+        /* No more mappings to be had: a wider hole that swallows the whole run
+         * around the page needs no new one. */
+        size_t pages = (region->end - region->start) / region->page_size;
+
+        for (first = page; first > 0 && !is_overlaid(region, first - 1);)
+            first--;
+        for (last = page + 1; last < pages && !is_overlaid(region, last);)
+            last++;
+        if (!replace(region, first, last))
+            return false;
+    }
+
+    if (!safemmap_region_poisoned(region)) {
+        struct timespec now = {0, 0};
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        region->fault.address = address;
+        region->fault.code = info->si_code;
+        region->fault.thread = (pid_t)syscall(SYS_gettid);
+        region->fault.time_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+        __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
+    }
+    count(&safemmap__counts.overlaid);
+    return true;
+}
+
+static bool
+overlay(const siginfo_t *info)
+{
+    unsigned epoch = safemmap__reader_enter();
+    struct safemmap_region *region = safemmap__region_find((uintptr_t)info->si_addr);
+    bool done = false;
+
+    if (region != NULL) {
+        sigset_t mask;
+
+        overlay_lock(&mask);
+        done = overlay_locked(region, info);
+        overlay_unlock(&mask);
+    }
+    safemmap__reader_leave(epoch);
+    return done;
+}
+
+/* ---- Forwarding -------------------------------------------------------- */
+
+static bool
+will_fault_again(const siginfo_t *info)
+{
+#ifdef BUS_MCEERR_AO
+    if (info->si_code == BUS_MCEERR_AO)
+        return false;
+#endif
+    return info->si_code > 0;
+}
+
+/* What happens where there is no handler. A fault is left to fault again, so
+ * that the core dump shows where; a signal that was sent is sent again. */
+static void
+default_action(siginfo_t *info)
+{
+    struct sigaction fatal;
+    sigset_t sigbus;
+
+    memset(&fatal, 0, sizeof(fatal));
+    fatal.sa_handler = SIG_DFL;
+    sigaction(SIGBUS, &fatal, NULL);
+    if (will_fault_again(info))
+        return;
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, info);
+    sigemptyset(&sigbus);
+    sigaddset(&sigbus, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
+}
+
+/* The action to try next: the newest, or when the signal has come back from
+ * one, the next older. Its siginfo may come back by a call or, if it was a
+ * handler that raises, as a signal of our own. */
+static size_t
+level_for(const siginfo_t *info)
+{
+    struct safemmap__forwarding *last = safemmap__self.forwarding;
+
+    if (last == NULL)
+        return 0;
+    if (info == &last->info)
+        return safemmap__self.forwarding_level + 1;
+    /* A record below this frame is gone. */
+    if (sent_by_us(info) && (uintptr_t)last > (uintptr_t)__builtin_frame_address(0))
+        return safemmap__self.forwarding_level + 1;
+    return 0;
+}
+
+/* The action at `level`, SIG_DFL past the end. */
+static void
+action_at(size_t level, struct sigaction *ret_action)
+{
+    unsigned epoch = safemmap__reader_enter();
+    struct safemmap__chain *chain =
+        __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
+
+    memset(ret_action, 0, sizeof(*ret_action));
+    ret_action->sa_handler = SIG_DFL;
+    if (chain != NULL && level < chain->count) {
+        struct safemmap__link *link = &chain->link[level];
+
+        if ((link->action.sa_flags & (int)SA_RESETHAND) == 0 ||
+            __atomic_exchange_n(&link->spent, 1, __ATOMIC_RELAXED) == 0)
+            *ret_action = link->action;
+    }
+    safemmap__reader_leave(epoch);
+}
+
+static void
+call(const struct sigaction *action, size_t level, int signo, const siginfo_t *info,
+     void *context)
+{
+    struct safemmap__forwarding record = {*info, safemmap__self.forwarding,
+                                          safemmap__self.forwarding_level};
+    sigset_t blocked = action->sa_mask, before;
+
+    /* As the kernel would have called it. */
+    if ((action->sa_flags & SA_NODEFER) == 0)
+        sigaddset(&blocked, SIGBUS);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    safemmap__self.forwarding = &record;
+    safemmap__self.forwarding_level = level;
+    if ((action->sa_flags & SA_SIGINFO) != 0)
+        action->sa_sigaction(signo, &record.info, context);
+    else
+        action->sa_handler(signo);
+    /* A SIGBUS that it raised under the mask arrives at the next line. */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    safemmap__self.forwarding = record.outer;
+    safemmap__self.forwarding_level = record.outer_level;
+}
+
+static void
+forward(int signo, siginfo_t *info, void *context)
+{
+    size_t level = level_for(info);
+    struct sigaction action;
+
+    if (level == 0)
+        count(&safemmap__counts.forwarded);
+    action_at(level, &action);
+    if (action.sa_handler == SIG_DFL)
+        default_action(info);
+    else if (action.sa_handler == SIG_IGN) {
+        /* The kernel kills for a fault that is ignored. */
+        if (will_fault_again(info))
+            default_action(info);
+    } else
+        call(&action, level, signo, info, context);
+}
+
+void
+safemmap__on_sigbus(int signo, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+
+    if (info->si_code > 0) {
+        struct safemmap__guard *guard = guard_for((uintptr_t)info->si_addr);
+
+        if (guard != NULL)
+            jump(guard, info, context, saved_errno);
+        if (!overlay(info))
+            forward(signo, info, context);
+    } else if (!defer(info))
+        forward(signo, info, context);
+    errno = saved_errno;
+}

@@ -1,0 +1,119 @@
+/* What the files of the core share. Not installed. */
+#ifndef SAFEMMAP_INTERNAL_H
+#define SAFEMMAP_INTERNAL_H
+
+#include "safemmap.h"
+
+#include <setjmp.h>
+#include <signal.h>
+
+/* One access under guard, on the stack of the thread that makes it. */
+struct safemmap__guard {
+    struct safemmap__guard *outer;
+    /* Faults inside one of these end the access. */
+    struct {
+        uintptr_t start, end;
+    } range[2];
+    /* Filled by the handler before it jumps. */
+    uintptr_t address;
+    int code;
+    /* A SIGBUS that this process sent itself while the guard was armed: a
+     * handler above ours that passes a fault on with raise(3), or a real one. The
+     * handler keeps it here; safemmap__disarm() sends it again if no fault
+     * followed. */
+    volatile sig_atomic_t deferred;
+    siginfo_t deferred_info;
+    sigjmp_buf env;
+};
+
+/* The actions that were there before us, the newest first. Replaced as a whole,
+ * never changed in place but for `spent`. */
+struct safemmap__chain {
+    size_t count;
+    struct safemmap__link {
+        struct sigaction action;
+        int spent; /* an SA_RESETHAND action that had its one signal */
+    } link[];
+};
+
+/* A signal on its way down the chain, on the stack of the handler. */
+struct safemmap__forwarding {
+    siginfo_t info; /* the copy which that action is given: a handler that hands
+                       it back to us has us go on to the next older one */
+    struct safemmap__forwarding *outer; /* what this one is nested in, */
+    size_t outer_level;                 /* and where in the chain that one is */
+};
+
+/* ---- shared.c ---- */
+
+/* glibc can allocate at the first use of a thread-local variable of a library
+ * that was loaded late, and the handler may be that first use; initial-exec
+ * variables are there from the thread's start. musl never allocates there, and
+ * refuses the model in such a library. */
+#ifdef __GLIBC__
+#define SAFEMMAP__TLS _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define SAFEMMAP__TLS _Thread_local
+#endif
+
+struct safemmap__thread {
+    struct safemmap__guard *guard;           /* the innermost armed one */
+    struct safemmap__forwarding *forwarding; /* dangles when an action left by a
+                                                jump: compare before use */
+    size_t forwarding_level;
+    int checks_due; /* small operations until the handler is looked for again */
+};
+/* Volatile: the accesses around which it changes are no business of the
+ * compiler's, which would drop the stores (gcc -O1 does). */
+extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
+
+/* NULL before the first installation. */
+extern struct safemmap__chain *safemmap__chain;
+
+extern struct safemmap_counts safemmap__counts;
+
+/* The system's, a power of two. */
+extern uintptr_t safemmap__page_size;
+
+/* Handlers between these two may use what they look up. The result of enter
+ * goes to leave. Wait-free. */
+unsigned safemmap__reader_enter(void);
+void safemmap__reader_leave(unsigned epoch);
+
+/* Returns when every handler that entered before the call has left. The caller
+ * holds the registry's lock. */
+void safemmap__readers_wait(void);
+/* In the child of a fork: the threads that were inside are gone. */
+void safemmap__readers_reset(void);
+
+/* The region that holds `address`, or NULL. Only between enter and leave. */
+struct safemmap_region *safemmap__region_find(uintptr_t address);
+
+/* What safemmap__region_find searches; registry.c publishes it. */
+struct safemmap__leaf {
+    size_t count;
+    struct {
+        uintptr_t start;
+        struct safemmap_region *region;
+    } entry[];
+};
+struct safemmap__directory {
+    size_t count;
+    struct {
+        uintptr_t first; /* no region of this leaf starts below */
+        struct safemmap__leaf *leaf;
+    } entry[];
+};
+extern struct safemmap__directory *safemmap__directory;
+
+/* ---- handler.c ---- */
+void safemmap__on_sigbus(int signo, siginfo_t *info, void *context);
+/* One handler at a time replaces pages. */
+extern int safemmap__overlay_lock;
+
+/* ---- registry.c ---- */
+/* Around fork(): hold the registry still, let it go, mend it in the child. */
+void safemmap__registry_lock(void);
+void safemmap__registry_unlock(void);
+
+#endif

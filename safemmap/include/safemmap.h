@@ -1,0 +1,158 @@
+/* safemmap.h: survive SIGBUS on memory that a file backs.
+ *
+ * Functions return 0 or a negative errno, and write through their `ret_`
+ * parameters only as documented. None of them prints, and none may be called
+ * from a signal handler.
+ *
+ * A read or write of a mapped page raises SIGBUS when the page cannot be
+ * brought in: the file was made shorter, its filesystem is full, the device
+ * answers with an error, the memory is poisoned. Two ways survive it here:
+ *
+ * - The guarded operations (safemmap_copy and its kin) are bounded accesses
+ *   that end with an error from the very call that met the fault. They need no
+ *   registration.
+ * - A registered region (safemmap_region_add) is for accesses by code that
+ *   cannot be guarded: the page that faults is replaced by a private zeroed one,
+ *   the region is marked as poisoned, and the access goes on.
+ *
+ * Everything here is thread-safe. After fork() the child has a working handler,
+ * and its regions stay registered.
+ */
+#ifndef SAFEMMAP_H
+#define SAFEMMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a guarded operation met. */
+struct safemmap_fault {
+    uintptr_t address; /* the first byte of the range that could not be reached */
+    int code;          /* si_code of the fault: BUS_ADRERR, BUS_MCEERR_AR, ... */
+};
+
+/* ---- The handler ------------------------------------------------------- */
+
+/* Makes the SIGBUS handler of this library the one that the kernel calls. Does
+ * nothing when it already is; otherwise installs it above the present action,
+ * to which every signal that is not ours is forwarded. Guarded operations call
+ * it by themselves: on a thread's first one, on every 64th after that, and
+ * whenever SAFEMMAP_BULK bytes or more are at stake. */
+int safemmap_install(void);
+
+/* Counts since the process started, all threads together. */
+struct safemmap_counts {
+    uint64_t recovered; /* faults that ended a guarded operation */
+    uint64_t overlaid;  /* faults answered with zeroed pages in a region */
+    uint64_t forwarded; /* signals handed to the action that was there before */
+    uint64_t installs;  /* times the handler was installed or put back on top */
+};
+void safemmap_get_counts(struct safemmap_counts *ret_counts);
+
+/* ---- Guarded operations ------------------------------------------------ */
+
+/* From this many bytes on an operation first makes sure that the handler is on
+ * top; callers that hold a lock around these calls may want to drop it. */
+#define SAFEMMAP_BULK ((size_t)64 * 1024)
+
+/* Rules for all of them:
+ *
+ * - All memory named is guarded, on both sides: a fault on any of it ends the
+ *   operation with -EFAULT (-EHWPOISON for poisoned memory) and fills
+ *   `*ret_fault`; no other `ret_` parameter is written.
+ * - The address reported is exact whatever the order in which the bytes were
+ *   touched: the start of the first page that is gone, or the start of the range
+ *   when that lies inside this page. When both sides are gone, the side that is
+ *   read is the one reported.
+ * - The contents of what was to be written are indeterminate after a fault.
+ * - -EAGAIN, -ENOMEM or what sigaction(2) gives: the handler could not be
+ *   installed; nothing was touched.
+ */
+
+/* Copies `size` bytes; the ranges may overlap. */
+int safemmap_copy(void *target, const void *source, size_t size,
+                  struct safemmap_fault *ret_fault);
+
+/* Loads or stores one byte. */
+int safemmap_load(const void *source, unsigned char *ret_byte,
+                  struct safemmap_fault *ret_fault);
+int safemmap_store(void *target, unsigned char byte,
+                   struct safemmap_fault *ret_fault);
+
+/* Copies `count` bytes that lie `step` bytes apart (step may be negative, not
+ * zero) to consecutive ones, and back. Pages that hold none of them are not
+ * touched. */
+int safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
+                    struct safemmap_fault *ret_fault);
+int safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
+                     struct safemmap_fault *ret_fault);
+
+/* Orders two ranges of `size` bytes: `*ret_order` is below, equal to or above 0
+ * as memcmp(3) has it. */
+int safemmap_compare(const void *left, const void *right, size_t size, int *ret_order,
+                     struct safemmap_fault *ret_fault);
+
+/* The lowest and the highest index at which `pattern` starts in `text`, or -1.
+ * An empty pattern is found at 0 and at `size`. Bytes beyond the match are not
+ * touched, so that one which lies before a page that is gone is still found. */
+int safemmap_find(const void *text, size_t size, const void *pattern,
+                  size_t pattern_size, ptrdiff_t *ret_index,
+                  struct safemmap_fault *ret_fault);
+int safemmap_rfind(const void *text, size_t size, const void *pattern,
+                   size_t pattern_size, ptrdiff_t *ret_index,
+                   struct safemmap_fault *ret_fault);
+
+/* The lowest index of `byte` in `text`, or -1. */
+int safemmap_find_byte(const void *text, size_t size, unsigned char byte,
+                       ptrdiff_t *ret_index, struct safemmap_fault *ret_fault);
+
+/* ---- Regions ----------------------------------------------------------- */
+
+/* Memory in which a fault outside every guard is answered with zeroed pages.
+ * The caller owns the struct, fills in the first part, and keeps it in place
+ * from add to remove. */
+struct safemmap_region {
+    uintptr_t start;  /* page-aligned, inclusive */
+    uintptr_t end;    /* page-aligned, exclusive */
+    size_t page_size; /* of this mapping: larger than the system's on hugetlbfs */
+    int protection;   /* PROT_*, for the zeroed pages */
+    int fd;           /* the mapped file, or -1; lets all pages past its end be
+                         replaced in one call */
+    off_t offset;     /* of `start` in that file */
+
+    /* The first fault. Written by the handler; valid once
+     * safemmap_region_poisoned() is true. */
+    struct {
+        uintptr_t address; /* of the access */
+        int code;          /* si_code */
+        pid_t thread;      /* kernel id of the faulting thread */
+        int64_t time_ns;   /* CLOCK_REALTIME, nanoseconds */
+    } fault;
+
+    /* Private. */
+    unsigned poisoned;
+    unsigned char *overlaid; /* one bit a page */
+};
+
+/* Registers a region. Fails with -EINVAL (not aligned or empty), -EEXIST (it
+ * overlaps a registered one), or -ENOMEM. */
+int safemmap_region_add(struct safemmap_region *region);
+
+/* Takes a region out. When this returns, no handler acts on its memory any
+ * more, and none will: it may be unmapped and given to someone else. Accepts
+ * NULL and a zeroed or already removed region. */
+void safemmap_region_remove(struct safemmap_region *region);
+
+/* Whether a page of the region was replaced since it was added. */
+bool safemmap_region_poisoned(const struct safemmap_region *region);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
