@@ -1,0 +1,14 @@
+"""Memory-mapped files that outlive their peers.
+
+A mapping of a file that somebody else can truncate raises `BusError` here, where
+the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
+``mmap.mmap``; `wrap` takes a file descriptor from an untrusted peer.
+"""
+
+from safemmap._constants import *  # noqa: F403
+from safemmap._core import mmap as mmap
+from safemmap._errors import BusCode as BusCode
+from safemmap._errors import BusError as BusError
+from safemmap._wrap import wrap as wrap
+
+__version__ = "0.1.0"

@@ -1,0 +1,5 @@
+"""The constants of the standard ``mmap`` module of the running Python."""
+
+from mmap import *  # noqa: F403
+
+del mmap  # type: ignore[name-defined]  # noqa: F821

@@ -1,0 +1,1007 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The mapping: binds the C core, and turns what it reports into exceptions.
+
+The behaviour is that of `Modules/mmapmodule.c` of the running CPython, quirks
+included; where its versions differ, `_SINCE_*` tells which one applies. Every
+access to mapped memory goes through a guarded operation of the core.
+
+With the GIL a mapping changes only while no operation is under way on it, save
+for the bulk ones, which release the GIL; those pin the mapping as an exported
+buffer would.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_ND,
+    PyBUF_SIMPLE,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.slice cimport PySlice_Check
+from libc.errno cimport EFAULT, errno
+from libc.limits cimport INT_MAX, INT_MIN
+from libc.stdint cimport uintptr_t
+from posix.fcntl cimport fcntl
+from posix.mman cimport (
+    MAP_ANONYMOUS,
+    MAP_FAILED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MS_SYNC,
+    PROT_READ,
+    PROT_WRITE,
+    madvise,
+    mmap as c_mmap,
+    mremap,
+    msync,
+    munmap,
+)
+from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.unistd cimport close, ftruncate
+
+from safemmap._csrc cimport *
+
+import os
+import sys
+
+from safemmap._errors import BusCode, BusError
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+    ctypedef struct PySequenceMethods:
+        object (*sq_item)(object, Py_ssize_t)
+        int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
+    ctypedef struct MappingType "PyTypeObject":
+        const char *tp_name
+        PySequenceMethods *tp_as_sequence
+    int PySys_Audit(const char *event, const char *format, ...) except -1
+    int PySlice_Unpack(object item, Py_ssize_t *start, Py_ssize_t *stop,
+                       Py_ssize_t *step) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start,
+                                     Py_ssize_t *stop, Py_ssize_t step)
+
+cdef extern from "<errno.h>":
+    const int EHWPOISON
+
+cdef extern from "<fcntl.h>":
+    const int F_DUPFD_CLOEXEC
+
+cdef extern from "<sys/mman.h>":
+    const int MREMAP_MAYMOVE
+
+cdef extern from "<sys/prctl.h>":
+    int prctl(int option, ...)
+    const int PR_SET_VMA
+    const int PR_SET_VMA_ANON_NAME
+
+cdef enum Access:
+    ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE, ACCESS_COPY
+
+cdef bint _SINCE_3_13 = sys.version_info >= (3, 13)
+cdef bint _SINCE_3_14 = sys.version_info >= (3, 14)
+cdef bint _SINCE_3_15 = sys.version_info >= (3, 15)
+
+cdef tuple _ACCESS_NAMES = (
+    "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"
+)
+cdef dict _CODES = {int(code): code for code in BusCode}
+cdef str _POISONED = os.strerror(EHWPOISON)
+cdef str _BAD_ADDRESS = os.strerror(EFAULT)
+
+# Bytes that readline looks at before it gives up the GIL.
+cdef Py_ssize_t _SHORT_LINE = 4096
+# What CPython allows for set_name, its prefix not counted.
+cdef Py_ssize_t _LONGEST_NAME = 66
+
+
+cdef object _os_error(int error):
+    return OSError(error, os.strerror(error))
+
+
+cdef Py_ssize_t _index(object value) except? -1:
+    return PyNumber_AsSsize_t(value, OverflowError)
+
+
+cdef int _int(object value) except? -1:
+    cdef Py_ssize_t number = _index(value)
+
+    if not INT_MIN <= number <= INT_MAX:
+        raise OverflowError("Python int too large to convert to C int")
+    return <int>number
+
+
+@cython.final
+cdef class _Buffer:
+    """The memory of a bytes-like object, held until this object goes."""
+
+    cdef Py_buffer view
+
+    def __cinit__(self, exporter):
+        PyObject_GetBuffer(exporter, &self.view, PyBUF_SIMPLE)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
+@cython.auto_pickle(False)
+cdef class mmap:
+    """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
+access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
+
+    A memory-mapped file that survives the loss of its pages: a drop-in for the
+    POSIX `mmap.mmap` of the running Python.
+
+    Maps `length` bytes (0 for the whole file) of the file descriptor `fileno`, from
+    `offset` on; ``fileno=-1`` maps anonymous memory. Every method and operator
+    raises `BusError` where the standard class has the process killed by SIGBUS;
+    the position moves only when an operation succeeds. Operations on 64 KiB or
+    more release the GIL, and the mapping cannot be closed or resized meanwhile.
+
+    :raises ValueError: `length` or `offset` lie beyond the end of the file, the
+        file is empty, or `access` is combined with `flags` or `prot`.
+    :raises OverflowError: `length` or `offset` is negative.
+    :raises OSError: as mmap(2) has it.
+    """
+
+    cdef char *data             # NULL once closed
+    cdef Py_ssize_t length
+    cdef Py_ssize_t pos
+    cdef Py_ssize_t offset      # of the mapping in the file
+    cdef Py_ssize_t exports     # buffers handed out, and bulk operations
+    cdef int fd                 # our duplicate, or -1
+    cdef int flags
+    cdef Access access
+    cdef bint trackfd
+    cdef object __weakref__
+
+    # ---- Life ------------------------------------------------------------
+
+    def __cinit__(self, fileno, length, flags=MAP_SHARED,
+                  prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
+                  bint trackfd=True):
+        self.fd = -1
+        self.map(_int(fileno), _index(length), _int(flags), _int(prot),
+                 _int(access), _index(offset), trackfd)
+
+    cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
+                 int access, Py_ssize_t offset, bint trackfd) except -1:
+        if length < 0:
+            raise OverflowError("memory mapped length must be positive")
+        if offset < 0:
+            raise OverflowError("memory mapped offset must be positive")
+        if access != ACCESS_DEFAULT and (
+            flags != MAP_SHARED or prot != (PROT_READ | PROT_WRITE)
+        ):
+            raise ValueError("mmap can't specify both access and flags, prot.")
+        if access == ACCESS_READ:
+            prot = PROT_READ
+        elif access == ACCESS_COPY:
+            flags = MAP_PRIVATE
+        elif access == ACCESS_DEFAULT:
+            if not prot & PROT_WRITE:
+                access = ACCESS_READ
+            elif not prot & PROT_READ:
+                access = ACCESS_WRITE
+        elif access != ACCESS_WRITE:
+            raise ValueError("mmap invalid access parameter.")
+        PySys_Audit("mmap.__new__", "inin", fileno, length, access, offset)
+
+        if fileno == -1:
+            flags |= MAP_ANONYMOUS
+        else:
+            length = _checked_length(fileno, length, offset)
+            # Faults from here on find the handler, whoever came after it.
+            _ensure_handler()
+        self.length = length
+        self.offset = offset
+        self.flags = flags
+        self.access = <Access>access
+        self.trackfd = trackfd
+        if fileno != -1 and trackfd:
+            self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
+            if self.fd == -1:
+                raise _os_error(errno)
+
+        cdef void *data
+        with nogil:
+            data = c_mmap(NULL, length, prot, flags, fileno, offset)
+        if data == MAP_FAILED:
+            raise _os_error(errno)
+        self.data = <char *>data
+        return 0
+
+    def __dealloc__(self):
+        self.release()
+
+    cdef void release(self) noexcept:
+        cdef char *data = self.data
+        cdef Py_ssize_t size = self.length
+        cdef int fd = self.fd
+
+        self.data = NULL
+        self.fd = -1
+        with nogil:
+            if fd != -1:
+                close(fd)
+            if data != NULL:
+                munmap(data, size)
+
+    def close(self):
+        """Unmap the memory. Does nothing when it is closed already.
+
+        :raises BufferError: a buffer is still exported, or an operation is under
+            way on another thread.
+        """
+        if self.exports > 0:
+            raise BufferError("cannot close exported pointers exist")
+        self.release()
+
+    @property
+    def closed(self):
+        """Whether the mapping is closed."""
+        return self.data == NULL
+
+    def __enter__(self):
+        self.check_open()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def __repr__(self):
+        # Of a subclass, as the standard class has it, the bare name.
+        name = "safemmap.mmap" if type(self) is mmap else type(self).__name__
+        if self.data == NULL:
+            return f"<{name} closed=True>"
+        return (
+            f"<{name} closed=False, access={_ACCESS_NAMES[self.access]}, "
+            f"length={self.length}, pos={self.pos}, offset={self.offset}>"
+        )
+
+    # ---- Checks ----------------------------------------------------------
+
+    cdef inline int check_open(self) except -1:
+        if self.data == NULL:
+            raise ValueError("mmap closed or invalid")
+        return 0
+
+    cdef inline int check_writable(self) except -1:
+        if self.access == ACCESS_READ:
+            raise TypeError("mmap can't modify a readonly memory map.")
+        return 0
+
+    cdef inline Py_ssize_t remaining(self):
+        return self.length - self.pos if self.pos < self.length else 0
+
+    # ---- Guarded access --------------------------------------------------
+
+    cdef int fail(self, int error, const safemmap_fault *fault, str operation,
+                  Py_ssize_t start, Py_ssize_t stop,
+                  const void *buffer=NULL) except -1:
+        """Raise what a guarded operation over `start` to `stop` returned.
+
+        `buffer` is the memory of the caller's that took part in it.
+        """
+        cdef struct_stat status
+        cdef uintptr_t data = <uintptr_t>self.data
+        cdef bint in_buffer
+
+        if error != -EFAULT and error != -EHWPOISON:
+            raise OSError(
+                -error, f"{operation}: the SIGBUS handler cannot be installed: "
+                        f"{os.strerror(-error)}"
+            )
+        in_buffer = not data <= fault.address < data + <uintptr_t>self.length
+        offset = fault.address - (<uintptr_t>buffer if in_buffer else data)
+
+        exception = BusError(
+            -error, _POISONED if error == -EHWPOISON else _BAD_ADDRESS
+        )
+        exception.offset = offset
+        exception.address = fault.address
+        exception.code = _CODES.get(fault.code, fault.code)
+        exception.operation = operation
+        exception.in_buffer = in_buffer
+        exception.start = start
+        exception.stop = stop
+        exception.needed = -1 if in_buffer else self.offset + offset + 1
+        exception.file_size = -1
+        if self.fd != -1 and fstat(self.fd, &status) == 0:
+            exception.file_size = status.st_size
+        raise exception
+
+    cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
+                         safemmap_fault *fault) noexcept:
+        cdef int error
+
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            return safemmap_copy(target, source, size, fault)
+        self.exports += 1
+        with nogil:
+            error = safemmap_copy(target, source, size, fault)
+        self.exports -= 1
+        return error
+
+    cdef bytes copy_out(self, Py_ssize_t start, Py_ssize_t size, str operation):
+        """The bytes from `start`, both within bounds."""
+        cdef safemmap_fault fault
+        cdef unsigned char byte
+        cdef bytes result
+        cdef int error
+
+        if size == 1:
+            # CPython keeps one object for each byte.
+            error = safemmap_load(self.data + start, &byte, &fault)
+            if error < 0:
+                self.fail(error, &fault, operation, start, start + 1)
+            return PyBytes_FromStringAndSize(<char *>&byte, 1)
+        result = PyBytes_FromStringAndSize(NULL, size)
+        error = self.copy(PyBytes_AS_STRING(result), self.data + start, size, &fault)
+        if error < 0:
+            self.fail(error, &fault, operation, start, start + size)
+        return result
+
+    cdef int copy_in(self, Py_ssize_t start, const void *source, Py_ssize_t size,
+                     str operation) except -1:
+        cdef safemmap_fault fault
+        cdef int error = self.copy(self.data + start, source, size, &fault)
+
+        if error < 0:
+            self.fail(error, &fault, operation, start, start + size, source)
+        return 0
+
+    cdef int load(self, Py_ssize_t at, str operation) except -1:
+        cdef safemmap_fault fault
+        cdef unsigned char byte
+        cdef int error = safemmap_load(self.data + at, &byte, &fault)
+
+        if error < 0:
+            self.fail(error, &fault, operation, at, at + 1)
+        return byte
+
+    cdef int store(self, Py_ssize_t at, unsigned char byte,
+                   str operation) except -1:
+        cdef safemmap_fault fault
+        cdef int error = safemmap_store(self.data + at, byte, &fault)
+
+        if error < 0:
+            self.fail(error, &fault, operation, at, at + 1)
+        return 0
+
+    cdef Py_ssize_t find_newline(self, Py_ssize_t start,
+                                 Py_ssize_t stop) except? -2:
+        """Where the line that begins at `start` ends; -1 if not before `stop`."""
+        cdef safemmap_fault fault
+        cdef ptrdiff_t found
+        cdef int error
+
+        if stop - start < <Py_ssize_t>SAFEMMAP_BULK:
+            error = safemmap_find_byte(
+                self.data + start, stop - start, c"\n", &found, &fault
+            )
+        else:
+            self.exports += 1
+            with nogil:
+                error = safemmap_find_byte(
+                    self.data + start, stop - start, c"\n", &found, &fault
+                )
+            self.exports -= 1
+        if error < 0:
+            self.fail(error, &fault, "readline", start, stop)
+        return -1 if found < 0 else start + found + 1
+
+    # ---- Reading and writing at the position -----------------------------
+
+    # A bulk copy gives up the GIL. The position is claimed before, so that two
+    # threads which read get different bytes, and given back after a fault.
+
+    def read(self, n=None, /):
+        """Read up to `n` bytes from the position; all the rest if negative or None.
+
+        :raises BusError: one of them is on a page that is gone.
+        """
+        cdef Py_ssize_t size = PY_SSIZE_T_MAX, start
+
+        if n is not None:
+            if not PyIndex_Check(n):
+                raise TypeError(
+                    "argument should be integer or None, "
+                    f"not '{type(n).__name__}'"
+                )
+            size = _index(n)
+        self.check_open()
+        if size < 0 or size > self.remaining():
+            size = self.remaining()
+        start = self.pos
+        return self.read_claimed(start, size, "read")
+
+    cdef bytes read_claimed(self, Py_ssize_t start, Py_ssize_t size,
+                            str operation):
+        self.pos = start + size
+        try:
+            return self.copy_out(start, size, operation)
+        except:
+            if self.pos == start + size:
+                self.pos = start
+            raise
+
+    def read_byte(self):
+        """The byte at the position, as an int.
+
+        :raises ValueError: the position is at the end.
+        :raises BusError: the byte is on a page that is gone.
+        """
+        self.check_open()
+        if self.pos >= self.length:
+            raise ValueError("read byte out of range")
+        byte = self.load(self.pos, "read_byte")
+        self.pos += 1
+        return byte
+
+    def readline(self):
+        """Read from the position to the end of the line, or of the mapping.
+
+        :raises BusError: one of these bytes is on a page that is gone.
+        """
+        cdef Py_ssize_t start, stop, end
+
+        self.check_open()
+        while True:
+            start, stop = self.pos, self.length
+            if start >= stop:
+                return b""
+            # Most lines are short, and not worth the GIL.
+            end = self.find_newline(start, min(stop, start + _SHORT_LINE))
+            if end < 0 and stop - start > _SHORT_LINE:
+                end = self.find_newline(start + _SHORT_LINE, stop)
+                # Another thread may have read this line meanwhile.
+                if self.pos != start:
+                    continue
+            if end < 0:
+                end = stop
+            return self.read_claimed(start, end - start, "readline")
+
+    def write(self, bytes, /):
+        """Write a bytes-like object at the position; returns how many bytes.
+
+        :raises ValueError: it does not fit between the position and the end.
+        :raises TypeError: the mapping is read-only.
+        :raises BusError: it would touch a page that is gone.
+        """
+        cdef _Buffer source = _Buffer(bytes)
+        cdef Py_ssize_t size = source.view.len, start
+
+        self.check_open()
+        self.check_writable()
+        start = self.pos
+        if start > self.length or self.length - start < size:
+            raise ValueError("data out of range")
+        self.pos = start + size
+        try:
+            self.copy_in(start, source.view.buf, size, "write")
+        except:
+            if self.pos == start + size:
+                self.pos = start
+            raise
+        return size
+
+    def write_byte(self, byte, /):
+        """Write one byte, an int, at the position.
+
+        :raises ValueError: the position is at the end.
+        :raises OverflowError: `byte` is not in range(256).
+        :raises TypeError: the mapping is read-only.
+        :raises BusError: the page is gone.
+        """
+        cdef Py_ssize_t value = _index(byte)
+
+        if value < 0:
+            raise OverflowError("unsigned byte integer is less than minimum")
+        if value > 255:
+            raise OverflowError("unsigned byte integer is greater than maximum")
+        self.check_open()
+        self.check_writable()
+        if self.pos >= self.length:
+            raise ValueError("write byte out of range")
+        self.store(self.pos, <unsigned char>value, "write_byte")
+        self.pos += 1
+
+    def seek(self, pos, whence=0, /):
+        """Move the position, in bytes from the start (`whence` 0), the position (1)
+        or the end (2). Returns the new one from Python 3.13 on.
+
+        :raises ValueError: that is outside the mapping.
+        """
+        cdef Py_ssize_t distance = _index(pos), base
+        cdef int how = _int(whence)
+
+        self.check_open()
+        if how == 0:
+            base = 0
+        elif how == 1:
+            base = self.pos
+        elif how == 2:
+            base = self.length
+        else:
+            raise ValueError("unknown seek type")
+        if PY_SSIZE_T_MAX - base < distance or not 0 <= base + distance <= self.length:
+            raise ValueError("seek out of range")
+        self.pos = base + distance
+        return self.pos if _SINCE_3_13 else None
+
+    def seekable(self):
+        """Always true."""
+        return True
+
+    def tell(self):
+        """The position, in bytes from the start of the mapping."""
+        self.check_open()
+        return self.pos
+
+    # ---- Searching -------------------------------------------------------
+
+    def find(self, sub, start=None, end=None, /):
+        """The lowest index at which `sub` is found from `start` (the position if
+        omitted) to `end` (the end of the mapping), or -1.
+
+        :raises BusError: a page on the way there is gone.
+        """
+        return self.search(sub, start, end, False)
+
+    def rfind(self, sub, start=None, end=None, /):
+        """The highest such index, or -1.
+
+        :raises BusError: a page on the way there is gone.
+        """
+        return self.search(sub, start, end, True)
+
+    cdef Py_ssize_t search(self, object sub, object start, object end,
+                           bint backward) except? -2:
+        cdef _Buffer pattern = _Buffer(sub)
+        cdef Py_ssize_t low = 0, high = 0, size
+        cdef safemmap_fault fault
+        cdef ptrdiff_t found
+        cdef int error
+
+        if start is not None:
+            low = _index(start)
+        if end is not None:
+            high = _index(end)
+        self.check_open()
+        low = self.pos if start is None else low
+        if _SINCE_3_15 and low > self.length:
+            return -1
+        low = _clipped(low, self.length)
+        high = self.length if end is None else _clipped(high, self.length)
+        size = high - low
+        if size < 0:
+            return -1
+        self.exports += 1
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = _search(self.data + low, size, pattern, backward, &found, &fault)
+        else:
+            with nogil:
+                error = _search(
+                    self.data + low, size, pattern, backward, &found, &fault
+                )
+        self.exports -= 1
+        if error < 0:
+            self.fail(
+                error, &fault, "rfind" if backward else "find", low, high,
+                pattern.view.buf,
+            )
+        return -1 if found < 0 else low + found
+
+    # ---- The file behind -------------------------------------------------
+
+    def size(self):
+        """The size of the file, in bytes; it can differ from that of the mapping.
+
+        :raises OSError: there is no file (before Python 3.15), or
+            ``trackfd=False`` (ValueError from 3.15 on).
+        """
+        cdef struct_stat status
+
+        self.check_open()
+        if self.fd == -1 and _SINCE_3_15:
+            if not self.trackfd:
+                raise ValueError("can't get size with trackfd=False")
+            return self.length
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        return status.st_size
+
+    def resize(self, newsize, /):
+        """Resize the mapping and the file behind it to `newsize` bytes.
+
+        When it fails, both are what they were.
+
+        :raises BufferError: a buffer is exported, or an operation under way.
+        :raises TypeError: the mapping is read-only or copy-on-write.
+        :raises ValueError: `newsize` is negative, or ``trackfd=False``.
+        :raises OSError: as ftruncate(2) and mremap(2) have it.
+        """
+        cdef Py_ssize_t size = _index(newsize)
+
+        self.check_open()
+        if self.exports > 0:
+            raise BufferError("mmap can't resize with extant buffers exported.")
+        if not self.trackfd:
+            raise ValueError("mmap can't resize with trackfd=False.")
+        if self.access != ACCESS_WRITE and self.access != ACCESS_DEFAULT:
+            raise TypeError(
+                "mmap can't resize a readonly or copy-on-write memory map."
+            )
+        if size < 0 or PY_SSIZE_T_MAX - size < self.offset:
+            raise ValueError("new size out of range")
+        if (
+            _SINCE_3_14 and self.fd == -1 and not self.flags & MAP_PRIVATE
+            and size > self.length
+        ):
+            raise ValueError("mmap: can't expand a shared anonymous mapping")
+        if size < self.length:
+            # The mapping first, so that it never reaches beyond the file.
+            before = self.length
+            self.remap(size)
+            try:
+                self.truncate(self.offset + size)
+            except:
+                self.remap(before)
+                raise
+        else:
+            before = os.fstat(self.fd).st_size if self.fd != -1 else 0
+            self.truncate(self.offset + size)
+            try:
+                self.remap(size)
+            except:
+                self.truncate(before)
+                raise
+
+    cdef int truncate(self, long long size) except -1:
+        if self.fd != -1 and ftruncate(self.fd, size) == -1:
+            raise _os_error(errno)
+        return 0
+
+    cdef int remap(self, Py_ssize_t size) except -1:
+        cdef void *data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
+
+        if data == MAP_FAILED:
+            raise _os_error(errno)
+        self.data = <char *>data
+        self.length = size
+        return 0
+
+    def flush(self, offset=0, size=None, /, *, flags=MS_SYNC):
+        """Write `size` bytes from `offset` (a multiple of PAGESIZE) back to the
+        file; if omitted, as many as the mapping has (from Python 3.15 on: all from
+        there to the end).
+
+        :raises ValueError: that range is not in the mapping.
+        :raises OSError: as msync(2) has it.
+        """
+        cdef Py_ssize_t start = _index(offset), count = -1
+        cdef int how = _int(flags), failed
+
+        if size is not None:
+            count = _index(size)
+        self.check_open()
+        if size is None or _SINCE_3_15 and count == -1:
+            count = self.length - start if _SINCE_3_15 else self.length
+        if count < 0 or start < 0 or self.length - start < count:
+            raise ValueError("flush values out of range")
+        if self.access == ACCESS_READ or self.access == ACCESS_COPY:
+            return
+        self.exports += 1
+        with nogil:
+            failed = msync(self.data + start, count, how)
+        self.exports -= 1
+        if failed:
+            raise _os_error(errno)
+
+    def madvise(self, option, start=0, length=None, /):
+        """Advise the kernel about the use of `length` bytes from `start`.
+
+        :raises ValueError: that range is not in the mapping.
+        :raises OSError: as madvise(2) has it.
+        """
+        cdef Py_ssize_t first = _index(start), count = 0
+        cdef int advice = _int(option)
+
+        if length is not None:
+            count = _index(length)
+        self.check_open()
+        if length is None:
+            count = self.length
+        if first < 0 or first >= self.length:
+            raise ValueError("madvise start out of bounds")
+        if count < 0:
+            raise ValueError("madvise length invalid")
+        if PY_SSIZE_T_MAX - first < count:
+            raise OverflowError("madvise length too large")
+        if madvise(self.data + first, min(count, self.length - first), advice) != 0:
+            raise _os_error(errno)
+
+    def set_name(self, str name, /):
+        """Name an anonymous mapping for ``/proc/self/maps`` (Linux 5.17 and later).
+
+        :raises ValueError: the mapping has a file, or the name is too long.
+        :raises OSError: this kernel does not offer it.
+        """
+        cdef bytes encoded = name.encode()
+        cdef bytes label = b"cpython:mmap:" + encoded
+
+        self.check_open()
+        if b"\0" in encoded:
+            raise ValueError("embedded null character")
+        if len(encoded) > _LONGEST_NAME:
+            raise ValueError("name is too long")
+        if not self.flags & MAP_ANONYMOUS:
+            raise ValueError("Cannot set annotation on non-anonymous mappings")
+        if prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, <unsigned long>self.data,
+                 <unsigned long>self.length, <char *>label) != 0:
+            raise _os_error(errno)
+
+    def move(self, dest, src, count, /):
+        """Copy `count` bytes from offset `src` to `dest`; they may overlap.
+
+        :raises ValueError: one of the ranges is not in the mapping.
+        :raises TypeError: the mapping is read-only.
+        :raises BusError: one of the bytes is on a page that is gone.
+        """
+        cdef Py_ssize_t target = _index(dest), source = _index(src)
+        cdef Py_ssize_t size = _index(count)
+
+        self.check_open()
+        self.check_writable()
+        if (
+            target < 0 or source < 0 or size < 0
+            or self.length - target < size or self.length - source < size
+        ):
+            raise ValueError("source, destination, or count out of range")
+        self.copy_in(target, self.data + source, size, "move")
+
+    # ---- As a sequence of bytes ------------------------------------------
+
+    def __len__(self):
+        self.check_open()
+        return self.length
+
+    cdef Py_ssize_t position_of(self, object item) except -1:
+        cdef Py_ssize_t index = PyNumber_AsSsize_t(item, IndexError)
+
+        # The conversion may have run code that closed or resized the mapping.
+        self.check_open()
+        if index < 0:
+            index += self.length
+        if not 0 <= index < self.length:
+            raise IndexError("mmap index out of range")
+        return index
+
+    def __getitem__(self, item):
+        cdef Py_ssize_t start, stop, step, size
+
+        self.check_open()
+        if PyIndex_Check(item):
+            return self.load(self.position_of(item), "m[i]")
+        if not PySlice_Check(item):
+            raise TypeError("mmap indices must be integers")
+        PySlice_Unpack(item, &start, &stop, &step)
+        self.check_open()
+        size = PySlice_AdjustIndices(self.length, &start, &stop, step)
+        if size <= 0:
+            return b""
+        if step == 1:
+            return self.copy_out(start, size, "m[i:j]")
+        return self.gather(start, step, size)
+
+    cdef bytes gather(self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t size):
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
+        cdef char *target = PyBytes_AS_STRING(result)
+        cdef safemmap_fault fault
+        cdef int error
+
+        self.exports += 1
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = safemmap_gather(target, self.data + start, step, size, &fault)
+        else:
+            with nogil:
+                error = safemmap_gather(
+                    target, self.data + start, step, size, &fault
+                )
+        self.exports -= 1
+        if error < 0:
+            self.fail_strided(error, &fault, start, step, size, target)
+        return result
+
+    cdef int scatter(self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t size,
+                     const void *source) except -1:
+        cdef safemmap_fault fault
+        cdef int error
+
+        self.exports += 1
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = safemmap_scatter(self.data + start, step, source, size, &fault)
+        else:
+            with nogil:
+                error = safemmap_scatter(
+                    self.data + start, step, source, size, &fault
+                )
+        self.exports -= 1
+        if error < 0:
+            self.fail_strided(error, &fault, start, step, size, source)
+        return 0
+
+    cdef int fail_strided(self, int error, const safemmap_fault *fault,
+                          Py_ssize_t start, Py_ssize_t step, Py_ssize_t size,
+                          const void *buffer) except -1:
+        cdef Py_ssize_t last = start + step * (size - 1)
+
+        return self.fail(
+            error, fault, "m[i:j:k]", min(start, last), max(start, last) + 1, buffer
+        )
+
+    def __setitem__(self, item, value):
+        cdef Py_ssize_t start, stop, step, size, number
+        cdef _Buffer source
+
+        self.check_open()
+        self.check_writable()
+        if PyIndex_Check(item):
+            self.position_of(item)
+            if not PyIndex_Check(value):
+                raise TypeError("mmap item value must be an int")
+            number = PyNumber_AsSsize_t(value, TypeError)
+            if not 0 <= number <= 255:
+                raise ValueError("mmap item value must be in range(0, 256)")
+            # Looked up again: converting the value may have resized the mapping.
+            self.store(self.position_of(item), <unsigned char>number, "m[i] = byte")
+            return
+        if not PySlice_Check(item):
+            raise TypeError("mmap indices must be integer")
+        PySlice_Unpack(item, &start, &stop, &step)
+        source = _Buffer(value)
+        self.check_open()
+        size = PySlice_AdjustIndices(self.length, &start, &stop, step)
+        if source.view.len != size:
+            raise IndexError("mmap slice assignment is wrong size")
+        if size == 0:
+            return
+        if step == 1:
+            self.copy_in(start, source.view.buf, size, "m[i:j] = bytes")
+        else:
+            self.scatter(start, step, size, source.view.buf)
+
+    def __delitem__(self, item):
+        self.check_open()
+        self.check_writable()
+        if PyIndex_Check(item):
+            self.position_of(item)
+            raise TypeError("mmap doesn't support item deletion")
+        if PySlice_Check(item):
+            raise TypeError("mmap object doesn't support slice deletion")
+        raise TypeError("mmap indices must be integer")
+
+    # ---- As a buffer -----------------------------------------------------
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef bint readonly = self.access == ACCESS_READ
+
+        self.check_open()
+        if readonly and flags & PyBUF_WRITABLE:
+            raise BufferError("Object is not writable.")
+        view.buf = self.data
+        view.len = self.length
+        view.readonly = readonly
+        view.itemsize = 1
+        view.format = NULL
+        if flags & PyBUF_FORMAT:
+            view.format = b"B"
+        view.ndim = 1
+        view.shape = &view.len if flags & PyBUF_ND else NULL
+        view.strides = (
+            &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        )
+        view.suboffsets = NULL
+        view.internal = NULL
+        view.obj = self
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+
+
+cdef object _item(object self, Py_ssize_t index):
+    """What iteration yields: bytes of length one, where `m[i]` is an int."""
+    cdef mmap mapping = self
+
+    mapping.check_open()
+    if not 0 <= index < mapping.length:
+        raise IndexError("mmap index out of range")
+    return mapping.copy_out(index, 1, "iteration")
+
+
+cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
+    """PySequence_SetItem: takes bytes of length one."""
+    cdef mmap mapping = self
+    cdef object byte
+
+    mapping.check_open()
+    if not 0 <= index < mapping.length:
+        raise IndexError("mmap index out of range")
+    if value == NULL:
+        raise TypeError("mmap object doesn't support item deletion")
+    byte = <object>value
+    if not PyBytes_Check(byte) or PyBytes_GET_SIZE(byte) != 1:
+        raise IndexError("mmap assignment must be length-1 bytes()")
+    mapping.check_writable()
+    return mapping.store(index, PyBytes_AS_STRING(byte)[0], "m[i] = byte")
+
+
+cdef int _finish_type() except -1:
+    """Set what Cython has no syntax for: the name, and the sequence protocol, which
+    differs from the mapping protocol in the standard class."""
+    cdef MappingType *mapping_type = <MappingType *>mmap
+
+    mapping_type.tp_name = "safemmap.mmap"
+    mapping_type.tp_as_sequence.sq_item = _item
+    mapping_type.tp_as_sequence.sq_ass_item = _set_item
+    return 0
+
+_finish_type()
+
+
+cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:
+    if index < 0:
+        index += size
+    return 0 if index < 0 else size if index > size else index
+
+
+cdef int _search(const void *text, Py_ssize_t size, _Buffer pattern, bint backward,
+                 ptrdiff_t *found, safemmap_fault *fault) noexcept nogil:
+    if backward:
+        return safemmap_rfind(
+            text, size, pattern.view.buf, pattern.view.len, found, fault
+        )
+    return safemmap_find(
+        text, size, pattern.view.buf, pattern.view.len, found, fault
+    )
+
+
+cdef int _ensure_handler() except -1:
+    cdef int error = safemmap_install()
+
+    if error < 0:
+        raise OSError(
+            -error,
+            f"the SIGBUS handler cannot be installed: {os.strerror(-error)}",
+        )
+    return 0
+
+
+cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length,
+                                Py_ssize_t offset) except -1:
+    """How many bytes to map, where the descriptor is a file that can tell."""
+    cdef struct_stat status
+    cdef int failed
+
+    with nogil:
+        failed = fstat(fileno, &status)
+    if failed or not S_ISREG(status.st_mode):
+        return length
+    if length == 0:
+        if status.st_size == 0:
+            raise ValueError("cannot mmap an empty file")
+        if offset >= status.st_size:
+            raise ValueError("mmap offset is greater than file size")
+        if status.st_size - offset > PY_SSIZE_T_MAX:
+            raise ValueError("mmap length is too large")
+        return status.st_size - offset
+    if offset > status.st_size or status.st_size - offset < length:
+        raise ValueError("mmap length is greater than file size")
+    return length

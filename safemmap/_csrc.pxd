@@ -1,0 +1,40 @@
+# The C core as Cython sees it. Not installed: consumers would link against
+# symbols that the module does not export.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint64_t, uintptr_t
+
+
+cdef extern from "safemmap.h" nogil:
+    struct safemmap_fault:
+        uintptr_t address
+        int code
+
+    struct safemmap_counts:
+        uint64_t recovered
+        uint64_t overlaid
+        uint64_t forwarded
+        uint64_t installs
+
+    const size_t SAFEMMAP_BULK
+
+    int safemmap_install()
+    void safemmap_get_counts(safemmap_counts *ret_counts)
+
+    int safemmap_copy(void *target, const void *source, size_t size,
+                      safemmap_fault *ret_fault)
+    int safemmap_load(const void *source, unsigned char *ret_byte,
+                      safemmap_fault *ret_fault)
+    int safemmap_store(void *target, unsigned char byte,
+                       safemmap_fault *ret_fault)
+    int safemmap_gather(void *target, const void *source, ptrdiff_t step,
+                        size_t count, safemmap_fault *ret_fault)
+    int safemmap_scatter(void *target, ptrdiff_t step, const void *source,
+                         size_t count, safemmap_fault *ret_fault)
+    int safemmap_find(const void *text, size_t size, const void *pattern,
+                      size_t pattern_size, ptrdiff_t *ret_index,
+                      safemmap_fault *ret_fault)
+    int safemmap_rfind(const void *text, size_t size, const void *pattern,
+                       size_t pattern_size, ptrdiff_t *ret_index,
+                       safemmap_fault *ret_fault)
+    int safemmap_find_byte(const void *text, size_t size, unsigned char byte,
+                           ptrdiff_t *ret_index, safemmap_fault *ret_fault)

@@ -1,0 +1,95 @@
+"""The exceptions of the package."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["BusCode", "BusError"]
+
+
+class BusCode(enum.IntEnum):
+    """Why a page could not be had: the ``si_code`` of the fault, see sigaction(2)."""
+
+    ADRALN = 1  #: the address is not aligned as the access needs it
+    ADRERR = 2  #: no page behind the address: file too short, disk full, I/O error
+    OBJERR = 3  #: a hardware error that belongs to the object
+    MCEERR_AR = 4  #: poisoned memory was accessed
+    MCEERR_AO = 5  #: poisoned memory was found
+
+
+class BusError(OSError):
+    """An access to a mapping met a page that could not be brought in.
+
+    Where the standard library's mapping has the process killed by SIGBUS, this
+    is raised by the very operation that met the fault. The mapping stays usable:
+    the same operation succeeds once the page can be had again. `errno` is
+    ``EFAULT``, or ``EHWPOISON`` for memory that the hardware reported as damaged.
+
+    What was to be written, in the mapping or in the caller's buffer, may have
+    been written in part.
+    """
+
+    offset: int
+    """Where the first byte lies that could not be reached: the start of the first
+    page that is gone, or the start of the range asked for when that lies inside
+    the page. In bytes from the start of the mapping, or of the caller's own buffer
+    where `in_buffer` says so."""
+
+    address: int
+    """The address of that byte."""
+
+    code: int
+    """A `BusCode`, or the bare ``si_code`` where it has no name."""
+
+    operation: str
+    """The method or operator that met the fault: ``"read"``, ``"m[i:j]"``, ..."""
+
+    in_buffer: bool
+    """Whether the page was behind the other buffer of the operation (what `write`
+    reads from), and not behind the mapping itself."""
+
+    start: int
+    """The range asked for, in bytes from the start of the mapping."""
+
+    stop: int
+    """Its end."""
+
+    needed: int
+    """How many bytes the file would have to have for the page at `offset` to hold
+    any (-1 where that is not known)."""
+
+    file_size: int
+    """How many it had, in bytes, right after the fault (-1 where that is not
+    known: ``trackfd=False``)."""
+
+    def __str__(self) -> str:
+        if not hasattr(self, "file_size"):
+            return super().__str__()
+        where = f"page at offset {self.offset} (address {self.address:#x})"
+        if self.in_buffer:
+            what = (
+                f"the {where} of the buffer handed to it is gone; it belongs to a "
+                "file that was truncated or cannot be read"
+            )
+        elif self.code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO):
+            what = f"the {where} lies in memory that the hardware reports as damaged"
+        elif self.file_size < 0:
+            what = (
+                f"the {where} is gone; the file was truncated, or its filesystem "
+                "cannot provide the page"
+            )
+        elif self.file_size < self.needed:
+            what = (
+                f"the {where} is gone: the file has {self.file_size} bytes left and "
+                f"would need more than {self.needed - 1}; it can be read again "
+                "once it has grown"
+            )
+        else:
+            what = (
+                f"the filesystem cannot provide the {where}: it is full, or the "
+                "device answers with an error"
+            )
+        return (
+            f"[Errno {self.errno}] {self.operation} of bytes {self.start} to "
+            f"{self.stop} of the mapping failed: {what}"
+        )

@@ -1,0 +1,86 @@
+"""The front door for a file descriptor that came from somebody else."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from safemmap._constants import ACCESS_COPY, ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE
+from safemmap._core import mmap
+
+__all__ = ["wrap"]
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISLNK, "a symbolic link"),
+)
+
+_ACCESSES = {
+    ACCESS_READ: ("reading", (os.O_RDONLY, os.O_RDWR)),
+    ACCESS_COPY: ("reading", (os.O_RDONLY, os.O_RDWR)),
+    ACCESS_WRITE: ("reading and writing", (os.O_RDWR,)),
+    ACCESS_DEFAULT: ("reading and writing", (os.O_RDWR,)),
+}
+
+
+def wrap(fd: int, length: int = 0, *, offset: int = 0, access: int = ACCESS_READ) -> mmap:
+    """Map a file descriptor that an untrusted peer sent.
+
+    Makes sure that it is what it should be before anything is mapped, on a
+    duplicate of its own (close-on-exec), so that nothing which happens to `fd`
+    afterwards matters; `fd` stays open and yours to close.
+
+    :param fd: an open file descriptor of a regular file (a memfd is one).
+    :param length: how many bytes to map, as the peer says; 0 for all there are.
+    :param offset: where in the file to begin, in bytes; a multiple of
+        ``ALLOCATIONGRANULARITY``.
+    :param access: ``ACCESS_READ``, ``ACCESS_WRITE`` (changes reach the peer) or
+        ``ACCESS_COPY`` (changes stay private).
+    :raises ValueError: the file is shorter than `length` and `offset` say, or
+        empty; `access` is none of the above.
+    :raises OverflowError: `length` or `offset` is negative.
+    :raises OSError: `fd` is not open (``EBADF``), was opened with ``O_PATH``
+        (``EBADF``), is not a regular file (``ENODEV``), or `offset` is not aligned
+        (``EINVAL``).
+    :raises PermissionError: `fd` was not opened for what `access` asks.
+    """
+    if access not in _ACCESSES:
+        raise ValueError(
+            "wrap takes ACCESS_READ, ACCESS_WRITE or ACCESS_COPY for access, "
+            f"not {access!r}"
+        )
+    own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    try:
+        _check_descriptor(own, fd, access)
+        _check_size(own, length, offset)
+        return mmap(own, length, access=access, offset=offset)
+    finally:
+        os.close(own)
+
+
+def _check_descriptor(own: int, fd: int, access: int) -> None:
+    mode = os.fstat(own).st_mode
+    flags = fcntl.fcntl(own, fcntl.F_GETFL)
+    if flags & os.O_PATH:
+        raise OSError(errno.EBADF, f"fd {fd} was opened with O_PATH and cannot be mapped")
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "an anonymous inode")
+        raise OSError(errno.ENODEV, f"fd {fd} is {kind}, not a regular file")
+    purpose, modes = _ACCESSES[access]
+    if flags & os.O_ACCMODE not in modes:
+        raise PermissionError(errno.EACCES, f"fd {fd} is not open for {purpose}")
+
+
+def _check_size(own: int, length: int, offset: int) -> None:
+    size = os.fstat(own).st_size
+    if length > 0 and offset >= 0 and offset + length > size:
+        raise ValueError(
+            f"{length} bytes from offset {offset} were announced, "
+            f"but the file has only {size}"
+        )

@@ -1,0 +1,18 @@
+"""The compiled module; everything else is in pyproject.toml."""
+
+from glob import glob
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "safemmap._core",
+            ["safemmap/_core.pyx", *sorted(glob("csrc/*.c"))],
+            include_dirs=["safemmap/include"],
+            depends=["safemmap/include/safemmap.h", "csrc/internal.h"],
+            define_macros=[("_GNU_SOURCE", None)],
+            extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],
+        )
+    ]
+)

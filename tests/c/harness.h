@@ -1,0 +1,284 @@
+/* What every test here starts from: checks, children, memory that goes away.
+ *
+ * Each test runs in a child of its own, so that it begins with the default
+ * action for SIGBUS, may die, and cannot hang the run.
+ */
+#ifndef HARNESS_H
+#define HARNESS_H
+
+#include "safemmap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Sanitized code is slower by about this much. */
+#ifdef SANITIZED
+#define SCALED(count) ((count) / 10)
+#else
+#define SANITIZED 0
+#define SCALED(count) (count)
+#endif
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* SIGBUS and the alternate stack are what is tested here: the sanitizers leave
+ * both alone. */
+#define RUNTIME_OPTIONS "handle_sigbus=0:use_sigaltstack=0"
+const char *__asan_default_options(void);
+const char *__ubsan_default_options(void);
+const char *__tsan_default_options(void);
+const char *
+__asan_default_options(void)
+{
+    return RUNTIME_OPTIONS;
+}
+const char *
+__ubsan_default_options(void)
+{
+    return RUNTIME_OPTIONS ":print_stacktrace=1";
+}
+const char *
+__tsan_default_options(void)
+{
+    return RUNTIME_OPTIONS ":halt_on_error=1";
+}
+
+/* A power of two: the sweeps divide by it a lot. */
+static unsigned page_shift;
+#define PAGE ((size_t)1 << page_shift)
+
+/* ---- Checks ------------------------------------------------------------ */
+
+/* Which case of a sweep is under way: printed when a check fails. */
+static struct {
+    const char *name;
+    long at[4];
+} note;
+
+#define NOTE(...) (__typeof__(note)){__VA_ARGS__}
+
+static inline _Noreturn void
+fail(const char *file, int line, const char *what, intmax_t got, intmax_t want)
+{
+    fprintf(stderr, "%s:%d: %s: got %jd (0x%jx), want %jd (0x%jx)", file, line, what,
+            got, (uintmax_t)got, want, (uintmax_t)want);
+    if (note.name != NULL)
+        fprintf(stderr, " [%s %ld %ld %ld %ld]", note.name, note.at[0], note.at[1],
+                note.at[2], note.at[3]);
+    fputc('\n', stderr);
+    _exit(1);
+}
+
+#define CHECK_EQ(got, want)                                           \
+    do {                                                              \
+        intmax_t got_ = (intmax_t)(got), want_ = (intmax_t)(want);    \
+        if (got_ != want_)                                            \
+            fail(__FILE__, __LINE__, #got " == " #want, got_, want_); \
+    } while (0)
+
+#define CHECK(condition)                                     \
+    do {                                                     \
+        if (!(condition))                                    \
+            fail(__FILE__, __LINE__, #condition, 0, 1);      \
+    } while (0)
+
+/* For calls that answer -1 and errno. */
+#define CHECK_CALL(call)                                     \
+    do {                                                     \
+        if ((call) == -1)                                    \
+            fail(__FILE__, __LINE__, #call, -errno, 0);      \
+    } while (0)
+
+/* ---- Children ---------------------------------------------------------- */
+
+/* Where a test's child leaves the reason why it cannot run here. */
+static char *skip_reason;
+
+static inline _Noreturn void
+skip(const char *reason)
+{
+    snprintf(skip_reason, 256, "%s", reason);
+    exit(0);
+}
+
+/* Runs `body` in a child and gives back its wait status. One that hangs dies of
+ * SIGALRM. */
+static inline int
+status_in_child(void (*body)(const void *), const void *argument, unsigned seconds)
+{
+    static const struct rlimit no_core = {0, 0};
+    int status;
+    pid_t child;
+
+    fflush(NULL);
+    CHECK_CALL(child = fork());
+    if (child == 0) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        alarm(seconds);
+        body(argument);
+        exit(0);
+    }
+    CHECK_CALL(waitpid(child, &status, 0));
+    return status;
+}
+
+/* 0, or the signal that it died of, or its exit status negated. */
+static inline int
+end_in_child(void (*body)(const void *), const void *argument)
+{
+    int status = status_in_child(body, argument, 20);
+
+    return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
+}
+
+/* A signal can take a moment: the kernel chooses the thread, and a sanitizer
+ * delivers it when it sees fit. */
+static inline _Noreturn void
+await_death(void)
+{
+    for (;;)
+        usleep(1000);
+}
+
+struct test {
+    const char *name;
+    void (*run)(void);
+};
+#define TEST(function) {#function, function}
+
+static inline void
+run_one(const void *argument)
+{
+    ((const struct test *)argument)->run();
+}
+
+static inline int
+run_all(const struct test *tests, size_t count)
+{
+    int failed = 0;
+
+    while (PAGE < (size_t)sysconf(_SC_PAGESIZE))
+        page_shift++;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    skip_reason = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                       -1, 0);
+    CHECK(skip_reason != MAP_FAILED);
+    for (const struct test *test = tests; test < tests + count; test++) {
+        int status;
+
+        *skip_reason = '\0';
+        status = status_in_child(run_one, test, 120);
+        if (status != 0) {
+            printf("FAILED %s: %s %d\n", test->name,
+                   WIFSIGNALED(status) ? "died of signal" : "exit status",
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            failed = 1;
+        } else if (*skip_reason != '\0')
+            printf("skip %s: %s\n", test->name, skip_reason);
+        else
+            printf("ok %s\n", test->name);
+    }
+    return failed;
+}
+
+#define TEST_MAIN(...)                                    \
+    int main(void)                                        \
+    {                                                     \
+        static const struct test tests[] = {__VA_ARGS__}; \
+        return run_all(tests, COUNT_OF(tests));           \
+    }
+
+/* ---- Memory that goes away --------------------------------------------- */
+
+/* What stands at `offset` of every file here: never 200 or above, so that a test
+ * has bytes that occur nowhere. */
+static inline unsigned char
+pattern(size_t offset)
+{
+    return (unsigned char)(1 + offset % 199);
+}
+
+struct file {
+    int fd;
+    unsigned char *map; /* shared and writable */
+    size_t pages;
+};
+
+static inline struct file
+file_new(size_t pages)
+{
+    struct file file = {.pages = pages};
+
+    CHECK_CALL(file.fd = memfd_create("test", MFD_CLOEXEC));
+    CHECK_CALL(ftruncate(file.fd, (off_t)(pages * PAGE)));
+    file.map =
+        mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
+    CHECK(file.map != MAP_FAILED);
+    for (size_t i = 0; i < pages * PAGE; i++)
+        file.map[i] = pattern(i);
+    return file;
+}
+
+static inline void
+file_cut(const struct file *file, size_t pages)
+{
+    CHECK_CALL(ftruncate(file->fd, (off_t)(pages * PAGE)));
+}
+
+static inline void
+file_free(const struct file *file)
+{
+    CHECK_CALL(munmap(file->map, file->pages * PAGE));
+    CHECK_CALL(close(file->fd));
+}
+
+/* A file of one page that is gone. */
+static inline struct file
+file_gone(void)
+{
+    struct file file = file_new(1);
+
+    file_cut(&file, 0);
+    return file;
+}
+
+/* Recovers from a fault of its own: what every test may expect to work. */
+static inline void
+check_recovers(const struct file *gone)
+{
+    struct safemmap_fault fault = {0, 0};
+    unsigned char byte;
+
+    CHECK_EQ(safemmap_load(gone->map + 5, &byte, &fault), -EFAULT);
+    CHECK_EQ(fault.address, (uintptr_t)gone->map + 5);
+    CHECK_EQ(fault.code, BUS_ADRERR);
+}
+
+/* A guarded operation that lasts some 100 ms: the first byte of the pattern
+ * matches everywhere, the second nowhere. */
+static inline void
+long_operation(void)
+{
+    const size_t size = (size_t)SCALED(8 << 20);
+    void *zeros = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct safemmap_fault fault;
+    ptrdiff_t index;
+
+    CHECK(zeros != MAP_FAILED);
+    CHECK_EQ(safemmap_rfind(zeros, size, "\0\1", 2, &index, &fault), 0);
+    CHECK_EQ(index, -1);
+    CHECK_CALL(munmap(zeros, size));
+}
+
+#endif
