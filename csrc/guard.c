@@ -109,19 +109,25 @@ strided(const void *start, ptrdiff_t step, size_t count, bool written)
     return (struct span){first, first + reach + 1, stride, written};
 }
 
-static void
-cover(struct safemmap__guard *guard, const struct span span[2])
-{
-    for (int side = 0; side < 2; side++) {
-        guard->range[side].start = span[side].start;
-        guard->range[side].end = span[side].end;
-    }
-}
-
 static uintptr_t
 page_of(uintptr_t address)
 {
     return address & ~(safemmap__page_size - 1);
+}
+
+/* Whole pages: memchr(3) and its kin load aligned vectors, which begin before the
+ * range and end after it, though never on another page. */
+static void
+cover(struct safemmap__guard *guard, const struct span span[2])
+{
+    for (int side = 0; side < 2; side++) {
+        bool empty = span[side].start == span[side].end;
+
+        guard->range[side].start = page_of(span[side].start);
+        guard->range[side].end =
+            empty ? guard->range[side].start
+                  : page_of(span[side].end - 1) + safemmap__page_size;
+    }
 }
 
 /* Touches one byte in each page below `limit` that the span touches. A page that
@@ -145,16 +151,18 @@ touch(const struct span *span, uintptr_t limit)
 
 /* Which of the two ranges the fault lies in. */
 static int
-side_of(const struct span span[2], const struct safemmap__guard *met)
+side_of(const struct safemmap__guard *met)
 {
-    return met->address >= span[0].start && met->address < span[0].end ? 0 : 1;
+    return met->address >= met->range[0].start && met->address < met->range[0].end
+               ? 0
+               : 1;
 }
 
 static void
 describe(const struct span span[2], const struct safemmap__guard *met,
          struct safemmap_fault *ret_fault)
 {
-    uintptr_t page = page_of(met->address), start = span[side_of(span, met)].start;
+    uintptr_t page = page_of(met->address), start = span[side_of(met)].start;
 
     ret_fault->address = page > start ? page : start;
     ret_fault->code = met->code;
@@ -165,7 +173,7 @@ describe(const struct span span[2], const struct safemmap__guard *met,
 static void
 touch_before(const struct span span[2], const struct safemmap__guard *met)
 {
-    int side = side_of(span, met);
+    int side = side_of(met);
 
     if (side == 1)
         touch(&span[0], span[0].end);
