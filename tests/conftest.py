@@ -1,0 +1,112 @@
+"""What the tests share: files that lose pages, and children that may die."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap as standard
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import safemmap
+
+PAGE = safemmap.PAGESIZE
+ISOLATED = Path(__file__).parent / "isolated"
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
+MAP_FIXED = 0x10
+
+
+def pattern(size: int) -> bytes:
+    """Random bytes, always the same, without a zero among them."""
+    return bytes(random.Random(size).choices(range(1, 256), k=size))
+
+
+class LossyFile:
+    """A memfd with a pattern, whose pages can be taken away and given back.
+
+    `shrink` does it as a peer would. `lose` takes pages out of the middle of one
+    mapping, which no truncation can do: it maps pages beyond the end of an empty
+    file over them.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.data = pattern(size)
+        self.fd = os.memfd_create("lossy")
+        os.write(self.fd, self.data)
+        self._empty = os.memfd_create("empty")
+
+    def shrink(self, size: int) -> None:
+        os.ftruncate(self.fd, size)
+
+    def restore(self) -> None:
+        os.pwrite(self.fd, self.data, 0)
+
+    def lose(self, mapping: safemmap.mmap, pages: Iterable[int]) -> None:
+        for page in pages:
+            self._map_over(mapping, page, self._empty, 0)
+
+    def give_back(self, mapping: safemmap.mmap, pages: Iterable[int]) -> None:
+        for page in pages:
+            self._map_over(mapping, page, self.fd, page * PAGE)
+
+    def _map_over(self, mapping: safemmap.mmap, page: int, fd: int, at: int) -> None:
+        address = address_of(mapping) + page * PAGE
+        prot = standard.PROT_READ | standard.PROT_WRITE
+        flags = standard.MAP_SHARED | MAP_FIXED
+        assert libc.mmap(address, PAGE, prot, flags, fd, at) == address
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._empty)
+
+
+def address_of(mapping: safemmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+
+
+@pytest.fixture
+def lossy() -> Iterator[LossyFile]:
+    file = LossyFile(8 * PAGE)
+    yield file
+    file.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Every test gives back the descriptors, children and mask it started with."""
+    before = set(os.listdir("/proc/self/fd"))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    assert set(os.listdir("/proc/self/fd")) <= before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def run_isolated(
+    script: str, *args: str, timeout: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of `isolated/` in an interpreter of its own, without a core."""
+    return subprocess.run(
+        [sys.executable, str(ISOLATED / script), *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
