@@ -90,6 +90,7 @@ cdef bint _SINCE_3_15 = sys.version_info >= (3, 15)
 cdef tuple _ACCESS_NAMES = (
     "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"
 )
+cdef object _OMITTED = object()
 cdef dict _CODES = {int(code): code for code in BusCode}
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
@@ -166,11 +167,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
                   bint trackfd=True):
         self.fd = -1
+        self.trackfd = trackfd
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
-                 _int(access), _index(offset), trackfd)
+                 _int(access), _index(offset))
 
     cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
-                 int access, Py_ssize_t offset, bint trackfd) except -1:
+                 int access, Py_ssize_t offset) except -1:
         if length < 0:
             raise OverflowError("memory mapped length must be positive")
         if offset < 0:
@@ -202,8 +204,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.offset = offset
         self.flags = flags
         self.access = <Access>access
-        self.trackfd = trackfd
-        if fileno != -1 and trackfd:
+        if fileno != -1 and self.trackfd:
             self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
             if self.fd == -1:
                 raise _os_error(errno)
@@ -222,7 +223,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef void release(self) noexcept:
         cdef char *data = self.data
         cdef Py_ssize_t size = self.length
-        cdef int fd = self.fd
+        # Zero where the constructor did not get far enough to say otherwise.
+        cdef int fd = self.fd if self.trackfd else -1
 
         self.data = NULL
         self.fd = -1
@@ -677,7 +679,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.length = size
         return 0
 
-    def flush(self, offset=0, size=None, /, *, flags=MS_SYNC):
+    def flush(self, offset=0, size=_OMITTED, /, *, flags=MS_SYNC):
         """Write `size` bytes from `offset` (a multiple of PAGESIZE) back to the
         file; if omitted, as many as the mapping has (from Python 3.15 on: all from
         there to the end).
@@ -688,10 +690,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef Py_ssize_t start = _index(offset), count = -1
         cdef int how = _int(flags), failed
 
-        if size is not None:
+        if size is not _OMITTED:
             count = _index(size)
         self.check_open()
-        if size is None or _SINCE_3_15 and count == -1:
+        if size is _OMITTED or _SINCE_3_15 and count == -1:
             count = self.length - start if _SINCE_3_15 else self.length
         if count < 0 or start < 0 or self.length - start < count:
             raise ValueError("flush values out of range")
@@ -878,12 +880,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             self.scatter(start, step, size, source.view.buf)
 
     def __delitem__(self, item):
+        cdef Py_ssize_t start, stop, step
+
         self.check_open()
         self.check_writable()
         if PyIndex_Check(item):
             self.position_of(item)
             raise TypeError("mmap doesn't support item deletion")
         if PySlice_Check(item):
+            PySlice_Unpack(item, &start, &stop, &step)
             raise TypeError("mmap object doesn't support slice deletion")
         raise TypeError("mmap indices must be integer")
 

@@ -87,13 +87,28 @@ def lossy() -> Iterator[LossyFile]:
     file.close()
 
 
+def open_fds() -> set[int]:
+    """The descriptors of this process, without the one that lists them."""
+    with os.scandir("/proc/self/fd") as entries:
+        found = {int(entry.name) for entry in entries}
+    return {fd for fd in found if is_open(fd)}
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Every test gives back the descriptors, children and mask it started with."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_fds()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
-    assert set(os.listdir("/proc/self/fd")) <= before
+    assert open_fds() <= before
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -1,0 +1,43 @@
+"""The command line: ``python -m safemmap``, also installed as ``safemmap``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+import safemmap
+from safemmap import _demo
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand, and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="safemmap",
+        description="Memory-mapped files that raise an exception where others die "
+        "of SIGBUS.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"safemmap {safemmap.__version__}"
+    )
+    commands = parser.add_subparsers(metavar="command", required=True)
+    demo = commands.add_parser(
+        "demo",
+        help="see a reader killed by its peer, and another one survive",
+        description="Show what becomes of a reader whose peer shrinks the file in "
+        "the middle of a read: with the standard mmap, and with safemmap. The exit "
+        "status is 0 only if the one was killed and the other survived.",
+    )
+    demo.set_defaults(run=_demo.run)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run())
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

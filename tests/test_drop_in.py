@@ -1,0 +1,391 @@
+"""The mapping behaves as the standard one: CPython's tests, and a comparison."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import json
+import mmap as standard
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ISOLATED, PAGE, open_fds
+
+import safemmap
+
+# Why a test of CPython's may fail here.
+EXPECTED_FAILURES = {
+    "test_repr": "wants the name mmap.mmap in the repr; ours says what it is",
+}
+
+
+def test_cpython_test_mmap(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ISOLATED / "cpython_test_mmap.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    if "missing" in report:
+        pytest.skip(f"this Python has no test suite: {report['missing']}")
+    assert report["failed"] == list(EXPECTED_FAILURES), done.stderr
+    assert report["run"] >= 46
+    for name, reason in report["skipped"]:
+        assert "Windows" in reason or "debug build" in reason, (name, reason)
+
+
+class Pair:
+    """A standard mapping and ours, over files with the same content."""
+
+    def __init__(self, size: int, **options: int) -> None:
+        self.files = [tempfile.TemporaryFile() for _ in range(2)]
+        data = bytes(random.choices(b"abc\n\0", k=size))
+        for file in self.files:
+            file.write(data)
+            file.flush()
+        self.maps = [
+            module.mmap(file.fileno(), size, **options)
+            for module, file in zip((standard, safemmap), self.files, strict=True)
+        ]
+
+    def both(self, call: Callable[[standard.mmap], object]) -> list[object]:
+        outcomes: list[object] = []
+        for m in self.maps:
+            try:
+                outcomes.append(("returned", call(m)))
+            except Exception as error:
+                outcomes.append(("raised", type(error)))
+        return outcomes
+
+    def state(self) -> list[object]:
+        return self.both(lambda m: (m.tell(), len(m), m.size(), m[:]))
+
+    def close(self) -> None:
+        for closing in (*self.maps, *self.files):
+            closing.close()
+
+
+class Index:
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def some_number() -> object:
+    return random.choice(
+        [0, 1, 2, 7, -1, -5, 90, 100, 101, -101, 2**31, 2**63, -(2**63) - 1, 2**70, True]
+        + [Index(3), 1.0, "1", None, b"a", random.randrange(110), random.randrange(110)]
+    )
+
+
+def some_bytes() -> object:
+    return random.choice(
+        [b"", b"a", b"ab\n", bytearray(b"bc"), memoryview(b"abcabc"), b"x" * 101]
+        + ["text", None, 3, [1], bytes(random.choices(b"abc", k=random.randrange(12)))]
+    )
+
+
+def some_slice() -> slice:
+    bounds = [None, 0, 1, 50, 99, 100, 101, -1, -50, -200, 2**70]
+    return slice(
+        random.choice(bounds),
+        random.choice(bounds),
+        random.choice([None, 1, 1, 2, 3, -1, -2, 99, 0]),
+    )
+
+
+def fits(m: standard.mmap, where: slice) -> bytes:
+    return bytes(len(range(*where.indices(len(m)))))
+
+
+CALLS: list[Callable[[], Callable[[standard.mmap], object]]] = [
+    lambda: (lambda n: lambda m: m.read(n))(some_number()),
+    lambda: lambda m: m.read(),
+    lambda: lambda m: m.read_byte(),
+    lambda: lambda m: m.readline(),
+    lambda: (lambda n: lambda m: m.seek(n))(some_number()),
+    lambda: (lambda n, w: lambda m: m.seek(n, w))(some_number(), random.randrange(-1, 4)),
+    lambda: (lambda b: lambda m: m.write(b))(some_bytes()),
+    lambda: (lambda n: lambda m: m.write_byte(n))(some_number()),
+    lambda: (lambda n: lambda m: m[n])(some_number()),
+    lambda: (lambda s: lambda m: m[s])(some_slice()),
+    lambda: (lambda n, v: lambda m: m.__setitem__(n, v))(some_number(), some_number()),
+    lambda: (lambda s, v: lambda m: m.__setitem__(s, v))(some_slice(), some_bytes()),
+    lambda: (lambda s: lambda m: m.__setitem__(s, fits(m, s)))(some_slice()),
+    lambda: (lambda n: lambda m: m.__delitem__(n))(some_number()),
+    lambda: (lambda s: lambda m: m.__delitem__(s))(some_slice()),
+    lambda: (lambda b: lambda m: m.find(b))(some_bytes()),
+    lambda: (lambda b: lambda m: m.rfind(b))(some_bytes()),
+    lambda: (lambda b, i, j: lambda m: m.find(b, i, j))(
+        some_bytes(), random.randrange(-120, 120), random.randrange(-120, 120)
+    ),
+    lambda: (lambda b, i, j: lambda m: m.rfind(b, i, j))(
+        some_bytes(), random.randrange(-120, 120), random.randrange(-120, 120)
+    ),
+    lambda: (lambda d, s, n: lambda m: m.move(d, s, n))(
+        some_number(), some_number(), some_number()
+    ),
+    lambda: (lambda b: lambda m: b in m)(some_bytes()),
+    lambda: lambda m: list(m),
+    lambda: lambda m: list(reversed(m)),
+    lambda: (lambda n: lambda m: m.flush(n))(random.choice([0, 1, -1, PAGE, 200, "a"])),
+    lambda: (lambda n: lambda m: m.flush(0, n))(some_number()),
+    lambda: (lambda n: lambda m: m.madvise(n))(random.choice([0, 1, 3, 1.0, 2**40])),
+    lambda: (lambda n: lambda m: m.madvise(0, n))(random.choice([0, -1, 100, "a"])),
+    lambda: (lambda n: lambda m: m.madvise(0, 0, n))(random.choice([0, -1, 9, 2**70])),
+    lambda: (lambda n: lambda m: m.resize(n))(
+        random.choice([100, 90, 120, -1, 2**70, "a", 1.0, PAGE + 1])
+    ),
+    lambda: lambda m: bytes(memoryview(m)),
+    lambda: lambda m: hash(m) == hash(m),
+    lambda: lambda m: bool(m),
+]
+
+
+@pytest.mark.parametrize("access", ["DEFAULT", "READ", "WRITE", "COPY"])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_calls_have_the_same_outcome(seed: int, access: str) -> None:
+    random.seed(seed)
+    pair = Pair(100, access=getattr(standard, f"ACCESS_{access}"))
+    for _ in range(400):
+        index = random.randrange(len(CALLS))
+        theirs, ours = pair.both(CALLS[index]())
+        assert ours == theirs, f"call {index}"
+        first, second = pair.state()
+        assert first == second
+    pair.close()
+    for make in CALLS:
+        call = make()
+        theirs, ours = pair.both(call)
+        if ours != theirs:  # a wrong argument may be noticed before or after
+            assert {ours[0], theirs[0]} == {"raised"}
+            assert ours[1] in (ValueError, TypeError, OverflowError)
+
+
+class Descriptors:
+    """One of each kind."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "file"
+        path.write_bytes(bytes(PAGE))
+        self.file = os.open(path, os.O_RDWR)
+        self.read_only = os.open(path, os.O_RDONLY)
+        self.write_only = os.open(path, os.O_WRONLY)
+        self.path = os.open(path, os.O_PATH)
+        self.directory = os.open(folder, os.O_RDONLY)
+        self.null = os.open("/dev/null", os.O_RDWR)
+        self.pipe, self.pipe_end = os.pipe()
+        self.closed = 987
+
+    def close(self) -> None:
+        del self.closed
+        for fd in vars(self).values():
+            os.close(fd)
+
+
+CONSTRUCTIONS = {
+    "nothing": lambda mmap, fds: mmap(),
+    "text": lambda mmap, fds: mmap("a", 1),
+    "float": lambda mmap, fds: mmap(1.0, 1),
+    "float length": lambda mmap, fds: mmap(-1, 1.5),
+    "negative length": lambda mmap, fds: mmap(-1, -1),
+    "zero length": lambda mmap, fds: mmap(-1, 0),
+    "negative offset": lambda mmap, fds: mmap(-1, 1, offset=-1),
+    "odd offset": lambda mmap, fds: mmap(fds.file, 1, offset=1),
+    "offset at the end": lambda mmap, fds: mmap(fds.file, 0, offset=PAGE),
+    "offset past the end": lambda mmap, fds: mmap(fds.file, 1, offset=2 * PAGE),
+    "overflowing length": lambda mmap, fds: mmap(-1, 2**63),
+    "huge length": lambda mmap, fds: mmap(-1, 2**62),
+    "length past the end": lambda mmap, fds: mmap(fds.file, 2 * PAGE),
+    "overflowing offset": lambda mmap, fds: mmap(fds.file, 1, offset=2**63),
+    "closed fd": lambda mmap, fds: mmap(fds.closed, 1),
+    "fd -2": lambda mmap, fds: mmap(-2, 1),
+    "overflowing fd": lambda mmap, fds: mmap(2**31, 1),
+    "access 9": lambda mmap, fds: mmap(-1, 1, access=9),
+    "access and prot": lambda mmap, fds: mmap(-1, 1, access=1, prot=1),
+    "access and flags": lambda mmap, fds: mmap(-1, 1, access=1, flags=2),
+    "overflowing flags": lambda mmap, fds: mmap(-1, 1, flags=2**40),
+    "too many": lambda mmap, fds: mmap(-1, 1, 1, 3, 0, 0, True),
+    "unknown keyword": lambda mmap, fds: mmap(-1, 1, foo=1),
+    "directory": lambda mmap, fds: mmap(fds.directory, PAGE, access=1),
+    "null device": lambda mmap, fds: mmap(fds.null, PAGE),
+    "O_PATH": lambda mmap, fds: mmap(fds.path, PAGE, access=1),
+    "pipe": lambda mmap, fds: mmap(fds.pipe, PAGE, access=1),
+    "write-only": lambda mmap, fds: mmap(fds.write_only, PAGE, access=1),
+    "read-only": lambda mmap, fds: mmap(fds.read_only, PAGE),
+}
+
+
+@pytest.mark.parametrize("make", CONSTRUCTIONS.values(), ids=CONSTRUCTIONS.keys())
+def test_bad_construction(
+    make: Callable[[type, Descriptors], object], tmp_path: Path
+) -> None:
+    """The same type and errno as the standard one, and nothing is left."""
+    fds = Descriptors(tmp_path)
+    before = open_fds()
+    errors = []
+    for mmap in (standard.mmap, safemmap.mmap):
+        for _ in range(3):
+            with pytest.raises(Exception) as caught:
+                make(mmap, fds)
+        errors.append((caught.type, getattr(caught.value, "errno", None)))
+    assert errors[0] == errors[1]
+    assert open_fds() == before
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    fds.close()
+
+
+@pytest.fixture
+def anonymous() -> Iterator[safemmap.mmap]:
+    with safemmap.mmap(-1, PAGE) as m:
+        yield m
+
+
+def test_constants_are_those_of_the_standard_module() -> None:
+    for name in dir(standard):
+        if name.isupper() or name == "error":
+            assert getattr(safemmap, name) is getattr(standard, name)
+
+
+def test_methods_are_those_of_the_standard_class() -> None:
+    assert set(dir(standard.mmap)) - {"__module__"} <= set(dir(safemmap.mmap))
+
+
+def test_repr(anonymous: safemmap.mmap) -> None:
+    text = "closed=False, access=ACCESS_DEFAULT, length=4096, pos=0, offset=0>"
+    assert repr(anonymous) == f"<safemmap.mmap {text}"
+
+    class Sub(safemmap.mmap):
+        pass
+
+    with Sub(-1, PAGE) as m:
+        assert repr(m) == f"<Sub {text}"
+    assert repr(m) == "<Sub closed=True>"
+
+
+def test_subclass_and_weak_reference() -> None:
+    class Sub(safemmap.mmap):
+        def __new__(cls, size: int) -> Sub:
+            return super().__new__(cls, -1, size)
+
+    m = Sub(PAGE)
+    m.attribute = 1  # type: ignore[attr-defined]
+    reference = weakref.ref(m)
+    assert reference() is m
+    del m
+    assert reference() is None
+
+
+def test_audit_event() -> None:
+    events = []
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event == "mmap.__new__" and recording:
+            events.append(args)
+
+    recording = True
+    sys.addaudithook(hook)
+    safemmap.mmap(-1, PAGE, access=safemmap.ACCESS_COPY).close()
+    recording = False
+    assert events == [(-1, PAGE, safemmap.ACCESS_COPY, 0)]
+
+
+def test_cannot_be_copied_or_pickled(anonymous: safemmap.mmap) -> None:
+    for function in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            function(anonymous)
+
+
+@pytest.mark.parametrize("name", ["read", "write", "find", "seek", "move", "resize"])
+def test_no_method_takes_keywords(anonymous: safemmap.mmap, name: str) -> None:
+    with pytest.raises(TypeError):
+        getattr(anonymous, name)(n=1)
+
+
+@pytest.mark.parametrize(
+    "close_while",
+    [
+        lambda m, closing: m[closing],
+        lambda m, closing: m.read(closing),
+        lambda m, closing: m.write_byte(closing),
+        lambda m, closing: m.__setitem__(closing, 1),
+        lambda m, closing: m.__setitem__(0, closing),
+        lambda m, closing: m[closing:5],
+        lambda m, closing: m.move(0, 0, closing),
+        lambda m, closing: m.find(b"a", closing),
+        lambda m, closing: m.seek(closing),
+        lambda m, closing: m.flush(closing),
+        lambda m, closing: m.madvise(0, closing),
+        lambda m, closing: m.resize(closing),
+    ],
+)
+def test_closed_by_the_conversion_of_an_argument(
+    close_while: Callable[[safemmap.mmap, Index], object],
+) -> None:
+    m = safemmap.mmap(-1, PAGE)
+
+    class Closing(Index):
+        def __index__(self) -> int:
+            m.close()
+            return 1
+
+    with pytest.raises(ValueError, match="mmap closed or invalid"):
+        close_while(m, Closing(1))
+
+
+def test_resized_by_the_conversion_of_a_value() -> None:
+    with safemmap.mmap(-1, 2 * PAGE) as m:
+
+        class Shrinking(Index):
+            def __index__(self) -> int:
+                m.resize(PAGE)
+                return 1
+
+        with pytest.raises(IndexError):
+            m[2 * PAGE - 1] = Shrinking(1)
+        assert len(m) == PAGE
+
+
+@pytest.mark.parametrize("size", [0, 2**62])
+def test_failed_resize_changes_nothing(size: int) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * PAGE)
+        file.flush()
+        with safemmap.mmap(file.fileno(), PAGE) as m:
+            with pytest.raises(OSError):
+                m.resize(size)
+            assert len(m) == m.size() == PAGE
+            assert m[:] == b"x" * PAGE
+
+
+def test_exported_buffer_keeps_the_mapping(anonymous: safemmap.mmap) -> None:
+    with memoryview(anonymous) as view:
+        assert (view.format, view.itemsize, view.shape) == ("B", 1, (PAGE,))
+        assert not view.readonly
+        view[0] = 7
+        assert anonymous[0] == 7
+        with pytest.raises(BufferError):
+            anonymous.close()
+        with pytest.raises(BufferError):
+            anonymous.resize(2 * PAGE)
+
+
+def test_read_only_buffer() -> None:
+    with safemmap.mmap(-1, PAGE, access=safemmap.ACCESS_READ) as m:
+        with memoryview(m) as view:
+            assert view.readonly
+        with pytest.raises(TypeError):
+            ctypes.c_char.from_buffer(m)
