@@ -1,0 +1,67 @@
+"""Meets a SIGBUS that is not safemmap's. Arguments: what happens, and what lives.
+
+Prints "survived" if it does.
+"""
+
+import faulthandler
+import mmap as standard
+import os
+import resource
+import signal
+import sys
+import threading
+
+import safemmap
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+faulthandler.disable()
+what, alive = sys.argv[1:]
+PAGE = safemmap.PAGESIZE
+
+
+def file_of(size: int) -> int:
+    fd = os.memfd_create("foreign")
+    os.ftruncate(fd, size)
+    return fd
+
+
+kept = []
+if alive in ("mapping", "recovered", "guard"):
+    fd = file_of(64 * 1024 * PAGE if alive == "guard" else PAGE)
+    kept.append(safemmap.mmap(fd, 0))
+if alive == "recovered":
+    os.ftruncate(fd, 0)
+    for _ in range(1000):
+        try:
+            kept[0][0]
+        except safemmap.BusError:
+            continue
+        sys.exit("no BusError")
+if alive == "guard":
+    # A copy of 256 MiB is under way on another thread, again and again.
+    copying = threading.Event()
+
+    def copy() -> None:
+        while True:
+            copying.set()
+            kept[0].find(b"x")
+
+    threading.Thread(target=copy, daemon=True).start()
+    copying.wait()
+
+if what == "fault":
+    victim = file_of(PAGE)
+    foreign = standard.mmap(victim, PAGE)
+    os.ftruncate(victim, 0)
+    print(foreign[0])
+elif what == "kill":
+    os.kill(os.getpid(), signal.SIGBUS)
+elif what == "raise":
+    signal.raise_signal(signal.SIGBUS)
+elif what == "pthread_kill":
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGBUS)
+elif what == "kill to thread":
+    signal.pthread_kill(threading.enumerate()[-1].ident, signal.SIGBUS)
+    signal.pause()
+elif what == "nothing":
+    print("survived")
