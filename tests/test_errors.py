@@ -1,0 +1,73 @@
+"""What a BusError says."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+
+import pytest
+from conftest import PAGE, LossyFile, address_of
+
+import safemmap
+from safemmap import BusCode, BusError
+
+
+@pytest.fixture
+def error(lossy: LossyFile) -> BusError:
+    with safemmap.mmap(lossy.fd, 8 * PAGE) as m:
+        lossy.shrink(5000)
+        with pytest.raises(BusError) as caught:
+            m[100:9000]
+        assert caught.value.address == address_of(m) + 2 * PAGE
+    return caught.value
+
+
+def test_is_an_os_error_with_efault(error: BusError) -> None:
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EFAULT
+    assert error.strerror == "Bad address"
+
+
+def test_attributes(error: BusError) -> None:
+    assert error.offset == 2 * PAGE
+    assert error.code is BusCode.ADRERR
+    assert error.operation == "m[i:j]"
+    assert (error.start, error.stop) == (100, 9000)
+    assert error.file_size == 5000
+    assert error.needed == 2 * PAGE + 1
+    assert error.in_buffer is False
+
+
+def test_message_for_a_truncated_file(error: BusError) -> None:
+    assert str(error) == (
+        f"[Errno {errno.EFAULT}] m[i:j] of bytes 100 to 9000 of the mapping failed: "
+        f"the page at offset 8192 (address {error.address:#x}) is gone: the file has "
+        "5000 bytes left and would need more than 8192; it can be read again once "
+        "it has grown"
+    )
+
+
+def test_message_where_the_file_is_long_enough(lossy: LossyFile) -> None:
+    with safemmap.mmap(lossy.fd, 8 * PAGE) as m:
+        lossy.lose(m, {3})
+        with pytest.raises(BusError, match="the filesystem cannot provide the page at"):
+            m[3 * PAGE]
+
+
+def test_message_where_the_file_is_unknown(lossy: LossyFile) -> None:
+    with safemmap.mmap(lossy.fd, 8 * PAGE, trackfd=False) as m:
+        lossy.shrink(0)
+        with pytest.raises(BusError, match="the file was truncated, or its") as caught:
+            m[0]
+        assert caught.value.file_size == -1
+
+
+def test_pickle_keeps_everything(error: BusError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is BusError
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+def test_one_made_by_hand_has_a_message_too() -> None:
+    assert str(BusError(errno.EFAULT, "by hand")) == f"[Errno {errno.EFAULT}] by hand"
