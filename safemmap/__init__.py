@@ -5,10 +5,12 @@ the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
 ``mmap.mmap``; `wrap` takes a file descriptor from an untrusted peer.
 """
 
-from safemmap._constants import *  # noqa: F403
 from safemmap._core import mmap as mmap
 from safemmap._errors import BusCode as BusCode
 from safemmap._errors import BusError as BusError
+
+# (Type checkers do not see that this module takes its own `mmap` away again.)
+from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403
 from safemmap._wrap import wrap as wrap
 
 __version__ = "0.1.0"

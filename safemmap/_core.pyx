@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, auto_pickle=False
 """The mapping: binds the C core, and turns what it reports into exceptions.
 
 The behaviour is that of `Modules/mmapmodule.c` of the running CPython, quirks
@@ -10,8 +10,12 @@ for the bulk ones, which release the GIL; those pin the mapping as an exported
 buffer would.
 """
 
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_Check,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
 from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_ND,
@@ -22,7 +26,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_Check
 from libc.errno cimport EFAULT, errno
 from libc.limits cimport INT_MAX, INT_MIN
@@ -117,20 +121,6 @@ cdef int _int(object value) except? -1:
     return <int>number
 
 
-@cython.final
-cdef class _Buffer:
-    """The memory of a bytes-like object, held until this object goes."""
-
-    cdef Py_buffer view
-
-    def __cinit__(self, exporter):
-        PyObject_GetBuffer(exporter, &self.view, PyBUF_SIMPLE)
-
-    def __dealloc__(self):
-        PyBuffer_Release(&self.view)
-
-
-@cython.auto_pickle(False)
 cdef class mmap:
     """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
 access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
@@ -428,7 +418,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.pos = start + size
         try:
             return self.copy_out(start, size, operation)
-        except:
+        except BaseException:
             if self.pos == start + size:
                 self.pos = start
             raise
@@ -476,22 +466,29 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         :raises TypeError: the mapping is read-only.
         :raises BusError: it would touch a page that is gone.
         """
-        cdef _Buffer source = _Buffer(bytes)
-        cdef Py_ssize_t size = source.view.len, start
+        cdef Py_buffer source
+
+        PyObject_GetBuffer(bytes, &source, PyBUF_SIMPLE)
+        try:
+            self.write_claimed(source.buf, source.len)
+            return source.len
+        finally:
+            PyBuffer_Release(&source)
+
+    cdef int write_claimed(self, const void *source, Py_ssize_t size) except -1:
+        cdef Py_ssize_t start = self.pos
 
         self.check_open()
         self.check_writable()
-        start = self.pos
         if start > self.length or self.length - start < size:
             raise ValueError("data out of range")
         self.pos = start + size
         try:
-            self.copy_in(start, source.view.buf, size, "write")
-        except:
+            return self.copy_in(start, source, size, "write")
+        except BaseException:
             if self.pos == start + size:
                 self.pos = start
             raise
-        return size
 
     def write_byte(self, byte, /):
         """Write one byte, an int, at the position.
@@ -565,38 +562,47 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
     cdef Py_ssize_t search(self, object sub, object start, object end,
                            bint backward) except? -2:
-        cdef _Buffer pattern = _Buffer(sub)
-        cdef Py_ssize_t low = 0, high = 0, size
+        cdef Py_ssize_t low = 0, high = 0
+        cdef Py_buffer pattern
+
+        PyObject_GetBuffer(sub, &pattern, PyBUF_SIMPLE)
+        try:
+            if start is not None:
+                low = _index(start)
+            if end is not None:
+                high = _index(end)
+            self.check_open()
+            if start is None:
+                low = self.pos
+            if _SINCE_3_15 and low > self.length:
+                return -1
+            low = _clipped(low, self.length)
+            high = self.length if end is None else _clipped(high, self.length)
+            return self.search_range(&pattern, low, high, backward)
+        finally:
+            PyBuffer_Release(&pattern)
+
+    cdef Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
+                                 Py_ssize_t high, bint backward) except? -2:
+        cdef Py_ssize_t size = high - low
         cdef safemmap_fault fault
         cdef ptrdiff_t found
         cdef int error
 
-        if start is not None:
-            low = _index(start)
-        if end is not None:
-            high = _index(end)
-        self.check_open()
-        low = self.pos if start is None else low
-        if _SINCE_3_15 and low > self.length:
-            return -1
-        low = _clipped(low, self.length)
-        high = self.length if end is None else _clipped(high, self.length)
-        size = high - low
         if size < 0:
             return -1
-        self.exports += 1
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = _search(self.data + low, size, pattern, backward, &found, &fault)
         else:
+            self.exports += 1
             with nogil:
                 error = _search(
                     self.data + low, size, pattern, backward, &found, &fault
                 )
-        self.exports -= 1
+            self.exports -= 1
         if error < 0:
             self.fail(
-                error, &fault, "rfind" if backward else "find", low, high,
-                pattern.view.buf,
+                error, &fault, "rfind" if backward else "find", low, high, pattern.buf
             )
         return -1 if found < 0 else low + found
 
@@ -653,7 +659,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             self.remap(size)
             try:
                 self.truncate(self.offset + size)
-            except:
+            except BaseException:
                 self.remap(before)
                 raise
         else:
@@ -661,7 +667,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             self.truncate(self.offset + size)
             try:
                 self.remap(size)
-            except:
+            except BaseException:
                 self.truncate(before)
                 raise
 
@@ -808,15 +814,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef safemmap_fault fault
         cdef int error
 
-        self.exports += 1
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = safemmap_gather(target, self.data + start, step, size, &fault)
         else:
+            self.exports += 1
             with nogil:
                 error = safemmap_gather(
                     target, self.data + start, step, size, &fault
                 )
-        self.exports -= 1
+            self.exports -= 1
         if error < 0:
             self.fail_strided(error, &fault, start, step, size, target)
         return result
@@ -826,15 +832,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef safemmap_fault fault
         cdef int error
 
-        self.exports += 1
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = safemmap_scatter(self.data + start, step, source, size, &fault)
         else:
+            self.exports += 1
             with nogil:
                 error = safemmap_scatter(
                     self.data + start, step, source, size, &fault
                 )
-        self.exports -= 1
+            self.exports -= 1
         if error < 0:
             self.fail_strided(error, &fault, start, step, size, source)
         return 0
@@ -849,8 +855,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         )
 
     def __setitem__(self, item, value):
-        cdef Py_ssize_t start, stop, step, size, number
-        cdef _Buffer source
+        cdef Py_ssize_t start, stop, step, number
+        cdef Py_buffer source
 
         self.check_open()
         self.check_writable()
@@ -867,17 +873,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integer")
         PySlice_Unpack(item, &start, &stop, &step)
-        source = _Buffer(value)
-        self.check_open()
-        size = PySlice_AdjustIndices(self.length, &start, &stop, step)
-        if source.view.len != size:
-            raise IndexError("mmap slice assignment is wrong size")
-        if size == 0:
-            return
-        if step == 1:
-            self.copy_in(start, source.view.buf, size, "m[i:j] = bytes")
-        else:
-            self.scatter(start, step, size, source.view.buf)
+        PyObject_GetBuffer(value, &source, PyBUF_SIMPLE)
+        try:
+            self.check_open()
+            if source.len != PySlice_AdjustIndices(self.length, &start, &stop, step):
+                raise IndexError("mmap slice assignment is wrong size")
+            if step == 1:
+                self.copy_in(start, source.buf, source.len, "m[i:j] = bytes")
+            else:
+                self.scatter(start, step, source.len, source.buf)
+        finally:
+            PyBuffer_Release(&source)
 
     def __delitem__(self, item):
         cdef Py_ssize_t start, stop, step
@@ -967,15 +973,12 @@ cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:
     return 0 if index < 0 else size if index > size else index
 
 
-cdef int _search(const void *text, Py_ssize_t size, _Buffer pattern, bint backward,
-                 ptrdiff_t *found, safemmap_fault *fault) noexcept nogil:
+cdef int _search(const void *text, Py_ssize_t size, const Py_buffer *pattern,
+                 bint backward, ptrdiff_t *found,
+                 safemmap_fault *fault) noexcept nogil:
     if backward:
-        return safemmap_rfind(
-            text, size, pattern.view.buf, pattern.view.len, found, fault
-        )
-    return safemmap_find(
-        text, size, pattern.view.buf, pattern.view.len, found, fault
-    )
+        return safemmap_rfind(text, size, pattern.buf, pattern.len, found, fault)
+    return safemmap_find(text, size, pattern.buf, pattern.len, found, fault)
 
 
 cdef int _ensure_handler() except -1:

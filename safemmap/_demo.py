@@ -130,18 +130,19 @@ def _same_data(reader: Part, event: str, peer: Part | None) -> bool:
     """Whether the reader reports the digest of what the peer says it wrote."""
     if peer is None or event not in reader.events:
         return False
-    wrote = [details["digest"] for details in peer.events.values() if "digest" in details]
-    return wrote == [reader.events[event]["digest"]]
+    written = [seen["digest"] for seen in peer.events.values() if "digest" in seen]
+    return written == [reader.events[event]["digest"]]
 
 
 def _expected(first: _Scene, second: _Scene) -> list[tuple[str, bool]]:
     """Everything the demo claims, and whether it was so."""
-    fault = second.reader.events.get("fault", {})
+    died, lived = first.reader, second.reader
+    fault = lived.events.get("fault", {})
     peers = [first.hostile, second.hostile, second.friendly]
     return [
         (
-            "the standard reader was killed by SIGBUS; its end: " + first.reader.ending(),
-            first.reader.status == -signal.SIGBUS,
+            f"the standard reader was killed by SIGBUS; its end: {died.ending()}",
+            died.status == -signal.SIGBUS,
         ),
         (
             "both files were shrunk while they were read",
@@ -153,15 +154,15 @@ def _expected(first: _Scene, second: _Scene) -> list[tuple[str, bool]]:
         ),
         (
             "the safemmap reader read on after the file had grown again",
-            _same_data(second.reader, "read on", second.hostile),
+            _same_data(lived, "read on", second.hostile),
         ),
         (
             "the safemmap reader served the next peer",
-            _same_data(second.reader, "served", second.friendly),
+            _same_data(lived, "served", second.friendly),
         ),
         (
-            "the safemmap reader ended well; its end: " + second.reader.ending(),
-            second.reader.status == 0,
+            f"the safemmap reader ended well; its end: {lived.ending()}",
+            lived.status == 0,
         ),
         (
             "the peers ended well",

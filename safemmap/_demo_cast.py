@@ -89,7 +89,7 @@ class Cast:
             fds = [handed.enter_context(each).fileno() for each in hand]
             process = subprocess.Popen(
                 [*_interpreter(), role, *arguments, *map(str, fds)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 pass_fds=fds,
                 env=_environment(),
@@ -104,9 +104,11 @@ class Cast:
             details = json.loads(message)
             part.events[details["event"]] = details
             yield details["event"]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            with interrupts(signal.SIG_UNBLOCK):
-                part.status = part.process.wait(self._seconds_left())
+        with (
+            contextlib.suppress(subprocess.TimeoutExpired),
+            interrupts(signal.SIG_UNBLOCK),
+        ):
+            part.status = part.process.wait(self._seconds_left())
 
     def _receive(self, part: Part) -> bytes:
         part.control.settimeout(self._seconds_left())

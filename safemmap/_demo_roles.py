@@ -97,11 +97,9 @@ def _die_quietly() -> None:
 
 
 def _receive(mmap: ModuleType, peer: socket.socket) -> Any:
-    size, fds, _, _ = socket.recv_fds(peer, 16, 1, socket.MSG_CMSG_CLOEXEC)
-    try:
-        return mmap.mmap(fds[0], int(size), access=mmap.ACCESS_READ)
-    finally:
-        os.close(fds[0])
+    size, [fd], _, _ = socket.recv_fds(peer, 16, 1)
+    with open(fd, "rb"):  # closes it; the mapping has a duplicate
+        return mmap.mmap(fd, int(size), access=mmap.ACCESS_READ)
 
 
 def _read_until_it_fails(mapping: Any) -> None:
@@ -122,7 +120,8 @@ def _shrink(control: _Control, fd: str) -> None:
         file.write(os.urandom(_WRITTEN))
         file.truncate(SIZE)
         socket.send_fds(reader, [b"%d" % SIZE], [memory])
-        reader.recv(16)
+        if not reader.recv(16):
+            return
         reached = _watch(memory)
         file.truncate(LEFT)
         control.report("shrunk", reached=reached)
@@ -164,4 +163,11 @@ _ROLES: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    _ROLES[sys.argv[1]](_Control(), *sys.argv[2:])
+    control = _Control()
+    try:
+        _ROLES[sys.argv[1]](control, *sys.argv[2:])
+    except Exception:
+        # When the demo is killed, its parts lose each other before they know why:
+        # time for _follow to end this one, without a traceback.
+        time.sleep(0.2)
+        raise

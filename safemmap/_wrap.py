@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 
-from safemmap._constants import ACCESS_COPY, ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE
+from safemmap._standard import ACCESS_COPY, ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE
 from safemmap._core import mmap
 
 __all__ = ["wrap"]

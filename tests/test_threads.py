@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import PAGE, LossyFile, open_fds
@@ -40,11 +41,11 @@ def together(count: int, work: Callable[[int], None]) -> None:
 
 
 def resident() -> int:
-    return int(open("/proc/self/statm").read().split()[1]) * PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def mapping_count() -> int:
-    return sum(1 for _ in open("/proc/self/maps"))
+    return Path("/proc/self/maps").read_text().count("\n")
 
 
 def test_each_of_100_000_faults_reaches_its_own_thread(lossy: LossyFile) -> None:

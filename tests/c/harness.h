@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Sanitized code is slower by about this much. */
@@ -66,7 +67,7 @@ static struct {
     long at[4];
 } note;
 
-#define NOTE(...) (__typeof__(note)){__VA_ARGS__}
+#define NOTE(text, ...) ((__typeof__(note)){.name = text, .at = {__VA_ARGS__}})
 
 static inline _Noreturn void
 fail(const char *file, int line, const char *what, intmax_t got, intmax_t want)
@@ -87,17 +88,17 @@ fail(const char *file, int line, const char *what, intmax_t got, intmax_t want)
             fail(__FILE__, __LINE__, #got " == " #want, got_, want_); \
     } while (0)
 
-#define CHECK(condition)                                     \
-    do {                                                     \
-        if (!(condition))                                    \
-            fail(__FILE__, __LINE__, #condition, 0, 1);      \
+#define CHECK(condition)                                \
+    do {                                                \
+        if (!(condition))                               \
+            fail(__FILE__, __LINE__, #condition, 0, 1); \
     } while (0)
 
 /* For calls that answer -1 and errno. */
-#define CHECK_CALL(call)                                     \
-    do {                                                     \
-        if ((call) == -1)                                    \
-            fail(__FILE__, __LINE__, #call, -errno, 0);      \
+#define CHECK_CALL(call)                                \
+    do {                                                \
+        if ((call) == -1)                               \
+            fail(__FILE__, __LINE__, #call, -errno, 0); \
     } while (0)
 
 /* ---- Children ---------------------------------------------------------- */
@@ -155,7 +156,10 @@ struct test {
     const char *name;
     void (*run)(void);
 };
-#define TEST(function) {#function, function}
+#define TEST(function)      \
+    {                       \
+#function, function \
+    }
 
 static inline void
 run_one(const void *argument)
@@ -171,8 +175,8 @@ run_all(const struct test *tests, size_t count)
     while (PAGE < (size_t)sysconf(_SC_PAGESIZE))
         page_shift++;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    skip_reason = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                       -1, 0);
+    skip_reason =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(skip_reason != MAP_FAILED);
     for (const struct test *test = tests; test < tests + count; test++) {
         int status;

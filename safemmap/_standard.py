@@ -2,4 +2,4 @@
 
 from mmap import *  # noqa: F403
 
-del mmap  # type: ignore[name-defined]  # noqa: F821
+del mmap  # noqa: F821

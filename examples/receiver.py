@@ -1,0 +1,39 @@
+"""Read the files that anybody sends over a Unix socket, and survive it.
+
+Usage: python receiver.py SOCKET          (then, elsewhere: python sender.py SOCKET)
+"""
+
+import os
+import socket
+import sys
+import zlib
+
+import safemmap
+
+path = sys.argv[1]
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.bind(path)
+    server.listen()
+    print("listening", flush=True)
+    try:
+        while True:
+            peer, _ = server.accept()
+            with peer:
+                peer.settimeout(10)  # a peer that says nothing must not stall us either
+                try:
+                    size, [fd], _, _ = socket.recv_fds(peer, 64, 1)
+                    # Refuses what is no file, or shorter than the peer says. The
+                    # mapping has its own duplicate of fd, which `open` closes.
+                    with open(fd, "rb"), safemmap.wrap(fd, int(size)) as mapping:
+                        peer.send(b"mapped")
+                        peer.recv(64)  # "read it"
+                        checksum = zlib.crc32(mapping[:])  # mmap.mmap could die here
+                    print(f"{int(size)} bytes, CRC {checksum:08x}", flush=True)
+                except safemmap.BusError as error:
+                    print(f"the peer took its file away: {error}", flush=True)
+                except (OSError, ValueError) as error:
+                    print(f"a bad peer: {error!r}", flush=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        os.unlink(path)

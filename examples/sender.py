@@ -1,0 +1,26 @@
+"""Send a file over a Unix socket; with --shrink, take it away while it is in use.
+
+Usage: python sender.py SOCKET [--shrink]             (start receiver.py first)
+"""
+
+import os
+import socket
+import sys
+import zlib
+
+path, shrink = sys.argv[1], "--shrink" in sys.argv[2:]
+data = os.urandom(1 << 20)
+
+# No seals: nothing keeps us from changing the file after it has been sent.
+with open(os.memfd_create("sender"), "r+b", buffering=0) as file:
+    file.write(data)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as receiver:
+        receiver.connect(path)
+        socket.send_fds(receiver, [b"%d" % len(data)], [file.fileno()])
+        receiver.recv(64)  # "mapped"
+        if shrink:
+            file.truncate(len(data) // 2)
+        receiver.send(b"read it")
+        receiver.recv(64)  # nothing: waits until the receiver is done
+
+print("shrunk" if shrink else f"{len(data)} bytes, CRC {zlib.crc32(data):08x}")

@@ -1,0 +1,455 @@
+/* Signals that are not ours: they end where they would have without us, be it
+ * the default action or the handler that was there before. */
+#include "harness.h"
+#include "internal.h"
+
+#include <setjmp.h>
+
+/* ---- Sources ----------------------------------------------------------- */
+
+static struct file gone;
+static volatile sig_atomic_t calls;
+
+static void
+by_fault(void)
+{
+    (void)*(volatile unsigned char *)(gone.map + 321);
+}
+
+static void
+by_kill(void)
+{
+    CHECK_CALL(kill(getpid(), SIGBUS));
+}
+
+static void
+by_raise(void)
+{
+    CHECK_EQ(raise(SIGBUS), 0);
+}
+
+static void
+by_sigqueue(void)
+{
+    CHECK_CALL(sigqueue(getpid(), SIGBUS, (union sigval){.sival_int = 4711}));
+}
+
+static void
+by_tgkill(void)
+{
+    CHECK_CALL(syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGBUS));
+}
+
+struct source {
+    const char *name;
+    void (*send)(void);
+    int code;
+};
+
+static const struct source sources[] = {
+    {"fault", by_fault, BUS_ADRERR}, {"kill", by_kill, SI_USER},
+    {"raise", by_raise, SI_TKILL},   {"sigqueue", by_sigqueue, SI_QUEUE},
+    {"tgkill", by_tgkill, SI_TKILL},
+};
+
+#define EACH_SOURCE(source)                                                        \
+    (const struct source *source = sources;                                        \
+     source < sources + COUNT_OF(sources) && (note = NOTE(source->name, 0), true); \
+     source++)
+
+static void
+await_call(sig_atomic_t count)
+{
+    for (int i = 0; i < 5000 && calls < count; i++)
+        usleep(1000);
+    CHECK_EQ(calls, count);
+}
+
+/* ---- The default action before us -------------------------------------- */
+
+static void
+die(const void *source)
+{
+    CHECK_EQ(safemmap_install(), 0);
+    check_recovers(&gone);
+    ((const struct source *)source)->send();
+    await_death();
+}
+
+static void
+default_kills(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(die, source), SIGBUS);
+}
+
+static void
+die_after_recovering(const void *source)
+{
+    for (int i = 0; i < 1000; i++)
+        check_recovers(&gone);
+    die(source);
+}
+
+static void
+default_kills_after_recovered_faults(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(die_after_recovering, source), SIGBUS);
+}
+
+static volatile int armed;
+
+static void *
+stay_armed(void *unused)
+{
+    for (;;) {
+        __atomic_store_n(&armed, 1, __ATOMIC_SEQ_CST);
+        long_operation();
+    }
+    return unused;
+}
+
+static void
+die_beside_a_guard(const void *source)
+{
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, stay_armed, NULL), 0);
+    while (__atomic_load_n(&armed, __ATOMIC_SEQ_CST) == 0)
+        usleep(100);
+    usleep(2000);
+    die(source);
+}
+
+static void
+default_kills_beside_a_guard(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(die_beside_a_guard, source), SIGBUS);
+}
+
+/* ---- A handler before us ----------------------------------------------- */
+
+static struct {
+    siginfo_t info;
+    sigset_t mask;
+    void *context;
+} seen;
+static bool repairs;
+
+static void
+handler(int signo, siginfo_t *info, void *context)
+{
+    calls++;
+    CHECK_EQ(signo, SIGBUS);
+    if (info != NULL)
+        seen.info = *info;
+    seen.context = context;
+    pthread_sigmask(SIG_BLOCK, NULL, &seen.mask);
+    if (repairs)
+        CHECK(mmap(gone.map, PAGE, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+    errno = 99;
+}
+
+static void
+plain_handler(int signo)
+{
+    handler(signo, NULL, NULL);
+}
+
+static void
+install_before_us(int flags)
+{
+    struct sigaction action = {.sa_flags = flags};
+
+    if ((flags & SA_SIGINFO) != 0)
+        action.sa_sigaction = handler;
+    else
+        action.sa_handler = plain_handler;
+    sigaddset(&action.sa_mask, SIGUSR2);
+    CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+    CHECK_EQ(safemmap_install(), 0);
+    check_recovers(&gone);
+}
+
+static void
+check_handled(const struct source *source, int flags)
+{
+    sig_atomic_t before = calls;
+    sigset_t mask;
+
+    repairs = source->send == by_fault;
+    source->send();
+    await_call(before + 1);
+    if ((flags & SA_SIGINFO) != 0) {
+        CHECK_EQ(seen.info.si_signo, SIGBUS);
+        CHECK_EQ(seen.info.si_code, source->code);
+        CHECK(seen.context != NULL);
+        if (source->send == by_fault)
+            CHECK_EQ((uintptr_t)seen.info.si_addr, (uintptr_t)gone.map + 321);
+        else
+            CHECK_EQ(seen.info.si_pid, getpid());
+        if (source->send == by_sigqueue)
+            CHECK_EQ(seen.info.si_value.sival_int, 4711);
+    }
+    CHECK_EQ(sigismember(&seen.mask, SIGUSR2), 1);
+    CHECK_EQ(sigismember(&seen.mask, SIGUSR1), 0);
+    CHECK_EQ(sigismember(&seen.mask, SIGBUS), (flags & SA_NODEFER) == 0);
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+    CHECK_EQ(sigismember(&mask, SIGUSR2), 0);
+    CHECK_EQ(sigismember(&mask, SIGBUS), 0);
+}
+
+static void
+handle(const void *argument)
+{
+    static const int more[] = {0, SA_NODEFER, SA_ONSTACK | SA_RESTART};
+    int kind = *(const int *)argument;
+    struct file own = file_gone();
+
+    for
+        EACH_SOURCE(source)
+    for (size_t i = 0; i < COUNT_OF(more); i++) {
+        int flags = kind | more[i];
+
+        note.at[0] = flags;
+        /* Each source in a process of its own would be cleaner and slower:
+         * what was there before is put back instead. */
+        gone = file_gone();
+        install_before_us(flags);
+        check_handled(source, flags);
+        check_recovers(&own);
+        if (source->send != by_fault)
+            check_handled(source, flags);
+        file_free(&gone);
+    }
+}
+
+static void
+handler_is_called(void)
+{
+    static const int kinds[] = {0, SA_SIGINFO};
+
+    for (size_t i = 0; i < COUNT_OF(kinds); i++)
+        CHECK_EQ(end_in_child(handle, &kinds[i]), 0);
+}
+
+/* One call, and then the default. */
+static void
+handle_once(const void *argument)
+{
+    const struct source *source = argument;
+
+    install_before_us(SA_SIGINFO | (int)SA_RESETHAND);
+    check_handled(source, SA_SIGINFO);
+    *skip_reason = '1';
+    gone = file_gone();
+    source->send();
+    await_death();
+}
+
+static void
+resethand_is_called_once(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(handle_once, source), SIGBUS);
+            CHECK_EQ(*skip_reason, '1');
+            *skip_reason = '\0';
+        }
+}
+
+/* ---- Ignored before us ------------------------------------------------- */
+
+static void
+ignore(const void *argument)
+{
+    const struct source *source = argument;
+
+    CHECK(signal(SIGBUS, SIG_IGN) != SIG_ERR);
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < 3; i++) {
+        source->send();
+        usleep(2000);
+        check_recovers(&gone);
+    }
+}
+
+static void
+ignored(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(ignore, source), source->send == by_fault ? SIGBUS : 0);
+}
+
+/* ---- A handler before us that jumps ------------------------------------ */
+
+static sigjmp_buf landing;
+
+static void
+jumping_handler(int signo)
+{
+    (void)signo;
+    calls++;
+    siglongjmp(landing, 1);
+}
+
+static __attribute__((noinline)) void
+send_deeper(const struct source *source, size_t depth)
+{
+    volatile unsigned char frame[depth + 1];
+
+    frame[0] = frame[depth] = 1;
+    if (sigsetjmp(landing, 1) == 0) {
+        source->send();
+        await_death();
+    }
+    CHECK_EQ(frame[depth], 1);
+}
+
+/* Shallow then deep then shallow: what an earlier signal left on the stack, now
+ * gone, must not be taken for this one's. */
+static void
+jump_at_depths(const void *argument)
+{
+    const struct source *source = argument;
+    sig_atomic_t want = 0;
+
+    CHECK(signal(SIGBUS, jumping_handler) != SIG_ERR);
+    CHECK_EQ(safemmap_install(), 0);
+    for (size_t i = 0; i < 500; i++) {
+        note.at[0] = (long)i;
+        send_deeper(source, 0);
+        CHECK_EQ(calls, ++want);
+        send_deeper(source, i * 16);
+        CHECK_EQ(calls, ++want);
+        check_recovers(&gone);
+    }
+}
+
+static void
+handler_that_jumps_from_fault(void)
+{
+    gone = file_gone();
+    CHECK_EQ(end_in_child(jump_at_depths, &sources[0]), 0);
+}
+
+static void
+handler_that_jumps_from_raise(void)
+{
+    gone = file_gone();
+    CHECK_EQ(end_in_child(jump_at_depths, &sources[2]), 0);
+}
+
+/* ---- A cycle of handlers ----------------------------------------------- */
+
+static struct sigaction ours;
+static volatile sig_atomic_t calls_above;
+
+static void
+call_ours(int signo, siginfo_t *info, void *context)
+{
+    calls_above++;
+    CHECK(calls_above < 100);
+    ours.sa_sigaction(signo, info, context);
+}
+
+static void
+make_cycle(void)
+{
+    struct sigaction action = {.sa_sigaction = call_ours, .sa_flags = SA_SIGINFO};
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(sigaction(SIGBUS, &action, &ours));
+    CHECK(ours.sa_sigaction == safemmap__on_sigbus);
+    CHECK_EQ(safemmap_install(), 0);
+    check_recovers(&gone);
+    CHECK_EQ(calls_above, 0);
+}
+
+static void
+die_in_cycle(const void *source)
+{
+    make_cycle();
+    die(source);
+}
+
+static void
+cycle_ends_in_default(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(die_in_cycle, source), SIGBUS);
+}
+
+static void
+handle_in_cycle(const void *source)
+{
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+
+    sigaddset(&action.sa_mask, SIGUSR2);
+    CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+    make_cycle();
+    check_handled(source, SA_SIGINFO);
+    CHECK_EQ(calls_above, 1);
+    CHECK_EQ(calls, 1);
+}
+
+static void
+cycle_ends_in_older_handler(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(handle_in_cycle, source), 0);
+}
+
+/* An older handler that gives up as many do: default action, and raise. */
+static void
+give_up(int signo)
+{
+    calls++;
+    *skip_reason = (char)('0' + calls);
+    signal(signo, SIG_DFL);
+    raise(signo);
+}
+
+static void
+die_by_giving_up(const void *source)
+{
+    CHECK(signal(SIGBUS, give_up) != SIG_ERR);
+    die(source);
+}
+
+static void
+handler_that_gives_up(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(die_by_giving_up, source), SIGBUS);
+            CHECK_EQ(*skip_reason, '1');
+            *skip_reason = '\0';
+        }
+}
+
+TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
+          TEST(default_kills_beside_a_guard), TEST(handler_is_called),
+          TEST(resethand_is_called_once), TEST(ignored),
+          TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
+          TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
+          TEST(handler_that_gives_up))

@@ -1,0 +1,298 @@
+/* Faults that are ours: the signal mask, errno and the stack after them, with
+ * our handler on top and with others above it. */
+#include "harness.h"
+#include "internal.h"
+
+#include <limits.h>
+
+static struct sigaction above_us; /* what a later handler found: ours */
+static volatile sig_atomic_t calls;
+static struct file gone;
+
+static sigset_t
+mask_now(void)
+{
+    sigset_t mask;
+
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+    return mask;
+}
+
+static void
+check_mask(const sigset_t *want)
+{
+    sigset_t now = mask_now();
+
+    for (int signo = 1; signo < 65; signo++)
+        if (sigismember(&now, signo) != sigismember(want, signo)) {
+            note = NOTE("signal", signo);
+            CHECK_EQ(sigismember(&now, signo), sigismember(want, signo));
+        }
+}
+
+/* One of each kind of fault, with masks empty and not. */
+static void
+check_state_survives(void)
+{
+    struct file shared = file_gone();
+    struct safemmap_region region = {(uintptr_t)shared.map,
+                                     (uintptr_t)shared.map + PAGE,
+                                     PAGE,
+                                     PROT_READ | PROT_WRITE,
+                                     shared.fd,
+                                     0,
+                                     {0, 0, 0, 0},
+                                     0,
+                                     NULL};
+    sigset_t mask, before = mask_now();
+    struct safemmap_fault fault;
+    unsigned char bytes[64];
+
+    for (int blocked = 0; blocked < 2; blocked++) {
+        sigemptyset(&mask);
+        if (blocked) {
+            sigaddset(&mask, SIGUSR1);
+            sigaddset(&mask, SIGRTMIN + 3);
+        }
+        CHECK_EQ(pthread_sigmask(SIG_SETMASK, &mask, NULL), 0);
+        errno = 4242;
+        CHECK_EQ(safemmap_copy(bytes, gone.map + 9, sizeof(bytes), &fault), -EFAULT);
+        CHECK_EQ(errno, 4242);
+        CHECK_EQ(fault.address, (uintptr_t)gone.map + 9);
+        check_mask(&mask);
+    }
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    errno = 4242;
+    CHECK_EQ(*(volatile unsigned char *)shared.map, 0);
+    CHECK_EQ(errno, 4242);
+    check_mask(&mask);
+    CHECK(safemmap_region_poisoned(&region));
+    safemmap_region_remove(&region);
+    file_free(&shared);
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+}
+
+static void
+mask_and_errno(void)
+{
+    gone = file_gone();
+    for (int i = 0; i < 200; i++)
+        check_state_survives();
+}
+
+/* ---- Handlers above ours ----------------------------------------------- */
+
+static void
+put_above(void (*handler)(int, siginfo_t *, void *), int flags)
+{
+    struct sigaction action = {.sa_sigaction = handler,
+                               .sa_flags = SA_SIGINFO | flags};
+    static unsigned char bulk[2][SAFEMMAP_BULK];
+    struct safemmap_fault fault;
+
+    /* A large copy looks for our handler; the next small operations do not. */
+    CHECK_EQ(safemmap_copy(bulk[0], bulk[1], SAFEMMAP_BULK, &fault), 0);
+    sigfillset(&action.sa_mask);
+    CHECK_CALL(sigaction(SIGBUS, &action, &above_us));
+    CHECK(above_us.sa_sigaction == safemmap__on_sigbus);
+}
+
+static void
+call_directly(int signo, siginfo_t *info, void *context)
+{
+    calls++;
+    above_us.sa_sigaction(signo, info, context);
+}
+
+static void
+called_by_a_handler_above(void)
+{
+    gone = file_gone();
+    for (int i = 0; i < 20; i++) {
+        put_above(call_directly, 0);
+        calls = 0;
+        check_state_survives();
+        CHECK_EQ(calls, 3);
+        put_above(call_directly, SA_NODEFER | SA_ONSTACK);
+        check_state_survives();
+        CHECK_EQ(calls, 6);
+        CHECK_CALL(sigaction(SIGBUS, &above_us, NULL));
+    }
+}
+
+/* As faulthandler does: what was there before is put back and told by raise. */
+static void
+restore_and_raise(int signo, siginfo_t *info, void *context)
+{
+    (void)info;
+    (void)context;
+    calls++;
+    sigaction(SIGBUS, &above_us, NULL);
+    raise(signo);
+}
+
+static void
+passed_on_with_raise(void)
+{
+    static const int flags[] = {0, SA_NODEFER, SA_ONSTACK};
+    sigset_t before = mask_now();
+
+    gone = file_gone();
+    for (int i = 0; i < 300; i++) {
+        put_above(restore_and_raise, flags[i % 3]);
+        calls = 0;
+        check_recovers(&gone);
+        CHECK_EQ(calls, 1);
+        check_mask(&before);
+        check_recovers(&gone);
+        CHECK_EQ(calls, 1);
+    }
+}
+
+/* ---- A signal while a guard is armed ----------------------------------- */
+
+static volatile sig_atomic_t arrived, arrived_under_guard;
+static volatile int busy;
+
+static void
+note_arrival(int signo)
+{
+    (void)signo;
+    arrived_under_guard += safemmap__self.guard != NULL;
+    arrived++;
+}
+
+static void *
+busy_thread(void *rounds)
+{
+    for (size_t i = 0; i < *(const size_t *)rounds; i++) {
+        __atomic_store_n(&busy, 1, __ATOMIC_SEQ_CST);
+        long_operation();
+        while (__atomic_load_n(&busy, __ATOMIC_SEQ_CST) != 0)
+            usleep(100);
+    }
+    return NULL;
+}
+
+static void
+signal_in_operation(size_t rounds, void (*send)(pthread_t))
+{
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, busy_thread, &rounds), 0);
+    for (size_t i = 0; i < rounds; i++) {
+        while (__atomic_load_n(&busy, __ATOMIC_SEQ_CST) == 0)
+            usleep(100);
+        usleep(2000);
+        send(thread);
+        for (int j = 0; j < 5000 && arrived <= (sig_atomic_t)i; j++)
+            usleep(1000);
+        CHECK_EQ(arrived, i + 1);
+        CHECK_EQ(arrived_under_guard, 0);
+        __atomic_store_n(&busy, 0, __ATOMIC_SEQ_CST);
+    }
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+static void
+send_to_thread(pthread_t thread)
+{
+    CHECK_EQ(pthread_kill(thread, SIGBUS), 0);
+}
+
+static void
+raise_reaches_handler_after_operation(void)
+{
+    CHECK(signal(SIGBUS, note_arrival) != SIG_ERR);
+    CHECK_EQ(safemmap_install(), 0);
+    signal_in_operation(10, send_to_thread);
+}
+
+static void
+raise_in_operation(const void *unused)
+{
+    (void)unused;
+    CHECK_EQ(safemmap_install(), 0);
+    signal_in_operation(1, send_to_thread);
+}
+
+static void
+raise_kills_after_operation(void)
+{
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(end_in_child(raise_in_operation, NULL), SIGBUS);
+}
+
+/* ---- Stacks ------------------------------------------------------------ */
+
+#define ALTERNATE_SIZE ((size_t)64 * 1024)
+
+static void *
+fault_on_alternate_stack(void *unused)
+{
+    stack_t stack = {.ss_sp = malloc(ALTERNATE_SIZE), .ss_size = ALTERNATE_SIZE};
+
+    (void)unused;
+    CHECK(stack.ss_sp != NULL);
+    CHECK_CALL(sigaltstack(&stack, NULL));
+    for (int i = 0; i < 50; i++) {
+        stack_t now;
+
+        check_state_survives();
+        /* It would overflow in the end if a jump left it in use. */
+        CHECK_CALL(sigaltstack(NULL, &now));
+        CHECK_EQ(now.ss_flags, 0);
+    }
+    stack.ss_flags = SS_DISABLE;
+    CHECK_CALL(sigaltstack(&stack, NULL));
+    free(stack.ss_sp);
+    return NULL;
+}
+
+static void *
+fault_on_own_stack(void *unused)
+{
+    stack_t now;
+
+    (void)unused;
+    CHECK_CALL(sigaltstack(NULL, &now));
+    CHECK_EQ(now.ss_flags, SS_DISABLE);
+    for (int i = 0; i < 50; i++)
+        check_state_survives();
+    return NULL;
+}
+
+/* 0: the default. */
+static void
+run_in_thread(void *(*run)(void *), size_t stack_size)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    CHECK_EQ(pthread_attr_init(&attributes), 0);
+    if (stack_size != 0)
+        CHECK_EQ(pthread_attr_setstacksize(&attributes, stack_size), 0);
+    CHECK_EQ(pthread_create(&thread, &attributes, run, NULL), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(pthread_attr_destroy(&attributes), 0);
+}
+
+static void
+stacks(void)
+{
+    size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+
+    gone = file_gone();
+    run_in_thread(fault_on_alternate_stack, 0);
+    run_in_thread(fault_on_own_stack, 0);
+    if (!SANITIZED) {
+        run_in_thread(fault_on_own_stack, least);
+        run_in_thread(fault_on_alternate_stack, least);
+    }
+    /* A sanitizer's frames are larger. */
+    run_in_thread(fault_on_own_stack, least + 128 * 1024);
+}
+
+TEST_MAIN(TEST(mask_and_errno), TEST(called_by_a_handler_above),
+          TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
+          TEST(raise_kills_after_operation), TEST(stacks))

@@ -1,0 +1,428 @@
+/* Registered regions: what accesses by code without a guard see and leave. */
+#include "harness.h"
+
+#include <sys/mount.h>
+
+static struct safemmap_region
+region_of(const struct file *file)
+{
+    return (struct safemmap_region){.start = (uintptr_t)file->map,
+                                    .end = (uintptr_t)file->map + file->pages * PAGE,
+                                    .page_size = PAGE,
+                                    .protection = PROT_READ | PROT_WRITE,
+                                    .fd = file->fd};
+}
+
+static unsigned char
+load(const struct file *file, size_t offset)
+{
+    return *(volatile unsigned char *)(file->map + offset);
+}
+
+static void
+store(const struct file *file, size_t offset, unsigned char byte)
+{
+    *(volatile unsigned char *)(file->map + offset) = byte;
+}
+
+static uint64_t
+overlaid(void)
+{
+    struct safemmap_counts counts;
+
+    safemmap_get_counts(&counts);
+    return counts.overlaid;
+}
+
+/* Lines of /proc/self/maps that overlap the file's mapping. */
+static int
+mappings_in(const struct file *file)
+{
+    uintptr_t start = (uintptr_t)file->map, end = start + file->pages * PAGE;
+    unsigned long from, to;
+    char line[512];
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        CHECK_EQ(sscanf(line, "%lx-%lx", &from, &to), 2);
+        count += from < end && to > start;
+    }
+    fclose(maps);
+    return count;
+}
+
+/* ---- A file that was made shorter -------------------------------------- */
+
+static int64_t
+now_ns(void)
+{
+    struct timespec now;
+
+    CHECK_CALL(clock_gettime(CLOCK_REALTIME, &now));
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void
+truncated(void)
+{
+    struct file file = file_new(512);
+    struct safemmap_region region = region_of(&file);
+    int64_t before = now_ns();
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(load(&file, 100 * PAGE + 7), pattern(100 * PAGE + 7));
+    CHECK(!safemmap_region_poisoned(&region));
+    file_cut(&file, 3);
+    CHECK(!safemmap_region_poisoned(&region));
+
+    errno = 4242;
+    CHECK_EQ(load(&file, 100 * PAGE + 7), 0);
+    CHECK_EQ(errno, 4242);
+    CHECK(safemmap_region_poisoned(&region));
+    CHECK_EQ(region.fault.address, (uintptr_t)file.map + 100 * PAGE + 7);
+    CHECK_EQ(region.fault.code, BUS_ADRERR);
+    CHECK_EQ(region.fault.thread, syscall(SYS_gettid));
+    CHECK(region.fault.time_ns >= before && region.fault.time_ns <= now_ns());
+
+    /* All that is past the end went at once, before and after the fault; the
+     * rest is the file's. */
+    CHECK_EQ(overlaid(), 1);
+    CHECK_EQ(mappings_in(&file), 2);
+    for (size_t page = 0; page < file.pages; page++)
+        for (size_t i = 0; i < PAGE; i += 511)
+            CHECK_EQ(load(&file, page * PAGE + i),
+                     page < 3 ? pattern(page * PAGE + i) : 0);
+    CHECK_EQ(overlaid(), 1);
+    CHECK_EQ(region.fault.address, (uintptr_t)file.map + 100 * PAGE + 7);
+
+    /* Stores stay, and stay here. */
+    store(&file, 50 * PAGE, 9);
+    store(&file, 2 * PAGE, 8);
+    CHECK_EQ(load(&file, 50 * PAGE), 9);
+    file_cut(&file, 512);
+    unsigned char byte = 77;
+    CHECK_EQ(pread(file.fd, &byte, 1, (off_t)(50 * PAGE)), 1);
+    CHECK_EQ(byte, 0);
+    CHECK_EQ(pread(file.fd, &byte, 1, (off_t)(2 * PAGE)), 1);
+    CHECK_EQ(byte, 8);
+    CHECK_EQ(load(&file, 50 * PAGE), 9);
+    safemmap_region_remove(&region);
+}
+
+/* Page by page from the front: a peer that shrinks and shrinks. */
+static void
+truncated_again_and_again(void)
+{
+    struct file file = file_new(300);
+    struct safemmap_region region = region_of(&file);
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    for (size_t pages = file.pages; pages-- > 0;) {
+        file_cut(&file, pages);
+        CHECK_EQ(load(&file, pages * PAGE + pages), 0);
+        store(&file, pages * PAGE, (unsigned char)pages);
+        CHECK_EQ(mappings_in(&file), pages == 0 ? 1 : 2);
+    }
+    CHECK_EQ(overlaid(), 300);
+    for (size_t page = 0; page < file.pages; page++)
+        CHECK_EQ(load(&file, page * PAGE), (unsigned char)page);
+    safemmap_region_remove(&region);
+}
+
+/* A region that begins inside the file, and one whose file nobody knows. */
+static void
+offset_and_unknown_file(void)
+{
+    struct file file = file_new(8), other = file_new(8);
+    struct safemmap_region region = region_of(&file), unknown = region_of(&other);
+
+    region.start += 2 * PAGE;
+    region.offset = (off_t)(2 * PAGE);
+    unknown.fd = -1;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(safemmap_region_add(&unknown), 0);
+    CHECK_CALL(ftruncate(file.fd, (off_t)(3 * PAGE + 1)));
+    CHECK_EQ(load(&file, 6 * PAGE), 0);
+    CHECK_EQ(load(&file, 4 * PAGE), 0);
+    CHECK_EQ(overlaid(), 1);
+    CHECK_EQ(load(&file, 3 * PAGE), pattern(3 * PAGE));
+    CHECK_EQ(load(&file, 3 * PAGE + 1), 0);
+
+    file_cut(&other, 2);
+    CHECK_EQ(load(&other, 4 * PAGE), 0);
+    CHECK_EQ(load(&other, 7 * PAGE), 0);
+    CHECK_EQ(overlaid(), 3);
+    CHECK_EQ(load(&other, PAGE), pattern(PAGE));
+    safemmap_region_remove(&region);
+    safemmap_region_remove(&unknown);
+}
+
+/* A guard comes first: the region is not poisoned. */
+static void
+guard_in_region(void)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    check_recovers(&file);
+    CHECK(!safemmap_region_poisoned(&region));
+    CHECK_EQ(load(&file, 0), 0);
+    CHECK(safemmap_region_poisoned(&region));
+    safemmap_region_remove(&region);
+}
+
+/* ---- A hole that nothing can fill -------------------------------------- */
+
+static void
+hole_in_full_filesystem(void)
+{
+    struct file file = {.pages = 8};
+    struct safemmap_region region;
+    char block[4096] = "data";
+    int filler;
+
+    if (unshare(CLONE_NEWNS) < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", "/mnt", "tmpfs", 0, "size=256k") < 0)
+        skip("needs the right to mount");
+    CHECK_CALL(file.fd = open("/mnt/sparse", O_RDWR | O_CREAT, 0600));
+    CHECK_CALL(ftruncate(file.fd, (off_t)(8 * PAGE)));
+    for (size_t i = 0; i < 8; i += 2)
+        CHECK_EQ(pwrite(file.fd, "data", 4, (off_t)(i * PAGE)), 4);
+    CHECK_CALL(filler = open("/mnt/filler", O_RDWR | O_CREAT, 0600));
+    while (write(filler, block, sizeof(block)) > 0)
+        ;
+    file.map = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
+    CHECK(file.map != MAP_FAILED);
+    region = region_of(&file);
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    store(&file, 3 * PAGE + 5, 7);
+    CHECK_EQ(load(&file, 3 * PAGE + 5), 7);
+    CHECK_EQ(overlaid(), 1);
+    CHECK_EQ(mappings_in(&file), 3);
+    CHECK_EQ(load(&file, PAGE), 0);
+    CHECK_EQ(overlaid(), 2);
+    for (size_t i = 0; i < 8; i += 2)
+        CHECK_EQ(load(&file, i * PAGE), 'd');
+    /* With room again, the holes not touched so far are the file's. */
+    CHECK_CALL(ftruncate(filler, 0));
+    store(&file, 5 * PAGE, 6);
+    CHECK_EQ(pread(file.fd, block, 1, (off_t)(5 * PAGE)), 1);
+    CHECK_EQ(block[0], 6);
+    CHECK_EQ(pread(file.fd, block, 1, (off_t)(3 * PAGE + 5)), 1);
+    CHECK_EQ(block[0], 0);
+    CHECK_EQ(overlaid(), 2);
+    safemmap_region_remove(&region);
+}
+
+/* ---- Threads on one page ----------------------------------------------- */
+
+#define WRITERS 3u
+
+static struct file shared;
+static int waiting, round_now;
+
+/* Tighter than a pthread_barrier: all go within some 100 ns. */
+static void
+start_together(int round)
+{
+    if (__atomic_add_fetch(&waiting, 1, __ATOMIC_ACQ_REL) == (int)WRITERS) {
+        __atomic_store_n(&waiting, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&round_now, round + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int i = 0; __atomic_load_n(&round_now, __ATOMIC_ACQUIRE) <= round; i++)
+        if (i > 1000)
+            sched_yield();
+}
+
+static void *
+write_own_bytes(void *argument)
+{
+    const size_t own = *(const size_t *)argument;
+    static struct safemmap_region region;
+
+    for (int round = 0; round < 3 * SCALED(2000); round += 3) {
+        if (own == 0) {
+            shared = file_gone();
+            region = region_of(&shared);
+            CHECK_EQ(safemmap_region_add(&region), 0);
+        }
+        start_together(round);
+        for (size_t i = own; i < 64 * WRITERS; i += WRITERS)
+            store(&shared, i, (unsigned char)(1 + i));
+        start_together(round + 1);
+        for (size_t i = 0; i < 64 * WRITERS; i++)
+            CHECK_EQ(load(&shared, i), 1 + i);
+        start_together(round + 2);
+        if (own == 0) {
+            safemmap_region_remove(&region);
+            file_free(&shared);
+        }
+    }
+    return NULL;
+}
+
+static void
+no_store_is_lost(void)
+{
+    static const size_t own[WRITERS] = {0, 1, 2};
+    pthread_t thread[WRITERS];
+
+    CHECK_EQ(safemmap_install(), 0);
+    for (size_t i = 0; i < WRITERS; i++)
+        CHECK_EQ(pthread_create(&thread[i], NULL, write_own_bytes, (void *)&own[i]),
+                 0);
+    for (size_t i = 0; i < WRITERS; i++)
+        CHECK_EQ(pthread_join(thread[i], NULL), 0);
+    CHECK_EQ(overlaid(), SCALED(2000));
+}
+
+/* ---- Adding and removing ----------------------------------------------- */
+
+static void
+add_errors(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region region = region_of(&file), other;
+    static const int overlaps[][2] = {{2, 6}, {3, 5}, {1, 3}, {5, 7}, {0, 8}, {2, 3}};
+
+    region.start += 2 * PAGE;
+    region.end -= 2 * PAGE;
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    for (size_t i = 0; i < COUNT_OF(overlaps); i++) {
+        other = region_of(&file);
+        other.end = other.start + (size_t)overlaps[i][1] * PAGE;
+        other.start += (size_t)overlaps[i][0] * PAGE;
+        CHECK_EQ(safemmap_region_add(&other), -EEXIST);
+        safemmap_region_remove(&other);
+    }
+    for (int i = 0; i < 5; i++) {
+        other = region_of(&file);
+        note = NOTE("kind", i);
+        if (i == 0)
+            other.start++;
+        else if (i == 1)
+            other.end--;
+        else if (i == 2)
+            other.end = other.start;
+        else if (i == 3)
+            other.start = other.end + PAGE;
+        else
+            other.page_size = 0;
+        CHECK_EQ(safemmap_region_add(&other), -EINVAL);
+    }
+    /* Neighbours are no overlap. */
+    struct safemmap_region left = region_of(&file), right = region_of(&file);
+    left.end = region.start;
+    right.start = region.end;
+    CHECK_EQ(safemmap_region_add(&right), 0);
+    CHECK_EQ(safemmap_region_add(&left), 0);
+
+    /* A failed add did no harm. */
+    CHECK_EQ(safemmap_install(), 0);
+    file_cut(&file, 0);
+    CHECK_EQ(load(&file, 3 * PAGE), 0);
+    CHECK(safemmap_region_poisoned(&region));
+    CHECK(!safemmap_region_poisoned(&left));
+    CHECK(!safemmap_region_poisoned(&right));
+    safemmap_region_remove(&left);
+    safemmap_region_remove(&region);
+    safemmap_region_remove(&right);
+}
+
+/* A region that is registered overlaps itself, and is left as it was. */
+static void
+add_twice(void)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(safemmap_region_add(&region), -EEXIST);
+    CHECK_EQ(load(&file, 0), 0);
+    CHECK_EQ(safemmap_region_add(&region), -EEXIST);
+    CHECK(safemmap_region_poisoned(&region));
+    safemmap_region_remove(&region);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    safemmap_region_remove(&region);
+}
+
+static void
+remove_anything(void)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file), zeroed = {0};
+
+    safemmap_region_remove(NULL);
+    safemmap_region_remove(&zeroed);
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(load(&file, 0), 0);
+    safemmap_region_remove(&region);
+    CHECK(safemmap_region_poisoned(&region));
+    safemmap_region_remove(&region);
+
+    /* Added again it begins afresh. */
+    CHECK(mmap(file.map, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, file.fd, 0) !=
+          MAP_FAILED);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK(!safemmap_region_poisoned(&region));
+    CHECK_EQ(load(&file, 1), 0);
+    CHECK_EQ(region.fault.address, (uintptr_t)file.map + 1);
+    safemmap_region_remove(&region);
+}
+
+static void
+fault_after_removal(const void *unused)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+
+    (void)unused;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    safemmap_region_remove(&region);
+    (void)load(&file, 0);
+}
+
+/* The pages on both sides of a region are not its own. */
+static void
+fault_beside_region(const void *side)
+{
+    struct file file = file_new(3);
+    struct safemmap_region region = region_of(&file);
+
+    region.start += PAGE;
+    region.end -= PAGE;
+    region.offset = (off_t)PAGE;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 0);
+    CHECK_EQ(load(&file, PAGE), 0);
+    (void)load(&file, *(const int *)side == 0 ? PAGE - 1 : 2 * PAGE);
+}
+
+static void
+outside_is_foreign(void)
+{
+    static const int sides[] = {0, 1};
+
+    CHECK_EQ(end_in_child(fault_after_removal, NULL), SIGBUS);
+    CHECK_EQ(end_in_child(fault_beside_region, &sides[0]), SIGBUS);
+    CHECK_EQ(end_in_child(fault_beside_region, &sides[1]), SIGBUS);
+}
+
+TEST_MAIN(TEST(truncated), TEST(truncated_again_and_again),
+          TEST(offset_and_unknown_file), TEST(guard_in_region),
+          TEST(hole_in_full_filesystem), TEST(no_store_is_lost), TEST(add_errors),
+          TEST(add_twice), TEST(remove_anything), TEST(outside_is_foreign))

@@ -1,0 +1,62 @@
+"""Causes other than truncation: a full filesystem, a broken disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ISOLATED, PAGE
+
+# Mounts are made in a namespace of their own, which ends with the child.
+NAMESPACE = ["unshare", "--mount"]
+if os.geteuid() != 0:
+    NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def possible(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_full_tmpfs(tmp_path: Path) -> None:
+    mount = [*NAMESPACE, "sh", "-c"]
+    tmpfs = f"mount -t tmpfs -o size=64k tmpfs {tmp_path}"
+    if not possible(*mount, tmpfs):
+        pytest.skip("mounting a tmpfs needs root, or user namespaces")
+    script = ISOLATED / "full_tmpfs.py"
+    done = subprocess.run(
+        [*mount, f"{tmpfs} && exec {sys.executable} {script} {tmp_path}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    size = 3 * PAGE
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        *[f"{PAGE} {size} True"] * 3,
+        "b'b' 0",
+    ]
+
+
+def test_disk_error(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a loop device needs root")
+    for tool in ("mkfs.ext4", "losetup"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    if not possible("losetup", "--find"):
+        pytest.skip("there are no loop devices here")
+    done = subprocess.run(
+        [*NAMESPACE, sys.executable, str(ISOLATED / "disk_error.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"0 {2 << 20} True\n"
