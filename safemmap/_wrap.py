@@ -7,8 +7,8 @@ import fcntl
 import os
 import stat
 
-from safemmap._standard import ACCESS_COPY, ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE
 from safemmap._core import mmap
+from safemmap._standard import ACCESS_COPY, ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE
 
 __all__ = ["wrap"]
 
@@ -29,7 +29,9 @@ _ACCESSES = {
 }
 
 
-def wrap(fd: int, length: int = 0, *, offset: int = 0, access: int = ACCESS_READ) -> mmap:
+def wrap(
+    fd: int, length: int = 0, *, offset: int = 0, access: int = ACCESS_READ
+) -> mmap:
     """Map a file descriptor that an untrusted peer sent.
 
     Makes sure that it is what it should be before anything is mapped, on a
@@ -68,7 +70,9 @@ def _check_descriptor(own: int, fd: int, access: int) -> None:
     mode = os.fstat(own).st_mode
     flags = fcntl.fcntl(own, fcntl.F_GETFL)
     if flags & os.O_PATH:
-        raise OSError(errno.EBADF, f"fd {fd} was opened with O_PATH and cannot be mapped")
+        raise OSError(
+            errno.EBADF, f"fd {fd} was opened with O_PATH and cannot be mapped"
+        )
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "an anonymous inode")
         raise OSError(errno.ENODEV, f"fd {fd} is {kind}, not a regular file")

@@ -49,7 +49,7 @@ class Pair:
     """A standard mapping and ours, over files with the same content."""
 
     def __init__(self, size: int, **options: int) -> None:
-        self.files = [tempfile.TemporaryFile() for _ in range(2)]
+        self.files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         data = bytes(random.choices(b"abc\n\0", k=size))
         for file in self.files:
             file.write(data)
@@ -85,17 +85,18 @@ class Index:
 
 
 def some_number() -> object:
-    return random.choice(
-        [0, 1, 2, 7, -1, -5, 90, 100, 101, -101, 2**31, 2**63, -(2**63) - 1, 2**70, True]
-        + [Index(3), 1.0, "1", None, b"a", random.randrange(110), random.randrange(110)]
-    )
+    small = [0, 1, 2, 7, 90, 100, 101, random.randrange(110), True, Index(3)]
+    negative = [-1, -5, -101, -(2**63) - 1]
+    large = [2**31, 2**63, 2**70]
+    wrong = [1.0, "1", None, b"a"]
+    return random.choice([*small, *negative, *large, *wrong])
 
 
 def some_bytes() -> object:
-    return random.choice(
-        [b"", b"a", b"ab\n", bytearray(b"bc"), memoryview(b"abcabc"), b"x" * 101]
-        + ["text", None, 3, [1], bytes(random.choices(b"abc", k=random.randrange(12)))]
-    )
+    right = [b"", b"a", b"ab\n", bytearray(b"bc"), memoryview(b"abcabc"), b"x" * 101]
+    some = bytes(random.choices(b"abc", k=random.randrange(12)))
+    wrong = ["text", None, 3, [1]]
+    return random.choice([*right, some, *wrong])
 
 
 def some_slice() -> slice:
@@ -117,7 +118,9 @@ CALLS: list[Callable[[], Callable[[standard.mmap], object]]] = [
     lambda: lambda m: m.read_byte(),
     lambda: lambda m: m.readline(),
     lambda: (lambda n: lambda m: m.seek(n))(some_number()),
-    lambda: (lambda n, w: lambda m: m.seek(n, w))(some_number(), random.randrange(-1, 4)),
+    lambda: (lambda n, w: lambda m: m.seek(n, w))(
+        some_number(), random.randrange(-1, 4)
+    ),
     lambda: (lambda b: lambda m: m.write(b))(some_bytes()),
     lambda: (lambda n: lambda m: m.write_byte(n))(some_number()),
     lambda: (lambda n: lambda m: m[n])(some_number()),

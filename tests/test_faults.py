@@ -124,8 +124,13 @@ def expected_offset(
 
 
 def check(
-    m: safemmap.mmap, file: LossyFile, operation: Operation, start: int, length: int,
-    lost: set[int], base: int,
+    m: safemmap.mmap,
+    file: LossyFile,
+    operation: Operation,
+    start: int,
+    length: int,
+    lost: set[int],
+    base: int,
 ) -> None:
     offset = expected_offset(operation, start, length, lost)
     if offset is None:
@@ -189,9 +194,7 @@ def test_random_ranges_and_random_pages(
         assert mapping[:] == lossy.data
 
 
-def test_readline_over_a_lost_page(
-    lossy: LossyFile, mapping: safemmap.mmap
-) -> None:
+def test_readline_over_a_lost_page(lossy: LossyFile, mapping: safemmap.mmap) -> None:
     """Fails where the line does not end before the page, and only there."""
     text = bytearray(b"x" * SIZE)
     text[PAGE - 10] = text[2 * PAGE - 1] = ord("\n")
@@ -244,7 +247,9 @@ def test_truncation_in_every_access_mode(lossy: LossyFile, access: str) -> None:
         assert m[:] == lossy.data
         lossy.shrink(3 * PAGE + 100)
         # The rest of the last page reads as zeros, without a signal.
-        assert m[3 * PAGE : 4 * PAGE] == lossy.data[3 * PAGE :][:100] + bytes(PAGE - 100)
+        assert m[3 * PAGE : 4 * PAGE] == lossy.data[3 * PAGE :][:100] + bytes(
+            PAGE - 100
+        )
         with pytest.raises(BusError) as caught:
             m[:]
         assert caught.value.offset == 4 * PAGE
@@ -325,5 +330,7 @@ def test_the_peer_sees_what_is_written_and_no_more(size: int) -> None:
         m[3 : 3 + size] = b"\xff" * size
         written = os.pread(file.fd, len(m), 0)
         assert written[3 : 3 + size] == b"\xff" * size
-        assert written[:3] + written[3 + size :] == file.data[:3] + file.data[3 + size :]
+        assert (
+            written[:3] + written[3 + size :] == file.data[:3] + file.data[3 + size :]
+        )
     file.close()

@@ -20,7 +20,7 @@ BULK = 64 * 1024 * 1024
 
 
 def together(count: int, work: Callable[[int], None]) -> None:
-    """Run `work(0)`, `work(1)`, ... on threads that start at once; raise what they do."""
+    """Run `work(0)`, `work(1)`, ... on threads that start at once."""
     barrier = threading.Barrier(count)
     failures: list[BaseException] = []
 
@@ -95,7 +95,10 @@ def test_close_and_resize_during_bulk_operations(bulk: safemmap.mmap) -> None:
     thread.start()
     refused = {"resize": 0, "close": 0}
     while min(refused.values()) < 10:
-        for name, change in (("resize", lambda: bulk.resize(BULK)), ("close", bulk.close)):
+        for name, change in (
+            ("resize", lambda: bulk.resize(BULK)),
+            ("close", bulk.close),
+        ):
             try:
                 change()
             except BufferError:
@@ -207,4 +210,3 @@ def test_fault_on_a_thread_with_a_small_stack(lossy: LossyFile) -> None:
             together(2, work)
     finally:
         threading.stack_size(before)
-

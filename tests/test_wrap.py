@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PAGE, LossyFile, address_of, open_fds
+from conftest import PAGE, LossyFile, open_fds
 
 import safemmap
 from safemmap import ACCESS_COPY, ACCESS_READ, ACCESS_WRITE
