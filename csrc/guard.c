@@ -90,15 +90,13 @@ struct span {
     bool written;
 };
 
-static const struct span NO_SPAN = {0, 0, 1, false};
-
-static struct span
+static inline struct span
 contiguous(const void *start, size_t size, bool written)
 {
     return (struct span){(uintptr_t)start, (uintptr_t)start + size, 1, written};
 }
 
-static struct span
+static inline struct span
 strided(const void *start, ptrdiff_t step, size_t count, bool written)
 {
     size_t stride = step < 0 ? -(size_t)step : (size_t)step;
@@ -115,19 +113,28 @@ page_of(uintptr_t address)
     return address & ~(safemmap__page_size - 1);
 }
 
+/* For the side that takes no part. */
+#define NO_SPAN ((struct span){0, 0, 1, false})
+
 /* Whole pages: memchr(3) and its kin load aligned vectors, which begin before the
  * range and end after it, though never on another page. */
-static void
-cover(struct safemmap__guard *guard, const struct span span[2])
+static inline void
+cover(struct safemmap__guard *guard, struct span source, struct span target)
 {
-    for (int side = 0; side < 2; side++) {
-        bool empty = span[side].start == span[side].end;
+    guard->range[0].start = page_of(source.start);
+    guard->range[0].end = page_of(source.end + safemmap__page_size - 1);
+    guard->range[1].start = page_of(target.start);
+    guard->range[1].end = page_of(target.end + safemmap__page_size - 1);
+}
 
-        guard->range[side].start = page_of(span[side].start);
-        guard->range[side].end =
-            empty ? guard->range[side].start
-                  : page_of(span[side].end - 1) + safemmap__page_size;
-    }
+/* The first byte of the span at or after `from`, which may lie past its end. */
+static uintptr_t
+first_from(const struct span *span, uintptr_t from)
+{
+    if (from <= span->start)
+        return span->start;
+    return span->start +
+           (from - span->start + span->stride - 1) / span->stride * span->stride;
 }
 
 /* Touches one byte in each page below `limit` that the span touches. A page that
@@ -139,30 +146,28 @@ touch(const struct span *span, uintptr_t limit)
     uintptr_t at = span->start;
 
     while (at < span->end && at < limit) {
-        uintptr_t next = page_of(at) + safemmap__page_size;
-
         if (span->written)
             __atomic_fetch_or((volatile unsigned char *)at, 0, __ATOMIC_RELAXED);
         else
             (void)*(volatile const unsigned char *)at;
-        at += (next - at + span->stride - 1) / span->stride * span->stride;
+        at = first_from(span, page_of(at) + safemmap__page_size);
     }
 }
 
-/* Which of the two ranges the fault lies in. */
+/* Which of the two has a byte on the page that faulted: the source if both do. */
 static int
-side_of(const struct safemmap__guard *met)
+side_of(const struct safemmap__guard *met, const struct span span[2])
 {
-    return met->address >= met->range[0].start && met->address < met->range[0].end
-               ? 0
-               : 1;
+    uintptr_t page = page_of(met->address), at = first_from(&span[0], page);
+
+    return at < span[0].end && page_of(at) == page ? 0 : 1;
 }
 
 static void
-describe(const struct span span[2], const struct safemmap__guard *met,
+describe(const struct safemmap__guard *met, const struct span span[2],
          struct safemmap_fault *ret_fault)
 {
-    uintptr_t page = page_of(met->address), start = span[side_of(met)].start;
+    uintptr_t page = page_of(met->address), start = span[side_of(met, span)].start;
 
     ret_fault->address = page > start ? page : start;
     ret_fault->code = met->code;
@@ -171,9 +176,9 @@ describe(const struct span span[2], const struct safemmap__guard *met,
 /* Everything that comes before the page that `met` names, in the order source
  * then target. */
 static void
-touch_before(const struct span span[2], const struct safemmap__guard *met)
+touch_before(const struct safemmap__guard *met, const struct span span[2])
 {
-    int side = side_of(met);
+    int side = side_of(met, span);
 
     if (side == 1)
         touch(&span[0], span[0].end);
@@ -183,14 +188,15 @@ touch_before(const struct span span[2], const struct safemmap__guard *met)
 /* After a fault that `met` describes: memcpy(3) and its kin touch bytes in any
  * order, so what comes before is tried once more. */
 static SAFEMMAP__NOINLINE int
-report(const struct span span[2], const struct safemmap__guard *met,
+report(const struct safemmap__guard *met, struct span source, struct span target,
        struct safemmap_fault *ret_fault)
 {
+    const struct span span[2] = {source, target};
     struct safemmap__guard guard;
 
-    describe(span, met, ret_fault);
-    cover(&guard, span);
-    GUARDED(&guard, touch_before(span, met), describe(span, &guard, ret_fault));
+    describe(met, span, ret_fault);
+    cover(&guard, source, target);
+    GUARDED(&guard, touch_before(met, span), describe(&guard, span, ret_fault));
 #ifdef BUS_MCEERR_AR
     if (ret_fault->code == BUS_MCEERR_AR || ret_fault->code == BUS_MCEERR_AO)
         return -EHWPOISON;
@@ -204,8 +210,6 @@ SAFEMMAP__NOINLINE int
 safemmap_copy(void *target, const void *source, size_t size,
               struct safemmap_fault *ret_fault)
 {
-    const struct span span[2] = {contiguous(source, size, false),
-                                 contiguous(target, size, true)};
     struct safemmap__guard guard;
     int error;
 
@@ -213,9 +217,10 @@ safemmap_copy(void *target, const void *source, size_t size,
         return 0;
     if ((error = prepare(size)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, contiguous(source, size, false), contiguous(target, size, true));
     GUARDED(&guard, memmove(target, source, size),
-            return report(span, &guard, ret_fault));
+            return report(&guard, contiguous(source, size, false),
+                          contiguous(target, size, true), ret_fault));
     return 0;
 }
 
@@ -223,16 +228,15 @@ SAFEMMAP__NOINLINE int
 safemmap_load(const void *source, unsigned char *ret_byte,
               struct safemmap_fault *ret_fault)
 {
-    const struct span span[2] = {contiguous(source, 1, false), NO_SPAN};
     struct safemmap__guard guard;
     unsigned char byte = 0;
     int error;
 
     if ((error = prepare(1)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, contiguous(source, 1, false), NO_SPAN);
     GUARDED(&guard, byte = *(const volatile unsigned char *)source,
-            return report(span, &guard, ret_fault));
+            return report(&guard, contiguous(source, 1, false), NO_SPAN, ret_fault));
     *ret_byte = byte;
     return 0;
 }
@@ -240,15 +244,14 @@ safemmap_load(const void *source, unsigned char *ret_byte,
 SAFEMMAP__NOINLINE int
 safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
 {
-    const struct span span[2] = {contiguous(target, 1, true), NO_SPAN};
     struct safemmap__guard guard;
     int error;
 
     if ((error = prepare(1)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, contiguous(target, 1, true), NO_SPAN);
     GUARDED(&guard, *(volatile unsigned char *)target = byte,
-            return report(span, &guard, ret_fault));
+            return report(&guard, contiguous(target, 1, true), NO_SPAN, ret_fault));
     return 0;
 }
 
@@ -269,13 +272,13 @@ safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
 
     if (count == 0)
         return 0;
-    const struct span span[2] = {strided(source, step, count, false),
-                                 contiguous(target, count, true)};
     if ((error = prepare(count)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, strided(source, step, count, false),
+          contiguous(target, count, true));
     GUARDED(&guard, copy_strided(target, 1, source, step, count),
-            return report(span, &guard, ret_fault));
+            return report(&guard, strided(source, step, count, false),
+                          contiguous(target, count, true), ret_fault));
     return 0;
 }
 
@@ -288,13 +291,13 @@ safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
 
     if (count == 0)
         return 0;
-    const struct span span[2] = {contiguous(source, count, false),
-                                 strided(target, step, count, true)};
     if ((error = prepare(count)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, contiguous(source, count, false),
+          strided(target, step, count, true));
     GUARDED(&guard, copy_strided(target, step, source, 1, count),
-            return report(span, &guard, ret_fault));
+            return report(&guard, contiguous(source, count, false),
+                          strided(target, step, count, true), ret_fault));
     return 0;
 }
 
@@ -302,16 +305,15 @@ SAFEMMAP__NOINLINE int
 safemmap_compare(const void *left, const void *right, size_t size, int *ret_order,
                  struct safemmap_fault *ret_fault)
 {
-    const struct span span[2] = {contiguous(left, size, false),
-                                 contiguous(right, size, false)};
     struct safemmap__guard guard;
     int order = 0, error;
 
     if ((error = prepare(size)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, contiguous(left, size, false), contiguous(right, size, false));
     GUARDED(&guard, order = memcmp(left, right, size),
-            return report(span, &guard, ret_fault));
+            return report(&guard, contiguous(left, size, false),
+                          contiguous(right, size, false), ret_fault));
     *ret_order = order;
     return 0;
 }
@@ -357,17 +359,17 @@ static inline int
 find_with(search *run, const void *text, size_t size, const void *pattern,
           size_t pattern_size, ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    const struct span span[2] = {contiguous(text, size, false),
-                                 contiguous(pattern, pattern_size, false)};
     struct safemmap__guard guard;
     const void *found = NULL;
     int error;
 
     if ((error = prepare(size)) < 0)
         return error;
-    cover(&guard, span);
+    cover(&guard, contiguous(text, size, false),
+          contiguous(pattern, pattern_size, false));
     GUARDED(&guard, found = run(text, size, pattern, pattern_size),
-            return report(span, &guard, ret_fault));
+            return report(&guard, contiguous(text, size, false),
+                          contiguous(pattern, pattern_size, false), ret_fault));
     *ret_index = found == NULL
                      ? -1
                      : (const unsigned char *)found - (const unsigned char *)text;

@@ -283,22 +283,32 @@ default_action(siginfo_t *info)
     pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
 }
 
-/* The action to try next: the newest, or when the signal has come back from
- * one, the next older. Its siginfo may come back by a call or, if it was a
- * handler that raises, as a signal of our own. */
-static size_t
-level_for(const siginfo_t *info)
-{
-    struct safemmap__forwarding *last = safemmap__self.forwarding;
+/* An action that answers a signal with raise(3) is asked again this often. */
+enum { RAISES_ALLOWED = 2 };
 
-    if (last == NULL)
-        return 0;
-    if (info == &last->info)
-        return safemmap__self.forwarding_level + 1;
-    /* A record below this frame is gone. */
-    if (sent_by_us(info) && (uintptr_t)last > (uintptr_t)__builtin_frame_address(0))
-        return safemmap__self.forwarding_level + 1;
-    return 0;
+/* Which action is next: the newest, or for a signal that has come back from one,
+ * the next older. It comes back by a call with the siginfo that we passed on, or as
+ * a signal that this process sent itself. The latter may also be a new one, after
+ * the action had left by a jump; two are told apart as well as the stack can tell:
+ * a record at or below this frame is gone, and one above it may be. */
+static struct safemmap__progress
+next_step(const siginfo_t *info)
+{
+    struct safemmap__progress last = {safemmap__self.progress.level,
+                                      safemmap__self.progress.raised,
+                                      safemmap__self.progress.record};
+    const struct safemmap__progress first = {0, 0, NULL};
+
+    if (last.record == NULL)
+        return first;
+    if (info == &last.record->info)
+        return (struct safemmap__progress){last.level + 1, 0, NULL};
+    if (!sent_by_us(info) ||
+        (uintptr_t)last.record <= (uintptr_t)__builtin_frame_address(0))
+        return first;
+    if (last.raised < RAISES_ALLOWED)
+        return (struct safemmap__progress){last.level, last.raised + 1, NULL};
+    return (struct safemmap__progress){last.level + 1, 0, NULL};
 }
 
 /* The action at `level`, SIG_DFL past the end. */
@@ -322,38 +332,47 @@ action_at(size_t level, struct sigaction *ret_action)
 }
 
 static void
-call(const struct sigaction *action, size_t level, int signo, const siginfo_t *info,
-     void *context)
+set_progress(struct safemmap__progress progress)
 {
-    struct safemmap__forwarding record = {*info, safemmap__self.forwarding,
-                                          safemmap__self.forwarding_level};
+    safemmap__self.progress.level = progress.level;
+    safemmap__self.progress.raised = progress.raised;
+    safemmap__self.progress.record = progress.record;
+}
+
+static void
+call(const struct sigaction *action, struct safemmap__progress step, int signo,
+     const siginfo_t *info, void *context)
+{
+    struct safemmap__forwarding record = {*info,
+                                          {safemmap__self.progress.level,
+                                           safemmap__self.progress.raised,
+                                           safemmap__self.progress.record}};
     sigset_t blocked = action->sa_mask, before;
 
     /* As the kernel would have called it. */
     if ((action->sa_flags & SA_NODEFER) == 0)
         sigaddset(&blocked, SIGBUS);
     pthread_sigmask(SIG_BLOCK, &blocked, &before);
-    safemmap__self.forwarding = &record;
-    safemmap__self.forwarding_level = level;
+    step.record = &record;
+    set_progress(step);
     if ((action->sa_flags & SA_SIGINFO) != 0)
         action->sa_sigaction(signo, &record.info, context);
     else
         action->sa_handler(signo);
     /* A SIGBUS that it raised under the mask arrives at the next line. */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    safemmap__self.forwarding = record.outer;
-    safemmap__self.forwarding_level = record.outer_level;
+    set_progress(record.outer);
 }
 
 static void
 forward(int signo, siginfo_t *info, void *context)
 {
-    size_t level = level_for(info);
+    struct safemmap__progress step = next_step(info);
     struct sigaction action;
 
-    if (level == 0)
+    if (step.level == 0 && step.raised == 0)
         count(&safemmap__counts.forwarded);
-    action_at(level, &action);
+    action_at(step.level, &action);
     if (action.sa_handler == SIG_DFL)
         default_action(info);
     else if (action.sa_handler == SIG_IGN) {
@@ -361,7 +380,7 @@ forward(int signo, siginfo_t *info, void *context)
         if (will_fault_again(info))
             default_action(info);
     } else
-        call(&action, level, signo, info, context);
+        call(&action, step, signo, info, context);
 }
 
 void

@@ -36,12 +36,19 @@ struct safemmap__chain {
     } link[];
 };
 
-/* A signal on its way down the chain, on the stack of the handler. */
+/* A signal on its way to the link at `level` of the chain. */
+struct safemmap__progress {
+    size_t level;
+    unsigned raised; /* how often that link has answered with raise(3) */
+    struct safemmap__forwarding *record; /* dangles when the action left by a jump:
+                                            compare before use */
+};
+
+/* On the stack of the handler while an action runs. */
 struct safemmap__forwarding {
-    siginfo_t info; /* the copy which that action is given: a handler that hands
-                       it back to us has us go on to the next older one */
-    struct safemmap__forwarding *outer; /* what this one is nested in, */
-    size_t outer_level;                 /* and where in the chain that one is */
+    siginfo_t info; /* the copy which the action is given: a handler that hands it
+                       back to us has us go on to the next older one */
+    struct safemmap__progress outer; /* what this one is nested in */
 };
 
 /* ---- shared.c ---- */
@@ -57,10 +64,9 @@ struct safemmap__forwarding {
 #endif
 
 struct safemmap__thread {
-    struct safemmap__guard *guard;           /* the innermost armed one */
-    struct safemmap__forwarding *forwarding; /* dangles when an action left by a
-                                                jump: compare before use */
-    size_t forwarding_level;
+    struct safemmap__guard *guard; /* the innermost armed one */
+    struct safemmap__progress
+        progress;   /* record is NULL while nothing is forwarded */
     int checks_due; /* small operations until the handler is looked for again */
 };
 /* Volatile: the accesses around which it changes are no business of the
@@ -93,7 +99,7 @@ struct safemmap_region *safemmap__region_find(uintptr_t address);
 struct safemmap__leaf {
     size_t count;
     struct {
-        uintptr_t start;
+        uintptr_t start, end; /* copies: a look-up touches one region at most */
         struct safemmap_region *region;
     } entry[];
 };

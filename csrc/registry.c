@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LEAF_CAPACITY 64u
+#define LEAF_CAPACITY 32u
 
 /* Guards the directory and its leaves against other writers. Handlers do not
  * take it. */
@@ -186,25 +186,25 @@ overlaps(size_t index, size_t position, const struct safemmap_region *region)
 {
     const struct safemmap__directory *directory = safemmap__directory;
     const struct safemmap__leaf *leaf = directory->entry[index].leaf;
-    const struct safemmap_region *before =
-        position > 0 ? leaf->entry[position - 1].region : NULL;
-    uintptr_t after = UINTPTR_MAX;
+    uintptr_t before = 0, after = UINTPTR_MAX;
 
-    if (before == NULL && index > 0) {
+    if (position > 0)
+        before = leaf->entry[position - 1].end;
+    else if (index > 0) {
         const struct safemmap__leaf *previous = directory->entry[index - 1].leaf;
 
         if (previous->count > 0)
-            before = previous->entry[previous->count - 1].region;
+            before = previous->entry[previous->count - 1].end;
     }
     if (position < leaf->count)
         after = leaf->entry[position].start;
     else if (index + 1 < directory->count)
         after = directory->entry[index + 1].leaf->entry[0].start;
-    return (before != NULL && before->end > region->start) || after < region->end;
+    return before > region->start || after < region->end;
 }
 
 static int
-add_locked(struct safemmap_region *region)
+add_locked(struct safemmap_region *region, unsigned char *overlaid)
 {
     size_t index, position;
     int error;
@@ -220,10 +220,14 @@ add_locked(struct safemmap_region *region)
         locate(region->start, &index, &position);
     }
 
+    region->overlaid = overlaid;
+    __atomic_store_n(&region->poisoned, 0, __ATOMIC_RELAXED);
+
     const struct safemmap__leaf *old = safemmap__directory->entry[index].leaf;
     spare_leaf->count = old->count + 1;
     copy_entries(spare_leaf, 0, old, 0, position);
     spare_leaf->entry[position].start = region->start;
+    spare_leaf->entry[position].end = region->end;
     spare_leaf->entry[position].region = region;
     copy_entries(spare_leaf, position + 1, old, position, old->count - position);
     publish_leaf(index);
@@ -233,6 +237,7 @@ add_locked(struct safemmap_region *region)
 int
 safemmap_region_add(struct safemmap_region *region)
 {
+    unsigned char *overlaid;
     size_t pages;
     int error;
 
@@ -242,18 +247,14 @@ safemmap_region_add(struct safemmap_region *region)
         return -EINVAL;
     pages = (region->end - region->start) / region->page_size;
     /* Untouched zero pages until the handler sets a bit. */
-    region->overlaid = calloc((pages + CHAR_BIT - 1) / CHAR_BIT, 1);
-    if (region->overlaid == NULL)
+    overlaid = calloc((pages + CHAR_BIT - 1) / CHAR_BIT, 1);
+    if (overlaid == NULL)
         return -ENOMEM;
-    __atomic_store_n(&region->poisoned, 0, __ATOMIC_RELAXED);
-
     safemmap__registry_lock();
-    error = add_locked(region);
+    error = add_locked(region, overlaid);
     safemmap__registry_unlock();
-    if (error < 0) {
-        free(region->overlaid);
-        region->overlaid = NULL;
-    }
+    if (error < 0)
+        free(overlaid);
     return error;
 }
 

@@ -81,7 +81,6 @@ safemmap__region_find(uintptr_t address)
     struct safemmap__directory *directory =
         __atomic_load_n(&safemmap__directory, __ATOMIC_SEQ_CST);
     struct safemmap__leaf *leaf;
-    struct safemmap_region *region;
     size_t index = 0, low, high;
 
     if (directory == NULL)
@@ -115,6 +114,5 @@ safemmap__region_find(uintptr_t address)
         if (low == 0)
             return NULL;
     }
-    region = leaf->entry[low - 1].region;
-    return address < region->end ? region : NULL;
+    return address < leaf->entry[low - 1].end ? leaf->entry[low - 1].region : NULL;
 }

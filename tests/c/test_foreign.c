@@ -201,8 +201,11 @@ check_handled(const struct source *source, int flags)
             CHECK_EQ(seen.info.si_value.sival_int, 4711);
     }
     CHECK_EQ(sigismember(&seen.mask, SIGUSR2), 1);
-    CHECK_EQ(sigismember(&seen.mask, SIGUSR1), 0);
-    CHECK_EQ(sigismember(&seen.mask, SIGBUS), (flags & SA_NODEFER) == 0);
+    /* ThreadSanitizer blocks everything. */
+    if (!THREAD_SANITIZER) {
+        CHECK_EQ(sigismember(&seen.mask, SIGUSR1), 0);
+        CHECK_EQ(sigismember(&seen.mask, SIGBUS), (flags & SA_NODEFER) == 0);
+    }
     CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
     CHECK_EQ(sigismember(&mask, SIGUSR2), 0);
     CHECK_EQ(sigismember(&mask, SIGBUS), 0);
