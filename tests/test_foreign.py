@@ -34,3 +34,10 @@ def test_the_script_above_survives_otherwise(alive: str) -> None:
 def test_an_earlier_c_handler_gets_its_own_siginfo() -> None:
     done = run_isolated("earlier_handler.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
+
+@pytest.mark.parametrize("order", ["before", "between"])
+def test_faulthandler_on_and_off(order: str) -> None:
+    """It installs itself above ours, and takes ours away when it goes."""
+    done = run_isolated("faulthandler_on_and_off.py", order)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")

@@ -91,9 +91,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("installed")
     venv.create(directory / "venv")
     python = directory / "venv/bin/python"
-    options = ["--quiet", "--no-index", "--no-deps"]
-    pip = [sys.executable, "-m", "pip", "--python", python]
-    run(*pip, "install", *options, wheel, cwd=directory)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    run(*pip, "--no-index", "--no-deps", wheel, cwd=directory)
     return python
 
 

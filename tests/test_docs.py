@@ -1,0 +1,34 @@
+"""The documents name what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+CORE = TESTS.parent / "csrc"
+
+
+def test_each_hazard_names_a_test_that_exists() -> None:
+    table = (CORE / "README.md").read_text().partition("| hazard | test |")[2]
+    rows = [row for row in table.splitlines() if row.startswith("| ")]
+    assert len(rows) > 20
+    for row in rows:
+        cell = row.split("|")[2]
+        named = 0
+        for entry in cell.split(";"):
+            file, *tests = re.findall(r"`([^`]+)`", entry)
+            path = TESTS / ("c" if file.endswith(".c") else "") / file
+            text = path.read_text()
+            for test in tests:
+                defined = (
+                    rf"^(def )?{test}\((void)?" if ".c" in file else rf"^def {test}\("
+                )
+                assert re.search(defined, text, re.MULTILINE), (file, test)
+                named += 1
+        assert named, row
+
+
+def test_every_core_file_says_where_it_runs() -> None:
+    for path in CORE.glob("*.c"):
+        assert re.match(r"/\* Runs (only )?(inside|outside|in)", path.read_text()), path
