@@ -40,7 +40,9 @@ def timed(function: Callable[[], object], times: int) -> float:
     return (time.perf_counter_ns() - start) / times
 
 
-def measure(name: str, rounds: int, alternatives: dict[str, Callable]) -> Line:
+def measure(
+    name: str, rounds: int, alternatives: dict[str, Callable[[], object]]
+) -> Line:
     line = Line(name)
     times = {}
     for label, function in alternatives.items():
@@ -66,7 +68,7 @@ def measure(name: str, rounds: int, alternatives: dict[str, Callable]) -> Line:
 
 
 @pytest.fixture
-def compare(benchmark, request: pytest.FixtureRequest) -> Iterator[Callable]:
+def compare(benchmark, request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """compare(name, safemmap=function, mmap=function, ...)"""
 
     def run(name: str, **alternatives: Callable[[], object]) -> None:

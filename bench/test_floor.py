@@ -45,7 +45,9 @@ def gone() -> safemmap.mmap:
     return mapping
 
 
-def test_fault(benchmark, floor: Callable, gone: safemmap.mmap, capsys) -> None:
+def test_fault(
+    benchmark, floor: Callable[[], dict[str, float]], gone: safemmap.mmap, capsys
+) -> None:
     """A BusError raised and caught, against a bare fault and siglongjmp in C."""
 
     def fault() -> None:

@@ -28,7 +28,9 @@ def filled(fd: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_slice(compare: Callable, memfd: Callable, size: int) -> None:
+def test_slice(
+    compare: Callable[..., None], memfd: Callable[[int], int], size: int
+) -> None:
     fd = memfd(size)
     filled(fd, size)
     with standard.mmap(fd, size) as theirs, safemmap.mmap(fd, size) as ours:
@@ -41,17 +43,19 @@ def test_slice(compare: Callable, memfd: Callable, size: int) -> None:
         )
 
 
-def test_index(compare: Callable, memfd: Callable) -> None:
+def test_index(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
     fd = memfd(4096)
     with standard.mmap(fd, 4096) as theirs, safemmap.mmap(fd, 4096) as ours:
         compare("m[i]", safemmap=lambda: ours[5], mmap=lambda: theirs[5])
 
 
-def test_seek_and_read(compare: Callable, memfd: Callable) -> None:
+def test_seek_and_read(
+    compare: Callable[..., None], memfd: Callable[[int], int]
+) -> None:
     fd = memfd(4096)
     with standard.mmap(fd, 4096) as theirs, safemmap.mmap(fd, 4096) as ours:
 
-        def reading(m: standard.mmap) -> Callable[[], bytes]:
+        def reading(m: standard.mmap | safemmap.mmap) -> Callable[[], bytes]:
             def run() -> bytes:
                 m.seek(0)
                 return m.read(64)
@@ -61,7 +65,9 @@ def test_seek_and_read(compare: Callable, memfd: Callable) -> None:
         compare("seek, read(64)", safemmap=reading(ours), mmap=reading(theirs))
 
 
-def test_random_64_bytes(compare: Callable, memfd: Callable) -> None:
+def test_random_64_bytes(
+    compare: Callable[..., None], memfd: Callable[[int], int]
+) -> None:
     size = 256 << 20
     fd = memfd(size)
     with standard.mmap(fd, size) as theirs, safemmap.mmap(fd, size) as ours:
@@ -89,7 +95,7 @@ def test_random_64_bytes(compare: Callable, memfd: Callable) -> None:
         )
 
 
-def test_find_absent(compare: Callable, memfd: Callable) -> None:
+def test_find_absent(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
     size = 1 << 20
     fd = memfd(size)
     filled(fd, size)
@@ -103,7 +109,9 @@ def test_find_absent(compare: Callable, memfd: Callable) -> None:
         )
 
 
-def test_create_and_close(compare: Callable, memfd: Callable) -> None:
+def test_create_and_close(
+    compare: Callable[..., None], memfd: Callable[[int], int]
+) -> None:
     fd = memfd(4096)
     compare(
         "create and close",

@@ -163,9 +163,8 @@ _ROLES: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    control = _Control()
     try:
-        _ROLES[sys.argv[1]](control, *sys.argv[2:])
+        _ROLES[sys.argv[1]](_Control(), *sys.argv[2:])
     except Exception:
         # When the demo is killed, its parts lose each other before they know why:
         # time for _follow to end this one, without a traceback.

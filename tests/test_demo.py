@@ -264,7 +264,7 @@ def test_killed_it_leaves_no_process(number):
 def wait_for_parts(demo, count):
     """Wait until so many processes have been started; there are five in all."""
     deadline = time.monotonic() + LIMIT
-    seen = set()
+    seen: set[int] = set()
     while len(seen) < count:
         assert demo.poll() is None
         assert time.monotonic() < deadline

@@ -59,8 +59,8 @@ class Pair:
             for module, file in zip((standard, safemmap), self.files, strict=True)
         ]
 
-    def both(self, call: Callable[[standard.mmap], object]) -> list[object]:
-        outcomes: list[object] = []
+    def both(self, call: Callable[[standard.mmap], object]) -> list[tuple[str, object]]:
+        outcomes: list[tuple[str, object]] = []
         for m in self.maps:
             try:
                 outcomes.append(("returned", call(m)))
@@ -68,7 +68,7 @@ class Pair:
                 outcomes.append(("raised", type(error)))
         return outcomes
 
-    def state(self) -> list[object]:
+    def state(self) -> list[tuple[str, object]]:
         return self.both(lambda m: (m.tell(), len(m), m.size(), m[:]))
 
     def close(self) -> None:
@@ -293,7 +293,7 @@ def test_subclass_and_weak_reference() -> None:
 
 
 def test_audit_event() -> None:
-    events = []
+    events: list[tuple[object, ...]] = []
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         if event == "mmap.__new__" and recording:

@@ -48,7 +48,7 @@ calls: list[tuple[int, int, int]] = []
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(SigInfo), ctypes.c_void_p)
-def handler(signo, info, context):  # type: ignore[no-untyped-def]
+def handler(signo, info, context):
     calls.append((signo, info[0].code, info[0].address or 0))
     if info[0].code > 0:
         libc.mmap(info[0].address & -PAGE, PAGE, 3, 0x22 | MAP_FIXED, -1, 0)

@@ -46,7 +46,8 @@ if alive == "guard":
             copying.set()
             kept[0].find(b"x")
 
-    threading.Thread(target=copy, daemon=True).start()
+    thread = threading.Thread(target=copy, daemon=True)
+    thread.start()
     copying.wait()
 
 if what == "fault":
@@ -59,9 +60,9 @@ elif what == "kill":
 elif what == "raise":
     signal.raise_signal(signal.SIGBUS)
 elif what == "pthread_kill":
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGBUS)
+    signal.pthread_kill(threading.get_ident(), signal.SIGBUS)
 elif what == "kill to thread":
-    signal.pthread_kill(threading.enumerate()[-1].ident, signal.SIGBUS)
+    signal.pthread_kill(thread.ident or 0, signal.SIGBUS)
     signal.pause()
 elif what == "nothing":
     print("survived")
