@@ -187,6 +187,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if fileno == -1:
             flags |= MAP_ANONYMOUS
         else:
+            if self.trackfd:
+                # What is checked is what is mapped, whatever becomes of `fileno`.
+                fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
+                if fileno == -1:
+                    raise _os_error(errno)
             length = _checked_length(fileno, length, offset)
             # Faults from here on find the handler, whoever came after it.
             _ensure_handler()
@@ -194,10 +199,6 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.offset = offset
         self.flags = flags
         self.access = <Access>access
-        if fileno != -1 and self.trackfd:
-            self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
-            if self.fd == -1:
-                raise _os_error(errno)
 
         cdef void *data
         with nogil:
