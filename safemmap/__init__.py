@@ -8,6 +8,8 @@ the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
 from safemmap._core import mmap as mmap
 from safemmap._errors import BusCode as BusCode
 from safemmap._errors import BusError as BusError
+from safemmap._errors import Fault as Fault
+from safemmap._errors import FaultWarning as FaultWarning
 
 # (Type checkers do not see that this module takes its own `mmap` away again.)
 from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403

@@ -10,6 +10,7 @@ for the bulk ones, which release the GIL; those pin the mapping as an exported
 buffer would.
 """
 
+cimport cython
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_Check,
@@ -28,7 +29,8 @@ from cpython.buffer cimport (
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_Check
-from libc.errno cimport EFAULT, errno
+from cpython.exc cimport PyErr_WarnEx, PyErr_WriteUnraisable
+from libc.errno cimport EFAULT, ENOMEM, errno
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport uintptr_t
 from posix.fcntl cimport fcntl
@@ -47,14 +49,14 @@ from posix.mman cimport (
     munmap,
 )
 from posix.stat cimport S_ISREG, fstat, struct_stat
-from posix.unistd cimport close, ftruncate
+from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
 
 from safemmap._csrc cimport *
 
 import os
 import sys
 
-from safemmap._errors import BusCode, BusError
+from safemmap._errors import BusCode, BusError, Fault, FaultWarning
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -79,12 +81,21 @@ cdef extern from "<fcntl.h>":
 cdef extern from "<sys/mman.h>":
     const int MREMAP_MAYMOVE
 
+cdef extern from "<sys/vfs.h>":
+    ctypedef struct struct_statfs "struct statfs":
+        long f_type
+        size_t f_bsize
+    int fstatfs(int fd, struct_statfs *status)
+
+cdef extern from "<linux/magic.h>":
+    const long HUGETLBFS_MAGIC
+
 cdef extern from "<sys/prctl.h>":
     int prctl(int option, ...)
     const int PR_SET_VMA
     const int PR_SET_VMA_ANON_NAME
 
-cdef enum Access:
+cdef enum AccessMode:
     ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE, ACCESS_COPY
 
 cdef bint _SINCE_3_13 = sys.version_info >= (3, 13)
@@ -147,7 +158,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef Py_ssize_t exports     # buffers handed out, and bulk operations
     cdef int fd                 # our duplicate, or -1
     cdef int flags
-    cdef Access access
+    cdef int prot
+    cdef safemmap_region region # registered while buffers may be out
+    cdef bint registered
+    cdef bint reported          # somebody was told that it is poisoned
+    cdef AccessMode mode
     cdef bint trackfd
     cdef object __weakref__
 
@@ -198,7 +213,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.length = length
         self.offset = offset
         self.flags = flags
-        self.access = <Access>access
+        self.prot = prot
+        self.mode = <AccessMode>access
 
         cdef void *data
         with nogil:
@@ -209,6 +225,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         return 0
 
     def __dealloc__(self):
+        if self.poisoned():
+            try:
+                self.warn_unreported()
+            except BaseException:
+                PyErr_WriteUnraisable(type(self))
         self.release()
 
     cdef void release(self) noexcept:
@@ -217,6 +238,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         # Zero where the constructor did not get far enough to say otherwise.
         cdef int fd = self.fd if self.trackfd else -1
 
+        self.unregister()
         self.data = NULL
         self.fd = -1
         with nogil:
@@ -233,6 +255,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         """
         if self.exports > 0:
             raise BufferError("cannot close exported pointers exist")
+        self.warn_unreported()
         self.release()
 
     @property
@@ -253,7 +276,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if self.data == NULL:
             return f"<{name} closed=True>"
         return (
-            f"<{name} closed=False, access={_ACCESS_NAMES[self.access]}, "
+            f"<{name} closed=False, access={_ACCESS_NAMES[self.mode]}, "
             f"length={self.length}, pos={self.pos}, offset={self.offset}>"
         )
 
@@ -264,8 +287,18 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             raise ValueError("mmap closed or invalid")
         return 0
 
+    cdef inline bint poisoned(self) noexcept:
+        return self.registered and safemmap_region_poisoned(&self.region)
+
+    cdef inline int check_data(self, str operation) except -1:
+        """Open, and no zeros in the place of data."""
+        self.check_open()
+        if self.poisoned():
+            self.fail_poisoned(operation)
+        return 0
+
     cdef inline int check_writable(self) except -1:
-        if self.access == ACCESS_READ:
+        if self.mode == ACCESS_READ:
             raise TypeError("mmap can't modify a readonly memory map.")
         return 0
 
@@ -277,37 +310,48 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef int fail(self, int error, const safemmap_fault *fault, str operation,
                   Py_ssize_t start, Py_ssize_t stop,
                   const void *buffer=NULL) except -1:
-        """Raise what a guarded operation over `start` to `stop` returned.
+        """Raise what a guarded operation over `start` to `stop` returned: an error, or
+        success on a mapping that a view on another thread has poisoned meanwhile.
 
         `buffer` is the memory of the caller's that took part in it.
         """
-        cdef struct_stat status
         cdef uintptr_t data = <uintptr_t>self.data
         cdef bint in_buffer
 
+        if error >= 0:
+            return self.fail_poisoned(operation)
         if error != -EFAULT and error != -EHWPOISON:
             raise OSError(
                 -error, f"{operation}: the SIGBUS handler cannot be installed: "
                         f"{os.strerror(-error)}"
             )
         in_buffer = not data <= fault.address < data + <uintptr_t>self.length
-        offset = fault.address - (<uintptr_t>buffer if in_buffer else data)
-
-        exception = BusError(
-            -error, _POISONED if error == -EHWPOISON else _BAD_ADDRESS
+        exception = self.bus_error(
+            -error, fault.address - (<uintptr_t>buffer if in_buffer else data),
+            fault.code, operation, start, stop,
         )
-        exception.offset = offset
         exception.address = fault.address
-        exception.code = _CODES.get(fault.code, fault.code)
-        exception.operation = operation
         exception.in_buffer = in_buffer
+        raise exception
+
+    cdef object bus_error(self, int error, Py_ssize_t offset, int code,
+                          str operation, Py_ssize_t start, Py_ssize_t stop):
+        cdef struct_stat status
+
+        exception = BusError(error, _POISONED if error == EHWPOISON else _BAD_ADDRESS)
+        exception.offset = offset
+        exception.address = <uintptr_t>self.data + offset
+        exception.code = _CODES.get(code, code)
+        exception.operation = operation
+        exception.in_buffer = False
+        exception.poisoned = False
         exception.start = start
         exception.stop = stop
-        exception.needed = -1 if in_buffer else self.offset + offset + 1
+        exception.needed = self.offset + offset + 1
         exception.file_size = -1
         if self.fd != -1 and fstat(self.fd, &status) == 0:
             exception.file_size = status.st_size
-        raise exception
+        return exception
 
     cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
                          safemmap_fault *fault) noexcept:
@@ -331,21 +375,28 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if size == 1:
             # CPython keeps one object for each byte.
             error = safemmap_load(self.data + start, &byte, &fault)
-            if error < 0:
+            if error < 0 or self.poisoned():
                 self.fail(error, &fault, operation, start, start + 1)
             return PyBytes_FromStringAndSize(<char *>&byte, 1)
         result = PyBytes_FromStringAndSize(NULL, size)
-        error = self.copy(PyBytes_AS_STRING(result), self.data + start, size, &fault)
-        if error < 0:
-            self.fail(error, &fault, operation, start, start + size)
+        self.copy_to(PyBytes_AS_STRING(result), start, size, operation)
         return result
+
+    cdef int copy_to(self, void *target, Py_ssize_t start, Py_ssize_t size,
+                     str operation) except -1:
+        cdef safemmap_fault fault
+        cdef int error = self.copy(target, self.data + start, size, &fault)
+
+        if error < 0 or self.poisoned():
+            self.fail(error, &fault, operation, start, start + size, target)
+        return 0
 
     cdef int copy_in(self, Py_ssize_t start, const void *source, Py_ssize_t size,
                      str operation) except -1:
         cdef safemmap_fault fault
         cdef int error = self.copy(self.data + start, source, size, &fault)
 
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail(error, &fault, operation, start, start + size, source)
         return 0
 
@@ -354,7 +405,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef unsigned char byte
         cdef int error = safemmap_load(self.data + at, &byte, &fault)
 
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail(error, &fault, operation, at, at + 1)
         return byte
 
@@ -363,7 +414,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef safemmap_fault fault
         cdef int error = safemmap_store(self.data + at, byte, &fault)
 
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail(error, &fault, operation, at, at + 1)
         return 0
 
@@ -385,7 +436,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                     self.data + start, stop - start, c"\n", &found, &fault
                 )
             self.exports -= 1
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail(error, &fault, "readline", start, stop)
         return -1 if found < 0 else start + found + 1
 
@@ -408,7 +459,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                     f"not '{type(n).__name__}'"
                 )
             size = _index(n)
-        self.check_open()
+        self.check_data("read")
         if size < 0 or size > self.remaining():
             size = self.remaining()
         start = self.pos
@@ -430,7 +481,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         :raises ValueError: the position is at the end.
         :raises BusError: the byte is on a page that is gone.
         """
-        self.check_open()
+        self.check_data("read_byte")
         if self.pos >= self.length:
             raise ValueError("read byte out of range")
         byte = self.load(self.pos, "read_byte")
@@ -444,7 +495,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         """
         cdef Py_ssize_t start, stop, end
 
-        self.check_open()
+        self.check_data("readline")
         while True:
             start, stop = self.pos, self.length
             if start >= stop:
@@ -479,7 +530,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef int write_claimed(self, const void *source, Py_ssize_t size) except -1:
         cdef Py_ssize_t start = self.pos
 
-        self.check_open()
+        self.check_data("write")
         self.check_writable()
         if start > self.length or self.length - start < size:
             raise ValueError("data out of range")
@@ -505,7 +556,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             raise OverflowError("unsigned byte integer is less than minimum")
         if value > 255:
             raise OverflowError("unsigned byte integer is greater than maximum")
-        self.check_open()
+        self.check_data("write_byte")
         self.check_writable()
         if self.pos >= self.length:
             raise ValueError("write byte out of range")
@@ -572,7 +623,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                 low = _index(start)
             if end is not None:
                 high = _index(end)
-            self.check_open()
+            self.check_data("rfind" if backward else "find")
             if start is None:
                 low = self.pos
             if _SINCE_3_15 and low > self.length:
@@ -601,7 +652,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                     self.data + low, size, pattern, backward, &found, &fault
                 )
             self.exports -= 1
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail(
                 error, &fault, "rfind" if backward else "find", low, high, pattern.buf
             )
@@ -641,9 +692,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.check_open()
         if self.exports > 0:
             raise BufferError("mmap can't resize with extant buffers exported.")
+        self.check_data("resize")
         if not self.trackfd:
             raise ValueError("mmap can't resize with trackfd=False.")
-        if self.access != ACCESS_WRITE and self.access != ACCESS_DEFAULT:
+        if self.mode != ACCESS_WRITE and self.mode != ACCESS_DEFAULT:
             raise TypeError(
                 "mmap can't resize a readonly or copy-on-write memory map."
             )
@@ -678,8 +730,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         return 0
 
     cdef int remap(self, Py_ssize_t size) except -1:
-        cdef void *data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
+        cdef void *data
 
+        self.unregister()
+        data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
         if data == MAP_FAILED:
             raise _os_error(errno)
         self.data = <char *>data
@@ -704,7 +758,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             count = self.length - start if _SINCE_3_15 else self.length
         if count < 0 or start < 0 or self.length - start < count:
             raise ValueError("flush values out of range")
-        if self.access == ACCESS_READ or self.access == ACCESS_COPY:
+        if self.mode == ACCESS_READ or self.mode == ACCESS_COPY:
             return
         self.exports += 1
         with nogil:
@@ -766,7 +820,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef Py_ssize_t target = _index(dest), source = _index(src)
         cdef Py_ssize_t size = _index(count)
 
-        self.check_open()
+        self.check_data("move")
         self.check_writable()
         if (
             target < 0 or source < 0 or size < 0
@@ -795,7 +849,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     def __getitem__(self, item):
         cdef Py_ssize_t start, stop, step, size
 
-        self.check_open()
+        self.check_data("m[i]")
         if PyIndex_Check(item):
             return self.load(self.position_of(item), "m[i]")
         if not PySlice_Check(item):
@@ -824,7 +878,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                     target, self.data + start, step, size, &fault
                 )
             self.exports -= 1
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail_strided(error, &fault, start, step, size, target)
         return result
 
@@ -842,7 +896,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                     self.data + start, step, source, size, &fault
                 )
             self.exports -= 1
-        if error < 0:
+        if error < 0 or self.poisoned():
             self.fail_strided(error, &fault, start, step, size, source)
         return 0
 
@@ -859,7 +913,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef Py_ssize_t start, stop, step, number
         cdef Py_buffer source
 
-        self.check_open()
+        self.check_data("m[i] = byte")
         self.check_writable()
         if PyIndex_Check(item):
             self.position_of(item)
@@ -902,37 +956,347 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     # ---- As a buffer -----------------------------------------------------
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        cdef bint readonly = self.access == ACCESS_READ
+        cdef bint readonly = self.mode == ACCESS_READ
 
-        self.check_open()
-        if readonly and flags & PyBUF_WRITABLE:
-            raise BufferError("Object is not writable.")
-        view.buf = self.data
-        view.len = self.length
-        view.readonly = readonly
-        view.itemsize = 1
-        view.format = NULL
-        if flags & PyBUF_FORMAT:
-            view.format = b"B"
-        view.ndim = 1
-        view.shape = &view.len if flags & PyBUF_ND else NULL
-        view.strides = (
-            &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
-        )
-        view.suboffsets = NULL
-        view.internal = NULL
-        view.obj = self
+        self.check_data("memoryview(m)")
+        self.register()
+        _fill(view, self, self.data, self.length, readonly, flags)
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
         self.exports -= 1
+
+    # ---- Views, and what becomes of them ---------------------------------
+
+    # Code that is not ours reads and writes through a buffer, and cannot be guarded.
+    # While one may be out the mapping is a registered region: a page that faults
+    # becomes a private zeroed one, and the region is poisoned.
+
+    cdef int register(self) except -1:
+        cdef int error
+
+        if self.flags & MAP_ANONYMOUS:
+            return 0  # no file that could be cut
+        _ensure_handler()
+        if self.registered:
+            return 0
+        self.region.page_size = _page_size(self.fd)
+        self.region.start = <uintptr_t>self.data
+        self.region.end = self.region.start + (
+            (<size_t>self.length + self.region.page_size - 1)
+            // self.region.page_size * self.region.page_size
+        )
+        self.region.protection = self.prot
+        self.region.fd = self.fd
+        self.region.offset = self.offset
+        error = safemmap_region_add(&self.region)
+        if error == -ENOMEM:
+            raise MemoryError("no memory to register the mapping")
+        if error < 0:
+            raise _os_error(-error)
+        self.registered = True
+        self.reported = False
+        return 0
+
+    cdef void unregister(self) noexcept:
+        if self.registered:
+            # Waits for handlers on other threads, which need no GIL.
+            safemmap_region_remove(&self.region)
+            self.registered = False
+
+    cdef int fail_poisoned(self, str operation) except -1:
+        cdef const safemmap_region_fault *fault = &self.region.fault
+        cdef Py_ssize_t offset = fault.address - <uintptr_t>self.data
+        cdef bint damaged = fault.code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO)
+
+        offset -= offset % self.region.page_size
+        exception = self.bus_error(
+            EHWPOISON if damaged else EFAULT, offset, fault.code, operation, 0,
+            self.length,
+        )
+        exception.poisoned = True
+        self.reported = True
+        raise exception
+
+    cdef int warn_unreported(self) except -1:
+        """A fault that nobody has asked about is not lost with the mapping."""
+        if self.poisoned() and not self.reported:
+            self.reported = True
+            PyErr_WarnEx(
+                FaultWarning,
+                (
+                    f"a view of {self!r} touched a page that was gone, and got zeros "
+                    f"in the place of data: {self.fault}"
+                ).encode(),
+                1,
+            )
+        return 0
+
+    @property
+    def faulted(self):
+        """Whether a view met a page that was gone since the mapping was made or
+        `reset`."""
+        return self.poisoned()
+
+    @property
+    def fault(self):
+        """The first such `Fault`, or None."""
+        cdef const safemmap_region_fault *fault = &self.region.fault
+
+        if not self.poisoned():
+            return None
+        return Fault(
+            offset=fault.address - self.region.start,
+            address=fault.address,
+            code=_CODES.get(fault.code, fault.code),
+            thread=fault.thread,
+            time=fault.time_ns / 1e9,
+        )
+
+    def check(self):
+        """Do nothing unless a view met a page that was gone.
+
+        :raises BusError: one did; see `fault`.
+        """
+        self.check_data("check")
+
+    def reset(self):
+        """Map the file again, so that what was replaced by zeros is data again.
+
+        Does nothing on a mapping that is not poisoned.
+
+        :raises BufferError: a view is still out, or an operation under way.
+        :raises BusError: the file is still too short.
+        :raises ValueError: ``trackfd=False``: the file is not known any more.
+        :raises OSError: as mmap(2) has it; the mapping is what it was.
+        """
+        cdef void *data
+
+        self.check_open()
+        if not self.poisoned():
+            return
+        if self.exports > 0:
+            raise BufferError("cannot reset while exported pointers exist")
+        if self.fd == -1:
+            raise ValueError("mmap can't reset with trackfd=False.")
+        self.check_file("reset", 0, self.length)
+        data = c_mmap(
+            NULL, self.length, self.prot, self.flags, self.fd, self.offset
+        )
+        if data == MAP_FAILED:
+            raise _os_error(errno)
+        self.unregister()
+        munmap(self.data, self.length)
+        self.data = <char *>data
+
+    cdef int check_file(self, str operation, Py_ssize_t start,
+                        Py_ssize_t stop) except -1:
+        """Raise BusError unless the file reaches to `stop`.
+
+        The part of the last page that lies past the end of the file reads as zeros
+        without a fault.
+        """
+        cdef struct_stat status
+
+        if self.fd == -1:
+            return 0
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        if S_ISREG(status.st_mode) and status.st_size - self.offset < stop:
+            raise self.bus_error(
+                EFAULT, max(start, status.st_size - self.offset), 0, operation,
+                start, stop,
+            )
+        return 0
+
+    def access(self, offset=0, length=None, *, bint writable=False):
+        """A scope in which a memoryview of `length` bytes from `offset` (all the
+        rest if None) may be handed to other code, as with `wl_shm_buffer_begin_access`
+        of libwayland.
+
+            with m.access() as view:
+                total = numpy.frombuffer(view, dtype="u1").sum()
+
+        The code gets zeros for a page that is gone. Leaving the scope then raises, so
+        that no zero passes for data. Scopes nest, and may be held on many threads.
+
+        :param writable: whether the view may be written to.
+        :raises ValueError: the range is not in the mapping.
+        :raises TypeError: `writable`, and the mapping is read-only.
+        :raises BusError: when entered, the mapping is poisoned or the file too short;
+            when left, a view on any thread met a page that was gone, or the file is
+            now shorter than the range. (A file that was cut and has grown again
+            cannot be told from one that holds zeros.)
+        :raises BufferError: when left, something still holds the view. The memory
+            stays mapped until that is gone.
+        """
+        if writable:
+            self.check_writable()
+        start, stop = self.range_of(offset, length)
+        return Access.__new__(Access, self, start, stop, writable)
+
+    def snapshot(self, offset=0, length=None):
+        """A copy of `length` bytes from `offset` (all the rest if None), which the
+        peer can no longer change.
+
+        :raises ValueError: the range is not in the mapping.
+        :raises BusError: a page is gone, or the file shorter than the range.
+        """
+        cdef Py_ssize_t start, stop
+
+        start, stop = self.range_of(offset, length)
+        self.check_data("snapshot")
+        self.check_file("snapshot", start, stop)
+        copied = self.copy_out(start, stop - start, "snapshot")
+        self.check_file("snapshot", start, stop)
+        return copied
+
+    def readinto(self, buffer, offset=None, /):
+        """Fill a writable buffer from `offset`, or from the position, which then
+        moves. Returns how many bytes there were.
+
+        :raises ValueError: `offset` is outside the mapping.
+        :raises BusError: one of the bytes is on a page that is gone; the buffer may
+            have been filled in part.
+        """
+        cdef Py_ssize_t start = -1, size
+        cdef Py_buffer target
+
+        PyObject_GetBuffer(buffer, &target, PyBUF_WRITABLE)
+        try:
+            if offset is not None:
+                start = _index(offset)
+            self.check_data("readinto")
+            if offset is None:
+                start = self.pos
+                size = min(target.len, self.remaining())
+                self.pos = start + size
+            else:
+                if not 0 <= start <= self.length:
+                    raise ValueError("readinto offset out of range")
+                size = min(target.len, self.length - start)
+            try:
+                self.copy_to(target.buf, start, size, "readinto")
+            except BaseException:
+                if offset is None and self.pos == start + size:
+                    self.pos = start
+                raise
+            return size
+        finally:
+            PyBuffer_Release(&target)
+
+    cdef tuple range_of(self, object offset, object length):
+        cdef Py_ssize_t start = _index(offset), size = -1
+
+        if length is not None:
+            size = _index(length)
+        self.check_open()
+        if length is None:
+            size = self.length - start
+        if start < 0 or size < 0 or self.length - start < size:
+            raise ValueError(
+                f"offset {start} and length {size} are not within the "
+                f"{self.length} bytes of the mapping"
+            )
+        return start, start + size
+
+
+# Its memoryview refers to it: cleared by the collector, it could not say to which
+# mapping the buffer goes back.
+@cython.no_gc_clear
+@cython.final
+cdef class Access:
+    """What `mmap.access` returns: a context manager for a range of a mapping."""
+
+    cdef mmap mapping
+    cdef Py_ssize_t start
+    cdef Py_ssize_t stop
+    cdef Py_ssize_t exports     # memoryviews of this range that are still out
+    cdef bint writable
+    cdef object view            # None unless entered
+
+    def __cinit__(self, mmap mapping, Py_ssize_t start, Py_ssize_t stop,
+                  bint writable):
+        self.mapping = mapping
+        self.start = start
+        self.stop = stop
+        self.writable = writable
+
+    def __enter__(self):
+        if self.view is not None:
+            raise RuntimeError("this access scope is entered already")
+        self.mapping.check_data("access")
+        self.mapping.check_file("access", self.start, self.stop)
+        self.view = memoryview(self)
+        return self.view
+
+    def __exit__(self, *exc_info):
+        view, self.view = self.view, None
+        if view is None:
+            raise RuntimeError("this access scope is not entered")
+        try:
+            view.release()
+        except BufferError:
+            pass  # told below, together with what was made from it
+        self.mapping.check_data("access")
+        self.mapping.check_file("access", self.start, self.stop)
+        if self.exports > 0:
+            raise BufferError(
+                f"a view of bytes {self.start} to {self.stop} outlives its access "
+                "scope: what it reads from now on is not checked any more"
+            )
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef mmap mapping = self.mapping
+
+        mapping.check_data("access")
+        mapping.register()
+        _fill(view, self, mapping.data + self.start, self.stop - self.start,
+              not self.writable, flags)
+        self.exports += 1
+        mapping.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+        self.mapping.exports -= 1
+
+
+cdef size_t _page_size(int fd) noexcept:
+    """Of a mapping of this file: larger than the system's on hugetlbfs."""
+    cdef struct_statfs status
+
+    if fd != -1 and fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC:
+        return status.f_bsize
+    return sysconf(_SC_PAGESIZE)
+
+
+cdef int _fill(Py_buffer *view, object exporter, char *start, Py_ssize_t size,
+               bint readonly, int flags) except -1:
+    if readonly and flags & PyBUF_WRITABLE:
+        raise BufferError("Object is not writable.")
+    view.buf = start
+    view.len = size
+    view.readonly = readonly
+    view.itemsize = 1
+    view.format = NULL
+    if flags & PyBUF_FORMAT:
+        view.format = b"B"
+    view.ndim = 1
+    view.shape = &view.len if flags & PyBUF_ND else NULL
+    view.strides = (
+        &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+    )
+    view.suboffsets = NULL
+    view.internal = NULL
+    view.obj = exporter
+    return 0
 
 
 cdef object _item(object self, Py_ssize_t index):
     """What iteration yields: bytes of length one, where `m[i]` is an int."""
     cdef mmap mapping = self
 
-    mapping.check_open()
+    mapping.check_data("iteration")
     if not 0 <= index < mapping.length:
         raise IndexError("mmap index out of range")
     return mapping.copy_out(index, 1, "iteration")
@@ -943,7 +1307,7 @@ cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
     cdef mmap mapping = self
     cdef object byte
 
-    mapping.check_open()
+    mapping.check_data("m[i] = byte")
     if not 0 <= index < mapping.length:
         raise IndexError("mmap index out of range")
     if value == NULL:

@@ -1,7 +1,8 @@
 # The C core as Cython sees it. Not installed: consumers would link against
 # symbols that the module does not export.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from posix.types cimport off_t, pid_t
 
 
 cdef extern from "safemmap.h" nogil:
@@ -15,10 +16,29 @@ cdef extern from "safemmap.h" nogil:
         uint64_t forwarded
         uint64_t installs
 
+    struct safemmap_region_fault:
+        uintptr_t address
+        int code
+        pid_t thread
+        int64_t time_ns
+
+    struct safemmap_region:
+        uintptr_t start
+        uintptr_t end
+        size_t page_size
+        int protection
+        int fd
+        off_t offset
+        safemmap_region_fault fault
+
     const size_t SAFEMMAP_BULK
 
     int safemmap_install()
     void safemmap_get_counts(safemmap_counts *ret_counts)
+
+    int safemmap_region_add(safemmap_region *region)
+    void safemmap_region_remove(safemmap_region *region)
+    bint safemmap_region_poisoned(const safemmap_region *region)
 
     int safemmap_copy(void *target, const void *source, size_t size,
                       safemmap_fault *ret_fault)

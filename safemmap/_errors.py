@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
-__all__ = ["BusCode", "BusError"]
+__all__ = ["BusCode", "BusError", "Fault", "FaultWarning"]
 
 
 class BusCode(enum.IntEnum):
@@ -32,14 +33,15 @@ class BusError(OSError):
     offset: int
     """Where the first byte lies that could not be reached: the start of the first
     page that is gone, or the start of the range asked for when that lies inside
-    the page. In bytes from the start of the mapping, or of the caller's own buffer
+    the page; where a file was found too short without a fault, its end. In bytes from the start of the mapping, or of the caller's own buffer
     where `in_buffer` says so."""
 
     address: int
     """The address of that byte."""
 
     code: int
-    """A `BusCode`, or the bare ``si_code`` where it has no name."""
+    """A `BusCode`, or the bare ``si_code`` where it has no name; 0 where a file was
+    found too short without a fault."""
 
     operation: str
     """The method or operator that met the fault: ``"read"``, ``"m[i:j]"``, ..."""
@@ -47,6 +49,10 @@ class BusError(OSError):
     in_buffer: bool
     """Whether the page was behind the other buffer of the operation (what `write`
     reads from), and not behind the mapping itself."""
+
+    poisoned: bool
+    """Whether this is about a fault of the past: a view met a page that was gone, got
+    zeros in its place, and no operation is let through until `mmap.reset`."""
 
     start: int
     """The range asked for, in bytes from the start of the mapping."""
@@ -65,6 +71,19 @@ class BusError(OSError):
     def __str__(self) -> str:
         if not hasattr(self, "file_size"):
             return super().__str__()
+        if self.poisoned:
+            return (
+                f"[Errno {self.errno}] {self.operation}: a view touched the page at "
+                f"offset {self.offset} (address {self.address:#x}) of the mapping when "
+                "it was gone, and got zeros in its place; call reset() once the file "
+                "is what it should be"
+            )
+        if self.code == 0:
+            return (
+                f"[Errno {self.errno}] {self.operation} of bytes {self.start} to "
+                f"{self.stop} of the mapping: the file now ends at offset {self.offset}, "
+                "and what lies behind reads as zeros"
+            )
         where = f"page at offset {self.offset} (address {self.address:#x})"
         if self.in_buffer:
             what = (
@@ -93,3 +112,18 @@ class BusError(OSError):
             f"[Errno {self.errno}] {self.operation} of bytes {self.start} to "
             f"{self.stop} of the mapping failed: {what}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A page that a view touched when it was gone."""
+
+    offset: int  #: of the access, in bytes from the start of the mapping
+    address: int  #: of the access
+    code: int  #: a `BusCode`, or the bare ``si_code`` where it has no name
+    thread: int  #: the kernel's id of the thread, see `threading.get_native_id`
+    time: float  #: seconds since the epoch
+
+
+class FaultWarning(RuntimeWarning):
+    """A view got zeros in the place of data, and nobody has asked about it."""

@@ -113,6 +113,13 @@ int safemmap_find_byte(const void *text, size_t size, unsigned char byte,
 
 /* ---- Regions ----------------------------------------------------------- */
 
+struct safemmap_region_fault {
+    uintptr_t address; /* of the access */
+    int code;          /* si_code */
+    pid_t thread;      /* kernel id of the thread that made it */
+    int64_t time_ns;   /* CLOCK_REALTIME, nanoseconds */
+};
+
 /* Memory in which a fault outside every guard is answered with zeroed pages.
  * The caller owns the struct, fills in the first part, and keeps it in place
  * from add to remove. */
@@ -127,12 +134,7 @@ struct safemmap_region {
 
     /* The first fault. Written by the handler; valid once
      * safemmap_region_poisoned() is true. */
-    struct {
-        uintptr_t address; /* of the access */
-        int code;          /* si_code */
-        pid_t thread;      /* kernel id of the faulting thread */
-        int64_t time_ns;   /* CLOCK_REALTIME, nanoseconds */
-    } fault;
+    struct safemmap_region_fault fault;
 
     /* Private. */
     unsigned poisoned;

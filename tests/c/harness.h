@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -262,6 +263,34 @@ file_gone(void)
     struct file file = file_new(1);
 
     file_cut(&file, 0);
+    return file;
+}
+
+/* A file on a filesystem without room: its pages hold "data" where `layout` has
+ * 'd', and are holes that nothing can fill otherwise. Cutting the other file, which
+ * takes up the room, makes some. */
+static inline struct file
+file_on_full_filesystem(const char *layout, int *ret_other)
+{
+    struct file file = {.pages = strlen(layout)};
+    char block[4096] = {1};
+
+    if (unshare(CLONE_NEWNS) < 0 ||
+        mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", "/mnt", "tmpfs", 0, "size=512k") < 0)
+        skip("needs the right to mount");
+    CHECK_CALL(file.fd = open("/mnt/sparse", O_RDWR | O_CREAT, 0600));
+    CHECK_CALL(ftruncate(file.fd, (off_t)(file.pages * PAGE)));
+    for (size_t i = 0; i < file.pages; i++)
+        if (layout[i] == 'd')
+            CHECK_EQ(pwrite(file.fd, "data", 4, (off_t)(i * PAGE)), 4);
+    CHECK_CALL(*ret_other = open("/mnt/other", O_RDWR | O_CREAT, 0600));
+    while (write(*ret_other, block, sizeof(block)) > 0)
+        ;
+    CHECK_EQ(errno, ENOSPC);
+    file.map =
+        mmap(NULL, file.pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
+    CHECK(file.map != MAP_FAILED);
     return file;
 }
 

@@ -1,8 +1,6 @@
 /* Registered regions: what accesses by code without a guard see and leave. */
 #include "harness.h"
 
-#include <sys/mount.h>
-
 static struct safemmap_region
 region_of(const struct file *file)
 {
@@ -185,25 +183,10 @@ guard_in_region(void)
 static void
 hole_in_full_filesystem(void)
 {
-    struct file file = {.pages = 8};
-    struct safemmap_region region;
-    char block[4096] = "data";
-    int filler;
-
-    if (unshare(CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("tmpfs", "/mnt", "tmpfs", 0, "size=256k") < 0)
-        skip("needs the right to mount");
-    CHECK_CALL(file.fd = open("/mnt/sparse", O_RDWR | O_CREAT, 0600));
-    CHECK_CALL(ftruncate(file.fd, (off_t)(8 * PAGE)));
-    for (size_t i = 0; i < 8; i += 2)
-        CHECK_EQ(pwrite(file.fd, "data", 4, (off_t)(i * PAGE)), 4);
-    CHECK_CALL(filler = open("/mnt/filler", O_RDWR | O_CREAT, 0600));
-    while (write(filler, block, sizeof(block)) > 0)
-        ;
-    file.map = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
-    CHECK(file.map != MAP_FAILED);
-    region = region_of(&file);
+    int other;
+    struct file file = file_on_full_filesystem("d-d-d-d-", &other);
+    struct safemmap_region region = region_of(&file);
+    char block[1];
 
     CHECK_EQ(safemmap_install(), 0);
     CHECK_EQ(safemmap_region_add(&region), 0);
@@ -216,7 +199,7 @@ hole_in_full_filesystem(void)
     for (size_t i = 0; i < 8; i += 2)
         CHECK_EQ(load(&file, i * PAGE), 'd');
     /* With room again, the holes not touched so far are the file's. */
-    CHECK_CALL(ftruncate(filler, 0));
+    CHECK_CALL(ftruncate(other, 0));
     store(&file, 5 * PAGE, 6);
     CHECK_EQ(pread(file.fd, block, 1, (off_t)(5 * PAGE)), 1);
     CHECK_EQ(block[0], 6);
