@@ -146,8 +146,13 @@ touch(const struct span *span, uintptr_t limit)
     uintptr_t at = span->start;
 
     while (at < span->end && at < limit) {
+        unsigned char nothing = 0;
+
+        /* clang drops a store that it knows to change nothing. */
+        __asm__ volatile("" : "+r"(nothing));
         if (span->written)
-            __atomic_fetch_or((volatile unsigned char *)at, 0, __ATOMIC_RELAXED);
+            __atomic_fetch_or((volatile unsigned char *)at, nothing,
+                              __ATOMIC_RELAXED);
         else
             (void)*(volatile const unsigned char *)at;
         at = first_from(span, page_of(at) + safemmap__page_size);

@@ -115,7 +115,7 @@ overlay_unlock(const sigset_t *mask)
 static bool
 is_overlaid(const struct safemmap_region *region, size_t page)
 {
-    return (region->overlaid[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1u;
+    return ((unsigned)region->overlaid[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1u;
 }
 
 /* Replaces the pages from `first` to before `last` that are still the file's,
@@ -294,21 +294,21 @@ enum { RAISES_ALLOWED = 2 };
 static struct safemmap__progress
 next_step(const siginfo_t *info)
 {
-    struct safemmap__progress last = {safemmap__self.progress.level,
-                                      safemmap__self.progress.raised,
-                                      safemmap__self.progress.record};
-    const struct safemmap__progress first = {0, 0, NULL};
+    struct safemmap__progress last = safemmap__self.progress;
+    const struct safemmap__progress first = {0};
 
     if (last.record == NULL)
         return first;
-    if (info == &last.record->info)
-        return (struct safemmap__progress){last.level + 1, 0, NULL};
-    if (!sent_by_us(info) ||
+    if (info == &last.record->info && last.record->before == (uintptr_t)last.record &&
+        last.record->after == (uintptr_t)last.record)
+        return (struct safemmap__progress){.level = last.level + 1};
+    if (!sent_by_us(info) || !last.may_raise ||
         (uintptr_t)last.record <= (uintptr_t)__builtin_frame_address(0))
         return first;
     if (last.raised < RAISES_ALLOWED)
-        return (struct safemmap__progress){last.level, last.raised + 1, NULL};
-    return (struct safemmap__progress){last.level + 1, 0, NULL};
+        return (struct safemmap__progress){.level = last.level,
+                                           .raised = last.raised + 1};
+    return (struct safemmap__progress){.level = last.level + 1};
 }
 
 /* The action at `level`, SIG_DFL past the end. */
@@ -332,21 +332,13 @@ action_at(size_t level, struct sigaction *ret_action)
 }
 
 static void
-set_progress(struct safemmap__progress progress)
-{
-    safemmap__self.progress.level = progress.level;
-    safemmap__self.progress.raised = progress.raised;
-    safemmap__self.progress.record = progress.record;
-}
-
-static void
 call(const struct sigaction *action, struct safemmap__progress step, int signo,
      const siginfo_t *info, void *context)
 {
-    struct safemmap__forwarding record = {*info,
-                                          {safemmap__self.progress.level,
-                                           safemmap__self.progress.raised,
-                                           safemmap__self.progress.record}};
+    struct safemmap__forwarding record = {.before = (uintptr_t)&record,
+                                          .info = *info,
+                                          .after = (uintptr_t)&record,
+                                          .outer = safemmap__self.progress};
     sigset_t blocked = action->sa_mask, before;
 
     /* As the kernel would have called it. */
@@ -354,14 +346,16 @@ call(const struct sigaction *action, struct safemmap__progress step, int signo,
         sigaddset(&blocked, SIGBUS);
     pthread_sigmask(SIG_BLOCK, &blocked, &before);
     step.record = &record;
-    set_progress(step);
+    step.may_raise = (action->sa_flags & SA_NODEFER) != 0;
+    safemmap__self.progress = step;
     if ((action->sa_flags & SA_SIGINFO) != 0)
         action->sa_sigaction(signo, &record.info, context);
     else
         action->sa_handler(signo);
     /* A SIGBUS that it raised under the mask arrives at the next line. */
+    safemmap__self.progress.may_raise = true;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    set_progress(record.outer);
+    safemmap__self.progress = record.outer;
 }
 
 static void

@@ -39,6 +39,8 @@ struct safemmap__chain {
 /* A signal on its way to the link at `level` of the chain. */
 struct safemmap__progress {
     size_t level;
+    bool may_raise;  /* whether a SIGBUS of the action's own can arrive: it does
+                        not block it, or has returned */
     unsigned raised; /* how often that link has answered with raise(3) */
     struct safemmap__forwarding *record; /* dangles when the action left by a jump:
                                             compare before use */
@@ -46,8 +48,11 @@ struct safemmap__progress {
 
 /* On the stack of the handler while an action runs. */
 struct safemmap__forwarding {
-    siginfo_t info; /* the copy which the action is given: a handler that hands it
-                       back to us has us go on to the next older one */
+    uintptr_t before; /* the record's own address: */
+    siginfo_t info;   /* the copy which the action is given: a handler that hands it
+                         back to us has us go on to the next older one */
+    uintptr_t after;  /* and again. Where a record is gone, the kernel can put a
+                         siginfo in the very place, but not these around it */
     struct safemmap__progress outer; /* what this one is nested in */
 };
 

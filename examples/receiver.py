@@ -10,6 +10,8 @@ import zlib
 
 import safemmap
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 path = sys.argv[1]
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     server.bind(path)

@@ -8,6 +8,8 @@ import socket
 import sys
 import zlib
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 path, shrink = sys.argv[1], "--shrink" in sys.argv[2:]
 data = os.urandom(1 << 20)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run())
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Nobody reads any more. What is left in the buffer must not raise it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"safemmap: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -105,7 +105,6 @@ cdef bint _SINCE_3_15 = sys.version_info >= (3, 15)
 cdef tuple _ACCESS_NAMES = (
     "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"
 )
-cdef object _OMITTED = object()
 cdef dict _CODES = {int(code): code for code in BusCode}
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
@@ -159,7 +158,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef int fd                 # our duplicate, or -1
     cdef int flags
     cdef int prot
-    cdef safemmap_region region # registered while buffers may be out
+    cdef safemmap_region region  # registered while buffers may be out
     cdef bint registered
     cdef bint reported          # somebody was told that it is poisoned
     cdef AccessMode mode
@@ -418,22 +417,24 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             self.fail(error, &fault, operation, at, at + 1)
         return 0
 
-    cdef Py_ssize_t find_newline(self, Py_ssize_t start,
+    cdef Py_ssize_t find_newline(self, Py_ssize_t start, Py_ssize_t end,
                                  Py_ssize_t stop) except? -2:
-        """Where the line that begins at `start` ends; -1 if not before `stop`."""
+        """Where the line that begins before `end` ends, or -1.
+
+        `stop` is where it has to at the latest.
+        """
+        cdef Py_ssize_t size = end - start
         cdef safemmap_fault fault
         cdef ptrdiff_t found
         cdef int error
 
-        if stop - start < <Py_ssize_t>SAFEMMAP_BULK:
-            error = safemmap_find_byte(
-                self.data + start, stop - start, c"\n", &found, &fault
-            )
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = safemmap_find_byte(self.data + start, size, c"\n", &found, &fault)
         else:
             self.exports += 1
             with nogil:
                 error = safemmap_find_byte(
-                    self.data + start, stop - start, c"\n", &found, &fault
+                    self.data + start, size, c"\n", &found, &fault
                 )
             self.exports -= 1
         if error < 0 or self.poisoned():
@@ -501,9 +502,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             if start >= stop:
                 return b""
             # Most lines are short, and not worth the GIL.
-            end = self.find_newline(start, min(stop, start + _SHORT_LINE))
+            end = self.find_newline(start, min(stop, start + _SHORT_LINE), stop)
             if end < 0 and stop - start > _SHORT_LINE:
-                end = self.find_newline(start + _SHORT_LINE, stop)
+                end = self.find_newline(start + _SHORT_LINE, stop, stop)
                 # Another thread may have read this line meanwhile.
                 if self.pos != start:
                     continue
@@ -740,7 +741,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.length = size
         return 0
 
-    def flush(self, offset=0, size=_OMITTED, /, *, flags=MS_SYNC):
+    def flush(self, offset=0, size=..., /, *, flags=MS_SYNC):
         """Write `size` bytes from `offset` (a multiple of PAGESIZE) back to the
         file; if omitted, as many as the mapping has (from Python 3.15 on: all from
         there to the end).
@@ -751,10 +752,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef Py_ssize_t start = _index(offset), count = -1
         cdef int how = _int(flags), failed
 
-        if size is not _OMITTED:
+        if size is not Ellipsis:
             count = _index(size)
         self.check_open()
-        if size is _OMITTED or _SINCE_3_15 and count == -1:
+        if size is Ellipsis or _SINCE_3_15 and count == -1:
             count = self.length - start if _SINCE_3_15 else self.length
         if count < 0 or start < 0 or self.length - start < count:
             raise ValueError("flush values out of range")

@@ -28,45 +28,38 @@ class BusError(OSError):
 
     What was to be written, in the mapping or in the caller's buffer, may have
     been written in part.
+
+    :ivar offset: where the first byte lies that could not be reached, in bytes from
+        the start of the mapping (or of the caller's buffer, see `in_buffer`): the
+        start of the first page that is gone, or the start of the range asked for
+        when that lies inside the page; where a file was found too short without a
+        fault, its end.
+    :ivar address: the address of that byte.
+    :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name; 0 where a
+        file was found too short without a fault.
+    :ivar operation: the method or operator: ``"read"``, ``"m[i:j]"``, ...
+    :ivar in_buffer: whether the page was behind the other buffer of the operation
+        (what `write` reads from, say), and not behind the mapping itself.
+    :ivar poisoned: whether this is about a fault of the past: a view met a page that
+        was gone and got zeros in its place, and no operation is let through until
+        `mmap.reset`.
+    :ivar start: the range asked for, in bytes from the start of the mapping.
+    :ivar stop: its end.
+    :ivar needed: how many bytes the file must have for the page to hold any.
+    :ivar file_size: how many it had right after the fault; -1 where that is not known
+        (``trackfd=False``).
     """
 
     offset: int
-    """Where the first byte lies that could not be reached: the start of the first
-    page that is gone, or the start of the range asked for when that lies inside
-    the page; where a file was found too short without a fault, its end. In bytes from the start of the mapping, or of the caller's own buffer
-    where `in_buffer` says so."""
-
     address: int
-    """The address of that byte."""
-
     code: int
-    """A `BusCode`, or the bare ``si_code`` where it has no name; 0 where a file was
-    found too short without a fault."""
-
     operation: str
-    """The method or operator that met the fault: ``"read"``, ``"m[i:j]"``, ..."""
-
     in_buffer: bool
-    """Whether the page was behind the other buffer of the operation (what `write`
-    reads from), and not behind the mapping itself."""
-
     poisoned: bool
-    """Whether this is about a fault of the past: a view met a page that was gone, got
-    zeros in its place, and no operation is let through until `mmap.reset`."""
-
     start: int
-    """The range asked for, in bytes from the start of the mapping."""
-
     stop: int
-    """Its end."""
-
     needed: int
-    """How many bytes the file would have to have for the page at `offset` to hold
-    any (-1 where that is not known)."""
-
     file_size: int
-    """How many it had, in bytes, right after the fault (-1 where that is not
-    known: ``trackfd=False``)."""
 
     def __str__(self) -> str:
         if not hasattr(self, "file_size"):
@@ -81,8 +74,8 @@ class BusError(OSError):
         if self.code == 0:
             return (
                 f"[Errno {self.errno}] {self.operation} of bytes {self.start} to "
-                f"{self.stop} of the mapping: the file now ends at offset {self.offset}, "
-                "and what lies behind reads as zeros"
+                f"{self.stop} of the mapping: the file now ends at offset "
+                f"{self.offset}, and what lies behind reads as zeros"
             )
         where = f"page at offset {self.offset} (address {self.address:#x})"
         if self.in_buffer:
@@ -100,8 +93,7 @@ class BusError(OSError):
         elif self.file_size < self.needed:
             what = (
                 f"the {where} is gone: the file has {self.file_size} bytes left and "
-                f"would need more than {self.needed - 1}; it can be read again "
-                "once it has grown"
+                f"needs at least {self.needed}; it can be read again once it has grown"
             )
         else:
             what = (

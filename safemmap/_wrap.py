@@ -6,9 +6,16 @@ import errno
 import fcntl
 import os
 import stat
+from operator import index
 
 from safemmap._core import mmap
-from safemmap._standard import ACCESS_COPY, ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE
+from safemmap._standard import (
+    ACCESS_COPY,
+    ACCESS_DEFAULT,
+    ACCESS_READ,
+    ACCESS_WRITE,
+    ALLOCATIONGRANULARITY,
+)
 
 __all__ = ["wrap"]
 
@@ -52,18 +59,37 @@ def wrap(
         (``EINVAL``).
     :raises PermissionError: `fd` was not opened for what `access` asks.
     """
+    fd, length, offset, access = map(index, (fd, length, offset, access))
     if access not in _ACCESSES:
         raise ValueError(
             "wrap takes ACCESS_READ, ACCESS_WRITE or ACCESS_COPY for access, "
-            f"not {access!r}"
+            f"not {access}"
         )
-    own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    for name, number in (("length", length), ("offset", offset)):
+        if number < 0:
+            raise OverflowError(f"{name} must not be negative, and is {number}")
+    if offset % ALLOCATIONGRANULARITY != 0:
+        raise OSError(
+            errno.EINVAL,
+            f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
+            f"({ALLOCATIONGRANULARITY})",
+        )
+    own = _duplicate(fd)
     try:
         _check_descriptor(own, fd, access)
         _check_size(own, length, offset)
         return mmap(own, length, access=access, offset=offset)
     finally:
         os.close(own)
+
+
+def _duplicate(fd: int) -> int:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EBADF:
+            raise
+        raise OSError(errno.EBADF, f"fd {fd} is not open") from None
 
 
 def _check_descriptor(own: int, fd: int, access: int) -> None:
@@ -83,7 +109,7 @@ def _check_descriptor(own: int, fd: int, access: int) -> None:
 
 def _check_size(own: int, length: int, offset: int) -> None:
     size = os.fstat(own).st_size
-    if length > 0 and offset >= 0 and offset + length > size:
+    if length > 0 and offset + length > size:
         raise ValueError(
             f"{length} bytes from offset {offset} were announced, "
             f"but the file has only {size}"

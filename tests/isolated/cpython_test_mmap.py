@@ -15,11 +15,12 @@ except ImportError as error:
     sys.exit()
 
 suite = unittest.defaultTestLoader.loadTestsFromModule(test_mmap)
+tests = suite.countTestCases()  # some versions leave the skipped out of testsRun
 result = unittest.TextTestRunner(stream=sys.stderr, verbosity=2).run(suite)
 print(
     json.dumps(
         {
-            "run": result.testsRun,
+            "run": tests,
             "failed": [
                 case.id().rpartition(".")[2]
                 for case, _ in result.failures + result.errors
