@@ -43,6 +43,7 @@ static inline void
 arm(struct safemmap__guard *guard)
 {
     guard->outer = safemmap__self.guard;
+    guard->saved_errno = errno;
     guard->deferred = 0;
     safemmap__self.guard = guard;
     /* The accesses stay between the fences; the handler runs on this thread, so
@@ -77,6 +78,7 @@ disarm(struct safemmap__guard *guard)
             body;                              \
             disarm(guard);                     \
         } else {                               \
+            errno = (guard)->saved_errno;      \
             on_fault;                          \
         }                                      \
     } while (0)

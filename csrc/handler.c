@@ -8,9 +8,13 @@
  *    mask and with the siginfo that the kernel gave that one.
  * 4. A fault is ours if the kernel says so (si_code > 0) and the address lies
  *    under a guard of this thread or in a live region. All else is forwarded.
- * 5. It leaves by returning with errno as it was, or by a jump to a guard with
- *    errno and the mask as they were.
+ * 5. It leaves by returning with errno as it was, or by a jump to a guard with the
+ *    mask as it was (the guard restores errno).
  */
+/* The jump may go from a stack of the handler's own to any other; the checked
+ * longjmp of glibc takes that for an error where it cannot tell. */
+#undef _FORTIFY_SOURCE
+
 #include "internal.h"
 
 #include <errno.h>
@@ -39,6 +43,33 @@ count(uint64_t *counter)
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
+/* What is looked up between these two stays. All signals are blocked: a handler that
+ * left by a jump would leave us inside for ever, and one that faults would wait for a
+ * lock that this thread holds. */
+struct reading {
+    sigset_t mask;
+    unsigned epoch;
+};
+
+static struct reading
+start_reading(void)
+{
+    struct reading reading;
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &reading.mask);
+    reading.epoch = safemmap__reader_enter();
+    return reading;
+}
+
+static void
+stop_reading(const struct reading *reading)
+{
+    safemmap__reader_leave(reading->epoch);
+    pthread_sigmask(SIG_SETMASK, &reading->mask, NULL);
+}
+
 /* ---- Guards ------------------------------------------------------------ */
 
 /* The innermost guard of this thread that covers `address`. */
@@ -56,17 +87,23 @@ guard_for(uintptr_t address)
 }
 
 static _Noreturn void
-jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context,
-     int saved_errno)
+jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context)
 {
+    sigset_t sigbus;
+
     guard->address = (uintptr_t)info->si_addr;
     guard->code = info->si_code;
     safemmap__self.guard = guard->outer;
     count(&safemmap__counts.recovered);
     /* The kernel blocked nothing for us, but a handler that called us may have
      * it block a good deal. */
-    pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
-    errno = saved_errno;
+    if (context != NULL)
+        pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
+    else {
+        sigemptyset(&sigbus);
+        sigaddset(&sigbus, SIGBUS);
+        pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
+    }
     siglongjmp(guard->env, 1);
 }
 
@@ -90,27 +127,8 @@ defer(const siginfo_t *info)
 /* ---- Overlays ---------------------------------------------------------- */
 
 /* Two threads that fault on one page must not both replace it: the second would
- * take back what the first has stored since. Signals are blocked while the lock
- * is held, so that no other handler on this thread can fault and wait for it. */
+ * take back what the first has stored since. */
 int safemmap__overlay_lock;
-
-static void
-overlay_lock(sigset_t *ret_mask)
-{
-    sigset_t all;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, ret_mask);
-    while (__atomic_exchange_n(&safemmap__overlay_lock, 1, __ATOMIC_ACQUIRE) != 0)
-        sched_yield();
-}
-
-static void
-overlay_unlock(const sigset_t *mask)
-{
-    __atomic_store_n(&safemmap__overlay_lock, 0, __ATOMIC_RELEASE);
-    pthread_sigmask(SIG_SETMASK, mask, NULL);
-}
 
 static bool
 is_overlaid(const struct safemmap_region *region, size_t page)
@@ -237,18 +255,17 @@ overlay_locked(struct safemmap_region *region, const siginfo_t *info)
 static bool
 overlay(const siginfo_t *info)
 {
-    unsigned epoch = safemmap__reader_enter();
+    struct reading reading = start_reading();
     struct safemmap_region *region = safemmap__region_find((uintptr_t)info->si_addr);
     bool done = false;
 
     if (region != NULL) {
-        sigset_t mask;
-
-        overlay_lock(&mask);
+        while (__atomic_exchange_n(&safemmap__overlay_lock, 1, __ATOMIC_ACQUIRE) != 0)
+            sched_yield();
         done = overlay_locked(region, info);
-        overlay_unlock(&mask);
+        __atomic_store_n(&safemmap__overlay_lock, 0, __ATOMIC_RELEASE);
     }
-    safemmap__reader_leave(epoch);
+    stop_reading(&reading);
     return done;
 }
 
@@ -286,49 +303,58 @@ default_action(siginfo_t *info)
 /* An action that answers a signal with raise(3) is asked again this often. */
 enum { RAISES_ALLOWED = 2 };
 
-/* Which action is next: the newest, or for a signal that has come back from one,
- * the next older. It comes back by a call with the siginfo that we passed on, or as
- * a signal that this process sent itself. The latter may also be a new one, after
- * the action had left by a jump; two are told apart as well as the stack can tell:
- * a record at or below this frame is gone, and one above it may be. */
+/* Which link is next for a signal that has come in at `entry`: the entry's own, or
+ * when the signal has come back from a link, an older one. It comes back by a call
+ * with the siginfo that we passed on, or as a signal that this process sent itself.
+ * The latter may also be a new one, after the action had left by a jump; two are told
+ * apart as well as the stack can tell: a record at or below this frame is gone, and
+ * one above it may be. */
 static struct safemmap__progress
-next_step(const siginfo_t *info)
+next_step(int entry, const siginfo_t *info)
 {
     struct safemmap__progress last = safemmap__self.progress;
-    const struct safemmap__progress first = {0};
+    struct safemmap__progress step = {.at = entry};
 
     if (last.record == NULL)
-        return first;
+        return step;
     if (info == &last.record->info && last.record->before == (uintptr_t)last.record &&
-        last.record->after == (uintptr_t)last.record)
-        return (struct safemmap__progress){.level = last.level + 1};
+        last.record->after == (uintptr_t)last.record) {
+        if (step.at >= last.at)
+            step.at = last.at - 1;
+        return step;
+    }
     if (!sent_by_us(info) || !last.may_raise ||
         (uintptr_t)last.record <= (uintptr_t)__builtin_frame_address(0))
-        return first;
-    if (last.raised < RAISES_ALLOWED)
-        return (struct safemmap__progress){.level = last.level,
-                                           .raised = last.raised + 1};
-    return (struct safemmap__progress){.level = last.level + 1};
+        return step;
+    /* A handler that put an older entry back before it raised has said where to go
+     * on; one that did not is asked once more. */
+    if (step.at >= last.at) {
+        step.raised = last.raised < RAISES_ALLOWED ? last.raised + 1 : 0;
+        step.at = step.raised > 0 ? last.at : last.at - 1;
+    }
+    return step;
 }
 
-/* The action at `level`, SIG_DFL past the end. */
+/* The action at a link, SIG_DFL past the end. */
 static void
-action_at(size_t level, struct sigaction *ret_action)
+action_at(int at, struct sigaction *ret_action)
 {
-    unsigned epoch = safemmap__reader_enter();
+    struct reading reading = start_reading();
     struct safemmap__chain *chain =
         __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
 
     memset(ret_action, 0, sizeof(*ret_action));
     ret_action->sa_handler = SIG_DFL;
-    if (chain != NULL && level < chain->count) {
-        struct safemmap__link *link = &chain->link[level];
+    if (chain != NULL && at >= chain->count)
+        at = chain->count - 1; /* cut off since */
+    if (chain != NULL && at >= 0) {
+        struct safemmap__link *link = &chain->link[at];
 
         if ((link->action.sa_flags & (int)SA_RESETHAND) == 0 ||
             __atomic_exchange_n(&link->spent, 1, __ATOMIC_RELAXED) == 0)
             *ret_action = link->action;
     }
-    safemmap__reader_leave(epoch);
+    stop_reading(&reading);
 }
 
 static void
@@ -359,14 +385,14 @@ call(const struct sigaction *action, struct safemmap__progress step, int signo,
 }
 
 static void
-forward(int signo, siginfo_t *info, void *context)
+forward(int entry, int signo, siginfo_t *info, void *context)
 {
-    struct safemmap__progress step = next_step(info);
+    struct safemmap__progress step = next_step(entry, info);
     struct sigaction action;
 
-    if (step.level == 0 && step.raised == 0)
+    if (safemmap__self.progress.record == NULL)
         count(&safemmap__counts.forwarded);
-    action_at(step.level, &action);
+    action_at(step.at, &action);
     if (action.sa_handler == SIG_DFL)
         default_action(info);
     else if (action.sa_handler == SIG_IGN) {
@@ -377,8 +403,10 @@ forward(int signo, siginfo_t *info, void *context)
         call(&action, step, signo, info, context);
 }
 
-void
-safemmap__on_sigbus(int signo, siginfo_t *info, void *context)
+/* ---- Entries ----------------------------------------------------------- */
+
+static void
+handle(int entry, int signo, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
 
@@ -386,10 +414,27 @@ safemmap__on_sigbus(int signo, siginfo_t *info, void *context)
         struct safemmap__guard *guard = guard_for((uintptr_t)info->si_addr);
 
         if (guard != NULL)
-            jump(guard, info, context, saved_errno);
+            jump(guard, info, context);
         if (!overlay(info))
-            forward(signo, info, context);
+            forward(entry, signo, info, context);
     } else if (!defer(info))
-        forward(signo, info, context);
+        forward(entry, signo, info, context);
     errno = saved_errno;
 }
+
+#define ENTRY(number)                                                     \
+    static void entry_##number(int signo, siginfo_t *info, void *context) \
+    {                                                                     \
+        handle(number, signo, info, context);                             \
+    }
+ENTRY(0)
+ENTRY(1)
+ENTRY(2)
+ENTRY(3)
+ENTRY(4)
+ENTRY(5)
+ENTRY(6)
+ENTRY(7)
+
+safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES] = {
+    entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7};

@@ -42,30 +42,33 @@ after_fork_in_child(void)
 
 /* ---- The action -------------------------------------------------------- */
 
-static bool
-is_ours(const struct sigaction *action)
+/* The entry that was installed last. */
+static int top = -1;
+
+/* The number of the entry that `action` is, or -1. */
+static int
+entry_of(const struct sigaction *action)
 {
-    return (action->sa_flags & SA_SIGINFO) != 0 &&
-           action->sa_sigaction == safemmap__on_sigbus;
+    if ((action->sa_flags & SA_SIGINFO) != 0)
+        for (int i = 0; i < SAFEMMAP__ENTRIES; i++)
+            if (action->sa_sigaction == safemmap__entries[i])
+                return i;
+    return -1;
 }
 
-/* Makes `action` the first to forward to; the ones known before follow. One that
- * the chain holds already moves to the front, so that a handler which is enabled
- * again and again does not make it grow. */
+/* The first `keep` links stay; `action`, unless NULL, comes after them. */
 static int
-chain(const struct sigaction *action)
+publish_chain(int keep, const struct sigaction *action)
 {
-    struct safemmap__chain *old = safemmap__chain, *new;
-    size_t known = old == NULL ? 0 : old->count;
+    struct safemmap__chain *old = safemmap__chain, *new = calloc(1, sizeof(*new));
 
-    new = malloc(sizeof(*new) + (known + 1) * sizeof(new->link[0]));
     if (new == NULL)
         return -ENOMEM;
-    new->link[0] = (struct safemmap__link){.action = *action};
-    new->count = 1;
-    for (size_t i = 0; i < known; i++)
-        if (old->link[i].action.sa_sigaction != action->sa_sigaction)
-            new->link[new->count++] = old->link[i];
+    for (int i = 0; i < keep; i++)
+        new->link[i] = old->link[i];
+    new->count = keep;
+    if (action != NULL)
+        new->link[new->count++].action = *action;
     __atomic_store_n(&safemmap__chain, new, __ATOMIC_SEQ_CST);
     safemmap__registry_lock();
     safemmap__readers_wait();
@@ -74,31 +77,30 @@ chain(const struct sigaction *action)
     return 0;
 }
 
+/* Which entry goes above `displacer`: the next, or the last one again for a handler
+ * that was there before (it was enabled again), or when there are no more. */
 static int
-install_locked(void)
+entry_above(const struct sigaction *displacer)
 {
-    static bool fork_handled;
-    struct sigaction present, ours, replaced;
-    int error;
-
-    if (!fork_handled) {
-        error =
-            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-        if (error != 0)
-            return -error;
-        fork_handled = true;
-    }
-
-    if (sigaction(SIGBUS, NULL, &present) < 0)
-        return -errno;
-    if (is_ours(&present))
+    if (top < 0)
         return 0;
-    /* The chain is complete before the first signal can arrive. */
-    if ((error = chain(&present)) < 0)
-        return error;
+    if (top == SAFEMMAP__ENTRIES - 1 ||
+        safemmap__chain->link[top].action.sa_sigaction == displacer->sa_sigaction)
+        return top;
+    return top + 1;
+}
 
+static int
+go_above(const struct sigaction *displacer)
+{
+    struct sigaction ours, replaced;
+    int entry = entry_above(displacer), error;
+
+    /* The chain is complete before the first signal can arrive. */
+    if ((error = publish_chain(entry, displacer)) < 0)
+        return error;
     memset(&ours, 0, sizeof(ours));
-    ours.sa_sigaction = safemmap__on_sigbus;
+    ours.sa_sigaction = safemmap__entries[entry];
     sigemptyset(&ours.sa_mask);
     ours.sa_flags =
         /* The handler needs the address. */
@@ -110,13 +112,43 @@ install_locked(void)
         | SA_NODEFER
         /* Whether a SIGBUS from kill(2) interrupts system calls stays as the
          * action below had it. */
-        | (present.sa_flags & SA_RESTART);
+        | (displacer->sa_flags & SA_RESTART);
     if (sigaction(SIGBUS, &ours, &replaced) < 0)
         return -errno;
-    /* Somebody was quicker than we between the two calls. */
-    if (!is_ours(&replaced))
-        (void)chain(&replaced);
+    __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
     __atomic_fetch_add(&safemmap__counts.installs, 1, __ATOMIC_RELAXED);
+    /* Somebody may have been quicker than we between the look and this. */
+    if (entry_of(&replaced) < 0 && replaced.sa_sigaction != displacer->sa_sigaction)
+        return publish_chain(entry, &replaced);
+    return 0;
+}
+
+static int
+install_locked(void)
+{
+    static bool fork_handled;
+    struct sigaction present;
+    int error, entry;
+
+    if (!fork_handled) {
+        error =
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+        if (error != 0)
+            return -error;
+        fork_handled = true;
+    }
+
+    if (sigaction(SIGBUS, NULL, &present) < 0)
+        return -errno;
+    entry = entry_of(&present);
+    if (entry < 0)
+        return go_above(&present);
+    if (entry != top) {
+        /* Those above have left. */
+        if ((error = publish_chain(entry + 1, NULL)) < 0)
+            return error;
+        __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
+    }
     return 0;
 }
 
@@ -124,11 +156,12 @@ int
 safemmap_install(void)
 {
     struct sigaction present;
-    int error;
+    int entry, error;
 
     if (sigaction(SIGBUS, NULL, &present) < 0)
         return -errno;
-    if (is_ours(&present))
+    entry = entry_of(&present);
+    if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE))
         return 0;
     pthread_mutex_lock(&lock);
     error = install_locked();

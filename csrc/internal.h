@@ -14,6 +14,7 @@ struct safemmap__guard {
     struct {
         uintptr_t start, end;
     } range[2];
+    int saved_errno;
     /* Filled by the handler before it jumps. */
     uintptr_t address;
     int code;
@@ -26,22 +27,28 @@ struct safemmap__guard {
     sigjmp_buf env;
 };
 
-/* The actions that were there before us, the newest first. Replaced as a whole,
- * never changed in place but for `spent`. */
+/* The handler has several entry points, one for each time that it was put above
+ * somebody who had displaced it. A displacer that leaves puts back the entry which it
+ * found, and by it the handler knows that those above are gone. */
+enum { SAFEMMAP__ENTRIES = 8 };
+
+/* The actions that the entries replaced, oldest first: an entry forwards to the link
+ * of its own number, and from there to older ones. Replaced as a whole, never changed
+ * in place but for `spent`. */
 struct safemmap__chain {
-    size_t count;
+    int count;
     struct safemmap__link {
         struct sigaction action;
         int spent; /* an SA_RESETHAND action that had its one signal */
-    } link[];
+    } link[SAFEMMAP__ENTRIES];
 };
 
-/* A signal on its way to the link at `level` of the chain. */
+/* A signal on its way down the chain. */
 struct safemmap__progress {
-    size_t level;
+    int at;          /* the link that has it; below 0 the default action */
+    unsigned raised; /* how often that link has answered with raise(3) */
     bool may_raise;  /* whether a SIGBUS of the action's own can arrive: it does
                         not block it, or has returned */
-    unsigned raised; /* how often that link has answered with raise(3) */
     struct safemmap__forwarding *record; /* dangles when the action left by a jump:
                                             compare before use */
 };
@@ -118,7 +125,8 @@ struct safemmap__directory {
 extern struct safemmap__directory *safemmap__directory;
 
 /* ---- handler.c ---- */
-void safemmap__on_sigbus(int signo, siginfo_t *info, void *context);
+typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
+extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
 /* One handler at a time replaces pages. */
 extern int safemmap__overlay_lock;
 

@@ -30,7 +30,7 @@ from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_Check
 from cpython.exc cimport PyErr_WarnEx, PyErr_WriteUnraisable
-from libc.errno cimport EFAULT, ENOMEM, errno
+from libc.errno cimport EFAULT, EINVAL, ENOMEM, errno
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport uintptr_t
 from posix.fcntl cimport fcntl
@@ -49,6 +49,7 @@ from posix.mman cimport (
     munmap,
 )
 from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.types cimport off_t
 from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
 
 from safemmap._csrc cimport *
@@ -109,6 +110,8 @@ cdef dict _CODES = {int(code): code for code in BusCode}
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 
+# Of any architecture's huge ones, in bytes.
+cdef size_t _LARGEST_PAGE = <size_t>16 << 30
 # Bytes that readline looks at before it gives up the GIL.
 cdef Py_ssize_t _SHORT_LINE = 4096
 # What CPython allows for set_name, its prefix not counted.
@@ -244,7 +247,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             if fd != -1:
                 close(fd)
             if data != NULL:
-                munmap(data, size)
+                _unmap(data, size)
 
     def close(self):
         """Unmap the memory. Does nothing when it is closed already.
@@ -707,26 +710,38 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             and size > self.length
         ):
             raise ValueError("mmap: can't expand a shared anonymous mapping")
-        if size < self.length:
-            # The mapping first, so that it never reaches beyond the file.
-            before = self.length
+        self.resize_both(size)
+
+    cdef int resize_both(self, Py_ssize_t size) except -1:
+        """The mapping never reaches beyond the file, and no data is given up before
+        all that can fail is done. Nothing here lets go of the GIL: a buffer that was
+        exported meanwhile would be moved away under its reader."""
+        cdef Py_ssize_t before = self.length
+        cdef off_t end = self.offset + size
+        cdef struct_stat status
+
+        if self.fd == -1:
+            return self.remap(size)
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        if end > status.st_size:
+            self.truncate(end)
+        try:
             self.remap(size)
+        except BaseException:
+            if end > status.st_size:
+                self.truncate(status.st_size)
+            raise
+        if end < status.st_size:
             try:
-                self.truncate(self.offset + size)
+                self.truncate(end)
             except BaseException:
                 self.remap(before)
                 raise
-        else:
-            before = os.fstat(self.fd).st_size if self.fd != -1 else 0
-            self.truncate(self.offset + size)
-            try:
-                self.remap(size)
-            except BaseException:
-                self.truncate(before)
-                raise
+        return 0
 
-    cdef int truncate(self, long long size) except -1:
-        if self.fd != -1 and ftruncate(self.fd, size) == -1:
+    cdef int truncate(self, off_t size) except -1:
+        if ftruncate(self.fd, size) == -1:
             raise _os_error(errno)
         return 0
 
@@ -1087,7 +1102,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if data == MAP_FAILED:
             raise _os_error(errno)
         self.unregister()
-        munmap(self.data, self.length)
+        _unmap(self.data, self.length)
         self.data = <char *>data
 
     cdef int check_file(self, str operation, Py_ssize_t start,
@@ -1260,6 +1275,16 @@ cdef class Access:
     def __releasebuffer__(self, Py_buffer *view):
         self.exports -= 1
         self.mapping.exports -= 1
+
+
+cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:
+    """The last page of a mapping is unmapped with it, but on hugetlbfs it has to be
+    named in full: the size that the kernel takes is that of the mapping."""
+    cdef size_t page = sysconf(_SC_PAGESIZE), whole = size
+
+    while munmap(data, whole) == -1 and errno == EINVAL and page < _LARGEST_PAGE:
+        page *= 2
+        whole = (<size_t>size + page - 1) // page * page
 
 
 cdef size_t _page_size(int fd) noexcept:

@@ -41,3 +41,11 @@ def test_faulthandler_on_and_off(order: str) -> None:
     """It installs itself above ours, and takes ours away when it goes."""
     done = run_isolated("faulthandler_on_and_off.py", order)
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
+
+@pytest.mark.parametrize("what", ["fault", "kill", "raise", "pthread_kill"])
+def test_foreign_signal_after_faulthandler_was_on(what: str) -> None:
+    """It was above ours, then below, and is gone: nobody must wait for it."""
+    done = run_isolated("foreign.py", what, "faulthandler")
+    assert done.returncode == -signal.SIGBUS
+    assert (done.stdout, done.stderr) == ("", "")

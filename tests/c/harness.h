@@ -6,7 +6,7 @@
 #ifndef HARNESS_H
 #define HARNESS_H
 
-#include "safemmap.h"
+#include "internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -304,6 +304,16 @@ check_recovers(const struct file *gone)
     CHECK_EQ(safemmap_load(gone->map + 5, &byte, &fault), -EFAULT);
     CHECK_EQ(fault.address, (uintptr_t)gone->map + 5);
     CHECK_EQ(fault.code, BUS_ADRERR);
+}
+
+/* Whether an action is the handler's, by any of its entry points. */
+static inline bool
+is_entry(const struct sigaction *action)
+{
+    for (int i = 0; i < SAFEMMAP__ENTRIES; i++)
+        if (action->sa_sigaction == safemmap__entries[i])
+            return true;
+    return false;
 }
 
 /* A guarded operation that lasts some 50 ms, sanitized or not: byte by byte, on

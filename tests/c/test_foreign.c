@@ -1,7 +1,6 @@
 /* Signals that are not ours: they end where they would have without us, be it
  * the default action or the handler that was there before. */
 #include "harness.h"
-#include "internal.h"
 
 #include <setjmp.h>
 
@@ -379,7 +378,7 @@ make_cycle(void)
 
     CHECK_EQ(safemmap_install(), 0);
     CHECK_CALL(sigaction(SIGBUS, &action, &ours));
-    CHECK(ours.sa_sigaction == safemmap__on_sigbus);
+    CHECK(is_entry(&ours));
     CHECK_EQ(safemmap_install(), 0);
     check_recovers(&gone);
     CHECK_EQ(calls_above, 0);
@@ -423,6 +422,108 @@ cycle_ends_in_older_handler(void)
     CHECK_EQ(end_in_child(handle_in_cycle, source), 0);
 }
 
+/* ---- A handler above that leaves again --------------------------------- */
+
+/* As faulthandler's does once it is disabled. */
+static void
+do_nothing(int signo)
+{
+    (void)signo;
+    calls_above++;
+    CHECK(calls_above < 100);
+}
+
+/* Above us, below us, and gone: what it found is put back. */
+static void
+come_and_go(void)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < 3 * SAFEMMAP__ENTRIES; i++) {
+        CHECK_CALL(sigaction(SIGBUS, &action, &ours));
+        CHECK(is_entry(&ours));
+        CHECK_EQ(safemmap_install(), 0);
+        check_recovers(&gone);
+        CHECK_CALL(sigaction(SIGBUS, &ours, NULL));
+        check_recovers(&gone);
+    }
+}
+
+static void
+die_without_it(const void *source)
+{
+    come_and_go();
+    die(source);
+}
+
+static void
+displacer_that_left(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(die_without_it, source), SIGBUS);
+}
+
+static void
+handle_without_it(const void *source)
+{
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+
+    sigaddset(&action.sa_mask, SIGUSR2);
+    CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+    come_and_go();
+    check_handled(source, SA_SIGINFO);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(calls_above, 0);
+}
+
+static void
+older_handler_after_displacer_left(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+    CHECK_EQ(end_in_child(handle_without_it, source), 0);
+}
+
+/* As faulthandler's does when it is enabled: once, then to who was there before. */
+static void
+restore_and_raise(int signo)
+{
+    calls_above++;
+    *skip_reason = (char)('0' + calls_above);
+    CHECK_CALL(sigaction(SIGBUS, &ours, NULL));
+    raise(signo);
+}
+
+static void
+die_after_restoring(const void *source)
+{
+    struct sigaction action = {.sa_handler = restore_and_raise,
+                               .sa_flags = SA_NODEFER};
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(sigaction(SIGBUS, &action, &ours));
+    CHECK_EQ(safemmap_install(), 0);
+    check_recovers(&gone);
+    die(source);
+}
+
+static void
+displacer_that_raises_is_asked_once(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(die_after_restoring, source), SIGBUS);
+            CHECK_EQ(*skip_reason, '1');
+            *skip_reason = '\0';
+        }
+}
+
 /* An older handler that gives up as many do: default action, and raise. */
 static void
 give_up(int signo)
@@ -458,4 +559,5 @@ TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(resethand_is_called_once), TEST(ignored),
           TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
-          TEST(handler_that_gives_up))
+          TEST(displacer_that_left), TEST(older_handler_after_displacer_left),
+          TEST(displacer_that_raises_is_asked_once), TEST(handler_that_gives_up))

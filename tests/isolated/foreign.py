@@ -50,6 +50,14 @@ if alive == "guard":
     thread.start()
     copying.wait()
 
+if alive == "faulthandler":
+    fd = file_of(PAGE)
+    kept.append(safemmap.mmap(fd, 0))
+    for _ in range(20):
+        faulthandler.enable()
+        kept.append(safemmap.mmap(fd, 0))  # goes back on top
+        faulthandler.disable()
+
 if what == "fault":
     victim = file_of(PAGE)
     foreign = standard.mmap(victim, PAGE)
