@@ -767,6 +767,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         cdef Py_ssize_t start = _index(offset), count = -1
         cdef int how = _int(flags), failed
 
+        if size is None and _SINCE_3_14 and not _SINCE_3_15:
+            size = ...
         if size is not Ellipsis:
             count = _index(size)
         self.check_open()
@@ -851,10 +853,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.check_open()
         return self.length
 
-    cdef Py_ssize_t position_of(self, object item) except -1:
-        cdef Py_ssize_t index = PyNumber_AsSsize_t(item, IndexError)
-
-        # The conversion may have run code that closed or resized the mapping.
+    cdef Py_ssize_t position_of(self, Py_ssize_t index) except -1:
+        # The conversion of the index, or of a value, may have run code that closed
+        # or resized the mapping.
         self.check_open()
         if index < 0:
             index += self.length
@@ -867,7 +868,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
         self.check_data("m[i]")
         if PyIndex_Check(item):
-            return self.load(self.position_of(item), "m[i]")
+            start = PyNumber_AsSsize_t(item, IndexError)
+            return self.load(self.position_of(start), "m[i]")
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integers")
         PySlice_Unpack(item, &start, &stop, &step)
@@ -932,14 +934,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.check_data("m[i] = byte")
         self.check_writable()
         if PyIndex_Check(item):
-            self.position_of(item)
+            start = PyNumber_AsSsize_t(item, IndexError)
+            if not _SINCE_3_14:
+                self.position_of(start)
             if not PyIndex_Check(value):
                 raise TypeError("mmap item value must be an int")
             number = PyNumber_AsSsize_t(value, TypeError)
             if not 0 <= number <= 255:
                 raise ValueError("mmap item value must be in range(0, 256)")
-            # Looked up again: converting the value may have resized the mapping.
-            self.store(self.position_of(item), <unsigned char>number, "m[i] = byte")
+            self.store(self.position_of(start), <unsigned char>number, "m[i] = byte")
             return
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integer")
@@ -962,7 +965,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.check_open()
         self.check_writable()
         if PyIndex_Check(item):
-            self.position_of(item)
+            start = PyNumber_AsSsize_t(item, IndexError)
+            if not _SINCE_3_14:
+                self.position_of(start)
             raise TypeError("mmap doesn't support item deletion")
         if PySlice_Check(item):
             PySlice_Unpack(item, &start, &stop, &step)

@@ -42,7 +42,11 @@ def test_cpython_test_mmap(tmp_path: Path) -> None:
     assert report["failed"] == list(EXPECTED_FAILURES), done.stderr
     assert report["run"] >= 46
     for name, reason in report["skipped"]:
-        assert "Windows" in reason or "debug build" in reason, (name, reason)
+        # (The last: this kernel does not name anonymous mappings.)
+        assert any(
+            known in reason
+            for known in ("Windows", "debug build", "prctl() failed with EINVAL")
+        ), (name, reason)
 
 
 class Pair:

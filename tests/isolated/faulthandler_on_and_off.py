@@ -11,6 +11,7 @@ PAGE = safemmap.PAGESIZE
 fd = os.memfd_create("file")
 os.ftruncate(fd, 2 * PAGE)
 
+faulthandler.disable()  # PYTHONFAULTHANDLER=1
 if order == "before":
     faulthandler.enable()
 m = safemmap.mmap(fd, 2 * PAGE)
