@@ -53,48 +53,12 @@ from posix.types cimport off_t
 from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
 
 from safemmap._csrc cimport *
+from safemmap._system cimport *
 
 import os
 import sys
 
 from safemmap._errors import BusCode, BusError, Fault, FaultWarning
-
-cdef extern from "Python.h":
-    const Py_ssize_t PY_SSIZE_T_MAX
-    ctypedef struct PySequenceMethods:
-        object (*sq_item)(object, Py_ssize_t)
-        int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
-    ctypedef struct MappingType "PyTypeObject":
-        const char *tp_name
-        PySequenceMethods *tp_as_sequence
-    int PySys_Audit(const char *event, const char *format, ...) except -1
-    int PySlice_Unpack(object item, Py_ssize_t *start, Py_ssize_t *stop,
-                       Py_ssize_t *step) except -1
-    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start,
-                                     Py_ssize_t *stop, Py_ssize_t step)
-
-cdef extern from "<errno.h>":
-    const int EHWPOISON
-
-cdef extern from "<fcntl.h>":
-    const int F_DUPFD_CLOEXEC
-
-cdef extern from "<sys/mman.h>":
-    const int MREMAP_MAYMOVE
-
-cdef extern from "<sys/vfs.h>":
-    ctypedef struct struct_statfs "struct statfs":
-        long f_type
-        size_t f_bsize
-    int fstatfs(int fd, struct_statfs *status)
-
-cdef extern from "<linux/magic.h>":
-    const long HUGETLBFS_MAGIC
-
-cdef extern from "<sys/prctl.h>":
-    int prctl(int option, ...)
-    const int PR_SET_VMA
-    const int PR_SET_VMA_ANON_NAME
 
 cdef enum AccessMode:
     ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE, ACCESS_COPY
@@ -1234,7 +1198,8 @@ cdef class Access:
     cdef Py_ssize_t stop
     cdef Py_ssize_t exports     # memoryviews of this range that are still out
     cdef bint writable
-    cdef object view            # None unless entered
+    cdef bint entered
+    cdef object view
 
     def __cinit__(self, mmap mapping, Py_ssize_t start, Py_ssize_t stop,
                   bint writable):
@@ -1244,17 +1209,23 @@ cdef class Access:
         self.writable = writable
 
     def __enter__(self):
-        if self.view is not None:
+        if self.entered:
             raise RuntimeError("this access scope is entered already")
         self.mapping.check_data("access")
         self.mapping.check_file("access", self.start, self.stop)
-        self.view = memoryview(self)
+        self.entered = True
+        try:
+            self.view = memoryview(self)
+        except BaseException:
+            self.entered = False
+            raise
         return self.view
 
     def __exit__(self, *exc_info):
-        view, self.view = self.view, None
-        if view is None:
+        if not self.entered:
             raise RuntimeError("this access scope is not entered")
+        self.entered = False
+        view, self.view = self.view, None
         try:
             view.release()
         except BufferError:
@@ -1270,7 +1241,11 @@ cdef class Access:
     def __getbuffer__(self, Py_buffer *view, int flags):
         cdef mmap mapping = self.mapping
 
+        if not self.entered:
+            raise BufferError("this access scope is not entered")
         mapping.check_data("access")
+        if self.stop > mapping.length:
+            raise ValueError("the mapping was resized and is too short for this access")
         mapping.register()
         _fill(view, self, mapping.data + self.start, self.stop - self.start,
               not self.writable, flags)

@@ -9,6 +9,7 @@ import mmap as standard
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,24 @@ def test_cpython_test_mmap(tmp_path: Path) -> None:
             known in reason
             for known in ("Windows", "debug build", "prctl() failed with EINVAL")
         ), (name, reason)
+
+
+def test_numpy_test_memmap(tmp_path: Path) -> None:
+    """NumPy's arrays over a file, made by our mapping."""
+    pytest.importorskip("numpy")
+    done = subprocess.run(
+        [sys.executable, str(ISOLATED / "numpy_test_memmap.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if "no numpy tests" in done.stdout:
+        pytest.skip("this NumPy was installed without its tests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout
+    assert int(passed[1]) >= 20
 
 
 class Pair:

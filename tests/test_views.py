@@ -396,6 +396,24 @@ class TestAccess:
         with scope as view:  # one after the other is fine
             assert len(view) == SIZE
 
+    def test_its_buffer_is_for_the_block_only(self, mapping: safemmap.mmap) -> None:
+        scope = mapping.access()
+        with pytest.raises(BufferError):
+            memoryview(scope)
+        with scope as view:
+            with memoryview(scope) as another:
+                assert another == view
+            view.release()
+            mapping.resize(PAGE)
+            with pytest.raises(ValueError, match="resized"):
+                memoryview(scope)
+            mapping.resize(SIZE)
+        later = mapping.access(PAGE)
+        mapping.resize(PAGE)
+        with pytest.raises(BusError):
+            later.__enter__()
+        mapping.close()
+
     def test_an_abandoned_one_gives_the_mapping_back(self, lossy: LossyFile) -> None:
         m = safemmap.mmap(lossy.fd, SIZE)
         scope = m.access()

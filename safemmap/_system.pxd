@@ -1,0 +1,40 @@
+# What CPython and libc offer and Cython does not declare.
+from cpython.object cimport PyObject
+
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+    ctypedef struct PySequenceMethods:
+        object (*sq_item)(object, Py_ssize_t)
+        int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
+    ctypedef struct MappingType "PyTypeObject":
+        const char *tp_name
+        PySequenceMethods *tp_as_sequence
+    int PySys_Audit(const char *event, const char *format, ...) except -1
+    int PySlice_Unpack(object item, Py_ssize_t *start, Py_ssize_t *stop,
+                       Py_ssize_t *step) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start,
+                                     Py_ssize_t *stop, Py_ssize_t step)
+
+cdef extern from "<errno.h>":
+    const int EHWPOISON
+
+cdef extern from "<fcntl.h>":
+    const int F_DUPFD_CLOEXEC
+
+cdef extern from "<sys/mman.h>":
+    const int MREMAP_MAYMOVE
+
+cdef extern from "<sys/vfs.h>":
+    ctypedef struct struct_statfs "struct statfs":
+        long f_type
+        size_t f_bsize
+    int fstatfs(int fd, struct_statfs *status)
+
+cdef extern from "<linux/magic.h>":
+    const long HUGETLBFS_MAGIC
+
+cdef extern from "<sys/prctl.h>":
+    int prctl(int option, ...)
+    const int PR_SET_VMA
+    const int PR_SET_VMA_ANON_NAME
