@@ -20,5 +20,14 @@ else:
     print("no numpy tests")
     sys.exit()
 
-options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "/"]
+options = [
+    "-q",
+    "--noconftest",
+    "-p",
+    "no:cacheprovider",
+    "-c",
+    "/dev/null",
+    "--rootdir",
+    "/",
+]
 sys.exit(pytest.main([*options, found.origin]))
