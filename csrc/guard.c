@@ -43,7 +43,6 @@ static inline void
 arm(struct safemmap__guard *guard)
 {
     guard->outer = safemmap__self.guard;
-    guard->saved_errno = errno;
     guard->deferred = 0;
     safemmap__self.guard = guard;
     /* The accesses stay between the fences; the handler runs on this thread, so
@@ -70,9 +69,12 @@ disarm(struct safemmap__guard *guard)
 
 /* Runs `body` under `guard`, and `on_fault` if it met one; the handler has taken
  * the guard off the stack by then. The signal mask is not saved (that would cost
- * a system call a time): the handler restores it. */
+ * a system call a time): the handler restores it. What is needed after the jump is
+ * stored before sigsetjmp, or by the handler: the compiler does not know that the
+ * body can jump. */
 #define GUARDED(guard, body, on_fault)         \
     do {                                       \
+        (guard)->saved_errno = errno;          \
         if (sigsetjmp((guard)->env, 0) == 0) { \
             arm(guard);                        \
             body;                              \
