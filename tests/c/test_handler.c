@@ -108,9 +108,12 @@ put_above(void (*handler)(int, siginfo_t *, void *), int flags)
 static void
 call_directly(int signo, siginfo_t *info, void *context)
 {
+    int saved_errno = errno;
+
     calls++;
     errno = EXDEV;
     above_us.sa_sigaction(signo, info, context);
+    errno = saved_errno; /* unless we left by a jump */
 }
 
 static void
