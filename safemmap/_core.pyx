@@ -29,7 +29,7 @@ from cpython.buffer cimport (
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_Check
-from cpython.exc cimport PyErr_WarnEx, PyErr_WriteUnraisable
+from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport EFAULT, EINVAL, ENOMEM, errno
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport uintptr_t
@@ -84,6 +84,13 @@ cdef Py_ssize_t _LONGEST_NAME = 66
 
 cdef object _os_error(int error):
     return OSError(error, os.strerror(error))
+
+
+cdef int _raise(object exception) noexcept:
+    """As `raise` does, but without a line in the traceback for each of the functions
+    here that pass it on (which cost more than the fault)."""
+    PyErr_SetObject(type(exception), exception)
+    return -1
 
 
 cdef Py_ssize_t _index(object value) except? -1:
@@ -294,29 +301,32 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         in_buffer = not data <= fault.address < data + <uintptr_t>self.length
         exception = self.bus_error(
             -error, fault.address - (<uintptr_t>buffer if in_buffer else data),
-            fault.code, operation, start, stop,
+            fault.address, fault.code, operation, start, stop,
         )
-        exception.address = fault.address
         exception.in_buffer = in_buffer
-        raise exception
+        return _raise(exception)
 
-    cdef object bus_error(self, int error, Py_ssize_t offset, int code,
-                          str operation, Py_ssize_t start, Py_ssize_t stop):
+    cdef object bus_error(self, int error, Py_ssize_t offset, uintptr_t address,
+                          int code, str operation, Py_ssize_t start,
+                          Py_ssize_t stop):
         cdef struct_stat status
+        cdef off_t file_size = -1
 
-        exception = BusError(error, _POISONED if error == EHWPOISON else _BAD_ADDRESS)
-        exception.offset = offset
-        exception.address = <uintptr_t>self.data + offset
-        exception.code = _CODES.get(code, code)
-        exception.operation = operation
-        exception.in_buffer = False
-        exception.poisoned = False
-        exception.start = start
-        exception.stop = stop
-        exception.needed = self.offset + offset + 1
-        exception.file_size = -1
         if self.fd != -1 and fstat(self.fd, &status) == 0:
-            exception.file_size = status.st_size
+            file_size = status.st_size
+        exception = BusError(error, _POISONED if error == EHWPOISON else _BAD_ADDRESS)
+        exception.__dict__ = {
+            "offset": offset,
+            "address": address,
+            "code": _CODES.get(code, code),
+            "operation": operation,
+            "in_buffer": False,
+            "poisoned": False,
+            "start": start,
+            "stop": stop,
+            "needed": self.offset + offset + 1,
+            "file_size": file_size,
+        }
         return exception
 
     cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
@@ -365,15 +375,6 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if error < 0 or self.poisoned():
             self.fail(error, &fault, operation, start, start + size, source)
         return 0
-
-    cdef int load(self, Py_ssize_t at, str operation) except -1:
-        cdef safemmap_fault fault
-        cdef unsigned char byte
-        cdef int error = safemmap_load(self.data + at, &byte, &fault)
-
-        if error < 0 or self.poisoned():
-            self.fail(error, &fault, operation, at, at + 1)
-        return byte
 
     cdef int store(self, Py_ssize_t at, unsigned char byte,
                    str operation) except -1:
@@ -449,10 +450,16 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         :raises ValueError: the position is at the end.
         :raises BusError: the byte is on a page that is gone.
         """
+        cdef safemmap_fault fault
+        cdef unsigned char byte
+        cdef int error
+
         self.check_data("read_byte")
         if self.pos >= self.length:
             raise ValueError("read byte out of range")
-        byte = self.load(self.pos, "read_byte")
+        error = safemmap_load(self.data + self.pos, &byte, &fault)
+        if error < 0 or self.poisoned():
+            self.fail(error, &fault, "read_byte", self.pos, self.pos + 1)
         self.pos += 1
         return byte
 
@@ -829,11 +836,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
     def __getitem__(self, item):
         cdef Py_ssize_t start, stop, step, size
+        cdef safemmap_fault fault
+        cdef unsigned char byte
+        cdef int error
 
         self.check_data("m[i]")
         if PyIndex_Check(item):
-            start = PyNumber_AsSsize_t(item, IndexError)
-            return self.load(self.position_of(start), "m[i]")
+            start = self.position_of(PyNumber_AsSsize_t(item, IndexError))
+            error = safemmap_load(self.data + start, &byte, &fault)
+            if error < 0 or self.poisoned():
+                self.fail(error, &fault, "m[i]", start, start + 1)
+            return byte
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integers")
         PySlice_Unpack(item, &start, &stop, &step)
@@ -996,12 +1009,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
         offset -= offset % self.region.page_size
         exception = self.bus_error(
-            EHWPOISON if damaged else EFAULT, offset, fault.code, operation, 0,
-            self.length,
+            EHWPOISON if damaged else EFAULT, offset, <uintptr_t>self.data + offset,
+            fault.code, operation, 0, self.length,
         )
         exception.poisoned = True
         self.reported = True
-        raise exception
+        return _raise(exception)
 
     cdef int warn_unreported(self) except -1:
         """A fault that nobody has asked about is not lost with the mapping."""
@@ -1081,6 +1094,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         The part of the last page that lies past the end of the file reads as zeros
         without a fault.
         """
+        cdef Py_ssize_t first = start
         cdef struct_stat status
 
         if self.fd == -1:
@@ -1088,9 +1102,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if fstat(self.fd, &status) == -1:
             raise _os_error(errno)
         if S_ISREG(status.st_mode) and status.st_size - self.offset < stop:
-            raise self.bus_error(
-                EFAULT, max(start, status.st_size - self.offset), 0, operation,
-                start, stop,
+            start = max(start, status.st_size - self.offset)
+            return _raise(
+                self.bus_error(
+                    EFAULT, start, <uintptr_t>self.data + start, 0, operation,
+                    first, stop,
+                )
             )
         return 0
 
