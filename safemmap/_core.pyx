@@ -115,7 +115,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     Maps `length` bytes (0 for the whole file) of the file descriptor `fileno`, from
     `offset` on; ``fileno=-1`` maps anonymous memory. Every method and operator
     raises `BusError` where the standard class has the process killed by SIGBUS;
-    the position moves only when an operation succeeds. Operations on 64 KiB or
+    the position moves only when an operation succeeds. Operations on 256 KiB or
     more release the GIL, and the mapping cannot be closed or resized meanwhile.
 
     :raises ValueError: `length` or `offset` lie beyond the end of the file, the
