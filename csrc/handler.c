@@ -130,24 +130,47 @@ defer(const siginfo_t *info)
  * take back what the first has stored since. */
 int safemmap__overlay_lock;
 
+/* So many pages of a region are replaced one by one; with the next goes all that is
+ * still the file's, or a peer could exhaust vm.max_map_count with holes. */
+enum { SINGLES_ALLOWED = 256 };
+
+static size_t
+page_count(const struct safemmap_region *region)
+{
+    return (region->end - region->start) / region->page_size;
+}
+
 static bool
 is_overlaid(const struct safemmap_region *region, size_t page)
 {
-    return ((unsigned)region->overlaid[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1u;
+    return page >= region->tail ||
+           (((unsigned)region->overlaid[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1u);
 }
 
-/* Replaces the pages from `first` to before `last` that are still the file's,
- * one call for each run of them. */
+/* The page after the run of pages from `page` on, up to `last`, that are still the
+ * file's. */
+static size_t
+run_end(const struct safemmap_region *region, size_t page, size_t last)
+{
+    if (region->singles == 0)
+        return last < region->tail ? last : region->tail;
+    while (page < last && !is_overlaid(region, page))
+        page++;
+    return page;
+}
+
+/* Replaces the pages from `first` to before `last` that are still the file's, one
+ * call for each run of them. */
 static bool
 replace(struct safemmap_region *region, size_t first, size_t last)
 {
     bool all = true;
 
+    if (last > region->tail)
+        last = region->tail;
     for (size_t page = first; page < last;) {
-        size_t end = page;
+        size_t end = run_end(region, page, last);
 
-        while (end < last && !is_overlaid(region, end))
-            end++;
         if (end == page) {
             page++;
             continue;
@@ -157,8 +180,10 @@ replace(struct safemmap_region *region, size_t first, size_t last)
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
                  0) == MAP_FAILED)
             all = false;
+        else if (end == region->tail)
+            region->tail = last = page;
         else
-            for (size_t i = page; i < end; i++)
+            for (size_t i = page; i < end; i++, region->singles++)
                 region->overlaid[i / CHAR_BIT] |=
                     (unsigned char)(1u << (i % CHAR_BIT));
         page = end;
@@ -166,30 +191,37 @@ replace(struct safemmap_region *region, size_t first, size_t last)
     return all;
 }
 
-/* The pages to replace for a fault on `page`: all that lie past the end of the
- * file, where that is what happened (page by page, a peer could exhaust
- * vm.max_map_count), else the one page or poisoned granule. */
+/* The pages to replace for a fault on `page`: all that lie past the end of the file,
+ * where that is what happened, else the one page or poisoned granule. */
 static void
 extent(const struct safemmap_region *region, size_t page, const siginfo_t *info,
        size_t *ret_first, size_t *ret_last)
 {
-    size_t pages = (region->end - region->start) / region->page_size;
-    size_t granule = 1;
     struct stat status;
 
+    *ret_first = page;
+    *ret_last = page + 1;
+    if (region->singles >= SINGLES_ALLOWED) {
+        *ret_first = 0;
+        *ret_last = page_count(region);
+        return;
+    }
 #ifdef BUS_MCEERR_AR
     if (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO) {
-        size_t bytes = (size_t)1 << info->si_addr_lsb;
+        uintptr_t granule = (uintptr_t)1 << info->si_addr_lsb;
+        uintptr_t low = (uintptr_t)info->si_addr & ~(granule - 1);
+        uintptr_t high = low + granule;
 
-        if (bytes > region->page_size)
-            granule = bytes / region->page_size;
+        if (granule > region->page_size) {
+            low = low > region->start ? low : region->start;
+            high = high < region->end ? high : region->end;
+            *ret_first = (low - region->start) / region->page_size;
+            *ret_last = (high - region->start) / region->page_size;
+        }
     }
 #else
     (void)info;
 #endif
-    *ret_first = page - page % granule;
-    *ret_last = *ret_first + granule < pages ? *ret_first + granule : pages;
-
     if (region->fd < 0 || fstat(region->fd, &status) < 0 || !S_ISREG(status.st_mode))
         return;
     size_t held = 0; /* pages that the file still backs */
@@ -198,7 +230,7 @@ extent(const struct safemmap_region *region, size_t page, const siginfo_t *info,
                region->page_size;
     if (page >= held) {
         *ret_first = held;
-        *ret_last = pages;
+        *ret_last = page_count(region);
     }
 }
 
@@ -224,20 +256,7 @@ overlay_locked(struct safemmap_region *region, const siginfo_t *info)
     if (is_overlaid(region, page))
         return readable(address);
 
-    extent(region, page, info, &first, &last);
-    if (!replace(region, first, last) && !is_overlaid(region, page)) {
-        /* No more mappings to be had: a wider hole that swallows the whole run
-         * around the page needs no new one. */
-        size_t pages = (region->end - region->start) / region->page_size;
-
-        for (first = page; first > 0 && !is_overlaid(region, first - 1);)
-            first--;
-        for (last = page + 1; last < pages && !is_overlaid(region, last);)
-            last++;
-        if (!replace(region, first, last))
-            return false;
-    }
-
+    /* Before the first zero can be read, so that who reads one learns of it. */
     if (!safemmap_region_poisoned(region)) {
         struct timespec now = {0, 0};
 
@@ -248,6 +267,19 @@ overlay_locked(struct safemmap_region *region, const siginfo_t *info)
         region->fault.time_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
         __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
     }
+    extent(region, page, info, &first, &last);
+    if (!replace(region, first, last) && !is_overlaid(region, page) &&
+        !replace(region, page, page + 1)) {
+        /* No more mappings to be had: a wider hole that swallows the whole run
+         * around the page needs no new one. */
+        for (first = page; first > 0 && !is_overlaid(region, first - 1);)
+            first--;
+        for (last = page + 1; !is_overlaid(region, last);)
+            last++;
+        if (!replace(region, first, last))
+            return false;
+    }
+
     count(&safemmap__counts.overlaid);
     return true;
 }
@@ -259,7 +291,8 @@ overlay(const siginfo_t *info)
     struct safemmap_region *region = safemmap__region_find((uintptr_t)info->si_addr);
     bool done = false;
 
-    if (region != NULL) {
+    /* (A misaligned access has nothing wrong with its page.) */
+    if (region != NULL && info->si_code != BUS_ADRALN) {
         while (__atomic_exchange_n(&safemmap__overlay_lock, 1, __ATOMIC_ACQUIRE) != 0)
             sched_yield();
         done = overlay_locked(region, info);

@@ -204,7 +204,7 @@ overlaps(size_t index, size_t position, const struct safemmap_region *region)
 }
 
 static int
-add_locked(struct safemmap_region *region, unsigned char *overlaid)
+add_locked(struct safemmap_region *region, size_t pages, unsigned char *overlaid)
 {
     size_t index, position;
     int error;
@@ -220,6 +220,8 @@ add_locked(struct safemmap_region *region, unsigned char *overlaid)
         locate(region->start, &index, &position);
     }
 
+    region->tail = pages;
+    region->singles = 0;
     region->overlaid = overlaid;
     __atomic_store_n(&region->poisoned, 0, __ATOMIC_RELAXED);
 
@@ -251,7 +253,7 @@ safemmap_region_add(struct safemmap_region *region)
     if (overlaid == NULL)
         return -ENOMEM;
     safemmap__registry_lock();
-    error = add_locked(region, overlaid);
+    error = add_locked(region, pages, overlaid);
     safemmap__registry_unlock();
     if (error < 0)
         free(overlaid);
@@ -297,5 +299,7 @@ safemmap_region_remove(struct safemmap_region *region)
 bool
 safemmap_region_poisoned(const struct safemmap_region *region)
 {
+    /* Who has read a zero reads the mark: it is set before the page is replaced. */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
     return __atomic_load_n(&region->poisoned, __ATOMIC_ACQUIRE) != 0;
 }

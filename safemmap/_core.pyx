@@ -74,6 +74,8 @@ cdef dict _CODES = {int(code): code for code in BusCode}
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 
+# Of the huge pages that x86-64 and aarch64 give who does not say which, in bytes.
+cdef size_t _DEFAULT_HUGE_PAGE = <size_t>2 << 20
 # Of any architecture's huge ones, in bytes.
 cdef size_t _LARGEST_PAGE = <size_t>16 << 30
 # Bytes that readline looks at before it gives up the GIL.
@@ -132,6 +134,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef int fd                 # our duplicate, or -1
     cdef int flags
     cdef int prot
+    cdef size_t page_size
+    cdef unsigned long resets   # so many times the file was mapped again,
+    cdef Py_ssize_t reset_fault  # the last time for a fault at this offset
     cdef safemmap_region region  # registered while buffers may be out
     cdef bint registered
     cdef bint reported          # somebody was told that it is poisoned
@@ -151,6 +156,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
     cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
                  int access, Py_ssize_t offset) except -1:
+        cdef long block_size = 0
+
         if length < 0:
             raise OverflowError("memory mapped length must be positive")
         if offset < 0:
@@ -180,7 +187,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                 fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
                 if fileno == -1:
                     raise _os_error(errno)
-            length = _checked_length(fileno, length, offset)
+            length = _checked_length(fileno, length, offset, &block_size)
             # Faults from here on find the handler, whoever came after it.
             _ensure_handler()
         self.length = length
@@ -195,6 +202,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if data == MAP_FAILED:
             raise _os_error(errno)
         self.data = <char *>data
+        self.page_size = sysconf(_SC_PAGESIZE)
+        # Blocks of a disk file may be larger than a page, too.
+        if block_size > <long>self.page_size or flags & MAP_HUGETLB:
+            self.page_size = _page_size(fileno, flags)
         return 0
 
     def __dealloc__(self):
@@ -226,10 +237,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         :raises BufferError: a buffer is still exported, or an operation is under
             way on another thread.
         """
+        self.check_unexported()
+        self.warn_unreported()
+        self.check_unexported()  # the warning may have run any code
+        self.release()
+
+    cdef int check_unexported(self) except -1:
         if self.exports > 0:
             raise BufferError("cannot close exported pointers exist")
-        self.warn_unreported()
-        self.release()
+        return 0
 
     @property
     def closed(self):
@@ -244,6 +260,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.close()
 
     def __repr__(self):
+        return self.describe()
+
+    cdef str describe(self):
         # Of a subclass, as the standard class has it, the bare name.
         name = "safemmap.mmap" if type(self) is mmap else type(self).__name__
         if self.data == NULL:
@@ -749,12 +768,14 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             raise ValueError("flush values out of range")
         if self.mode == ACCESS_READ or self.mode == ACCESS_COPY:
             return
+        self.check_data("flush")
         self.exports += 1
         with nogil:
             failed = msync(self.data + start, count, how)
         self.exports -= 1
         if failed:
             raise _os_error(errno)
+        self.check_data("flush")
 
     def madvise(self, option, start=0, length=None, /):
         """Advise the kernel about the use of `length` bytes from `start`.
@@ -973,12 +994,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef int register(self) except -1:
         cdef int error
 
-        if self.flags & MAP_ANONYMOUS:
-            return 0  # no file that could be cut
         _ensure_handler()
         if self.registered:
             return 0
-        self.region.page_size = _page_size(self.fd)
+        self.region.page_size = self.page_size
         self.region.start = <uintptr_t>self.data
         self.region.end = self.region.start + (
             (<size_t>self.length + self.region.page_size - 1)
@@ -1002,19 +1021,31 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             safemmap_region_remove(&self.region)
             self.registered = False
 
-    cdef int fail_poisoned(self, str operation) except -1:
-        cdef const safemmap_region_fault *fault = &self.region.fault
-        cdef Py_ssize_t offset = fault.address - <uintptr_t>self.data
-        cdef bint damaged = fault.code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO)
+    cdef Py_ssize_t fault_page(self):
+        """Where the page begins that a view touched first."""
+        cdef Py_ssize_t offset = self.region.fault.address - <uintptr_t>self.data
 
-        offset -= offset % self.region.page_size
+        return offset - offset % <Py_ssize_t>self.page_size
+
+    cdef int fail_poisoned(self, str operation) except -1:
+        cdef int code = self.region.fault.code
+        cdef bint damaged = code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO)
+
+        self.reported = True
+        return _raise(
+            self.poison_error(
+                EHWPOISON if damaged else EFAULT, self.fault_page(), code, operation
+            )
+        )
+
+    cdef object poison_error(self, int error, Py_ssize_t offset, int code,
+                             str operation):
         exception = self.bus_error(
-            EHWPOISON if damaged else EFAULT, offset, <uintptr_t>self.data + offset,
-            fault.code, operation, 0, self.length,
+            error, offset, <uintptr_t>self.data + offset, code, operation, 0,
+            self.length,
         )
         exception.poisoned = True
-        self.reported = True
-        return _raise(exception)
+        return exception
 
     cdef int warn_unreported(self) except -1:
         """A fault that nobody has asked about is not lost with the mapping."""
@@ -1023,9 +1054,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             PyErr_WarnEx(
                 FaultWarning,
                 (
-                    f"a view of {self!r} touched a page that was gone, and got zeros "
-                    f"in the place of data: {self.fault}"
-                ).encode(),
+                    f"a view of {self.describe()} touched a page that was gone, and "
+                    f"got zeros in the place of data: {self.first_fault()}"
+                ).encode(errors="backslashreplace"),
                 1,
             )
         return 0
@@ -1039,10 +1070,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     @property
     def fault(self):
         """The first such `Fault`, or None."""
+        return self.first_fault() if self.poisoned() else None
+
+    cdef object first_fault(self):
         cdef const safemmap_region_fault *fault = &self.region.fault
 
-        if not self.poisoned():
-            return None
         return Fault(
             offset=fault.address - self.region.start,
             address=fault.address,
@@ -1065,9 +1097,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
         :raises BufferError: a view is still out, or an operation under way.
         :raises BusError: the file is still too short.
-        :raises ValueError: ``trackfd=False``: the file is not known any more.
+        Changes made through ``ACCESS_COPY`` are gone with the old pages.
+
+        :raises ValueError: there is no file, or ``trackfd=False``.
         :raises OSError: as mmap(2) has it; the mapping is what it was.
         """
+        cdef Py_ssize_t offset
         cdef void *data
 
         self.check_open()
@@ -1076,8 +1111,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         if self.exports > 0:
             raise BufferError("cannot reset while exported pointers exist")
         if self.fd == -1:
-            raise ValueError("mmap can't reset with trackfd=False.")
+            raise ValueError(
+                "mmap can't reset without a file (anonymous, or trackfd=False)"
+            )
         self.check_file("reset", 0, self.length)
+        offset = self.fault_page()
         data = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
@@ -1086,6 +1124,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.unregister()
         _unmap(self.data, self.length)
         self.data = <char *>data
+        self.resets += 1
+        self.reset_fault = offset
 
     cdef int check_file(self, str operation, Py_ssize_t start,
                         Py_ssize_t stop) except -1:
@@ -1216,6 +1256,7 @@ cdef class Access:
     cdef Py_ssize_t exports     # memoryviews of this range that are still out
     cdef bint writable
     cdef bint entered
+    cdef unsigned long resets   # of the mapping, when this was entered
     cdef object view
 
     def __cinit__(self, mmap mapping, Py_ssize_t start, Py_ssize_t stop,
@@ -1231,6 +1272,7 @@ cdef class Access:
         self.mapping.check_data("access")
         self.mapping.check_file("access", self.start, self.stop)
         self.entered = True
+        self.resets = self.mapping.resets
         try:
             self.view = memoryview(self)
         except BaseException:
@@ -1238,7 +1280,7 @@ cdef class Access:
             raise
         return self.view
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, exc_type, exc_value, traceback, /):
         if not self.entered:
             raise RuntimeError("this access scope is not entered")
         self.entered = False
@@ -1248,8 +1290,14 @@ cdef class Access:
         except BufferError:
             pass  # told below, together with what was made from it
         self.mapping.check_data("access")
+        if self.resets != self.mapping.resets:
+            # Which it can only be when it was poisoned.
+            raise self.mapping.poison_error(
+                EFAULT, self.mapping.reset_fault, BusCode.ADRERR, "access"
+            )
         self.mapping.check_file("access", self.start, self.stop)
-        if self.exports > 0:
+        if self.exports > 0 and exc_value is None:
+            # (An exception under way holds on to the frames, and they to the view.)
             raise BufferError(
                 f"a view of bytes {self.start} to {self.stop} outlives its access "
                 "scope: what it reads from now on is not checked any more"
@@ -1284,10 +1332,13 @@ cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:
         whole = (<size_t>size + page - 1) // page * page
 
 
-cdef size_t _page_size(int fd) noexcept:
-    """Of a mapping of this file: larger than the system's on hugetlbfs."""
+cdef size_t _page_size(int fd, int flags) noexcept:
+    """Of such a mapping: larger than the system's where it is made of huge ones."""
     cdef struct_statfs status
+    cdef unsigned int exponent = (<unsigned int>flags >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK
 
+    if fd == -1 and flags & MAP_HUGETLB:
+        return <size_t>1 << exponent if exponent else _DEFAULT_HUGE_PAGE
     if fd != -1 and fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC:
         return status.f_bsize
     return sysconf(_SC_PAGESIZE)
@@ -1380,8 +1431,8 @@ cdef int _ensure_handler() except -1:
     return 0
 
 
-cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length,
-                                Py_ssize_t offset) except -1:
+cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,
+                                long *block_size) except -1:
     """How many bytes to map, where the descriptor is a file that can tell."""
     cdef struct_stat status
     cdef int failed
@@ -1390,6 +1441,7 @@ cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length,
         failed = fstat(fileno, &status)
     if failed or not S_ISREG(status.st_mode):
         return length
+    block_size[0] = status.st_blksize
     if length == 0:
         if status.st_size == 0:
             raise ValueError("cannot mmap an empty file")

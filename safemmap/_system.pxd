@@ -24,6 +24,11 @@ cdef extern from "<fcntl.h>":
 
 cdef extern from "<sys/mman.h>":
     const int MREMAP_MAYMOVE
+    const int MAP_HUGETLB
+
+cdef extern from "<linux/mman.h>":
+    const int MAP_HUGE_SHIFT
+    const int MAP_HUGE_MASK
 
 cdef extern from "<sys/vfs.h>":
     ctypedef struct struct_statfs "struct statfs":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PAGE, LossyFile, address_of
+from conftest import PAGE, LossyFile, address_of, run_isolated
 
 import safemmap
 from safemmap import BusCode, BusError, FaultWarning
@@ -222,7 +223,7 @@ class TestPoison:
     def test_reset_without_a_descriptor(self, lossy: LossyFile) -> None:
         m = safemmap.mmap(lossy.fd, SIZE, trackfd=False)
         self.poison(lossy, m)
-        with pytest.raises(ValueError, match="trackfd=False"):
+        with pytest.raises(ValueError, match="without a file"):
             m.reset()
         with pytest.raises(BusError):
             m.check()
@@ -518,7 +519,139 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
         again.close()
 
 
-def test_anonymous_memory_is_not_registered() -> None:
+@pytest.mark.parametrize(
+    "case",
+    [
+        "anonymous, grown",
+        "anonymous, huge",
+        "huge file",
+        "huge file, not tracked",
+        "many holes",
+    ],
+)
+def test_in_a_process_of_its_own(case: str) -> None:
+    if "huge" in case and not has_huge_pages():
+        pytest.skip("this kernel has no huge pages to be without")
+    done = run_isolated("views.py", case)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
+
+def has_huge_pages() -> bool:
+    try:
+        fd = os.memfd_create("huge", os.MFD_HUGETLB)
+    except OSError:
+        return False
+    os.close(fd)
+    with open("/proc/meminfo") as info:
+        text = info.read()
+    # With pages to spare there would be no fault.
+    return "HugePages_Free:        0" in text and "Hugepagesize:       2048 kB" in text
+
+
+def test_no_zero_is_read_before_the_poison_is_seen() -> None:
+    """A view on another thread, without the GIL, meets the lost tail first."""
+    size = 64 * PAGE
+    copy = ctypes.CDLL(None).memcpy
+    copy.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+    for _ in range(300):
+        fd = os.memfd_create("tail")
+        os.write(fd, b"d" * size)
+        m = safemmap.mmap(fd, size)
+        view = memoryview(m)
+        address = address_of(m)
+        ready = threading.Barrier(2)
+
+        def touch(address: int = address, ready: threading.Barrier = ready) -> None:
+            ready.wait()
+            copy(ctypes.create_string_buffer(8), address + size - PAGE, 8)
+
+        thread = threading.Thread(target=touch)
+        thread.start()
+        os.ftruncate(fd, 0)
+        ready.wait()
+        while True:
+            try:
+                data = m[PAGE : PAGE + 8]
+            except BusError as error:
+                if error.poisoned:
+                    break
+            else:
+                pytest.fail(f"{data!r} was never in the file")
+        thread.join()
+        view.release()
+        m.close()
+        os.close(fd)
+
+
+def test_a_warning_that_takes_a_view_of_what_is_being_closed(
+    lossy: LossyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = safemmap.mmap(lossy.fd, SIZE)
+    TestPoison().poison(lossy, m)
+    kept = []
+
+    def show(*args: object, **options: object) -> None:
+        lossy.restore()
+        m.reset()
+        kept.append(memoryview(m))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
+        with pytest.raises(BufferError):
+            m.close()
+    assert bytes(kept.pop()) == lossy.data
+    m.close()
+
+
+def test_a_repr_that_resurrects_is_not_asked(lossy: LossyFile) -> None:
+    kept = []
+
+    class Resurrecting(safemmap.mmap):
+        def __repr__(self) -> str:
+            kept.append(self)
+            return "?"
+
+    m = Resurrecting(lossy.fd, SIZE)
+    TestPoison().poison(lossy, m)
+    with pytest.warns(FaultWarning, match="Resurrecting"):
+        del m
+    assert kept == []
+
+
+def test_a_reset_within_a_scope_does_not_hide_the_fault(
+    lossy: LossyFile, mapping: safemmap.mmap
+) -> None:
+    with pytest.raises(BusError) as caught, mapping.access() as view:
+        lossy.shrink(PAGE)
+        assert bytes(view[PAGE:]).count(0) == SIZE - PAGE
+        view.release()
+        lossy.restore()
+        mapping.reset()
+    assert caught.value.poisoned
+    assert caught.value.offset == PAGE
+    assert mapping[:] == lossy.data
+
+
+def test_flush_of_what_went_nowhere(lossy: LossyFile, mapping: safemmap.mmap) -> None:
+    with memoryview(mapping) as view:
+        lossy.shrink(0)
+        view[0] = 1
+    lossy.restore()
+    with pytest.raises(BusError):
+        mapping.flush()
+
+
+def test_an_exception_is_not_hidden_by_a_view_that_it_keeps(
+    mapping: safemmap.mmap,
+) -> None:
+    with pytest.raises(KeyError), mapping.access() as view:
+        array = np.frombuffer(view, dtype=np.uint8)
+        raise KeyError(array[0])
+    del array, view
+
+
+def test_anonymous_memory() -> None:
     with safemmap.mmap(-1, PAGE) as m, m.access(writable=True) as view:
         view[0] = 1
         assert not m.faulted

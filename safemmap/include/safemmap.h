@@ -139,6 +139,8 @@ struct safemmap_region {
 
     /* Private. */
     unsigned poisoned;
+    size_t tail;             /* all pages from this one on are replaced, */
+    size_t singles;          /* and so many before it: */
     unsigned char *overlaid; /* one bit a page */
 };
 

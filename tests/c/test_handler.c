@@ -43,15 +43,11 @@ static void
 check_state_survives(void)
 {
     struct file shared = file_gone();
-    struct safemmap_region region = {(uintptr_t)shared.map,
-                                     (uintptr_t)shared.map + PAGE,
-                                     PAGE,
-                                     PROT_READ | PROT_WRITE,
-                                     shared.fd,
-                                     0,
-                                     {0, 0, 0, 0},
-                                     0,
-                                     NULL};
+    struct safemmap_region region = {.start = (uintptr_t)shared.map,
+                                     .end = (uintptr_t)shared.map + PAGE,
+                                     .page_size = PAGE,
+                                     .protection = PROT_READ | PROT_WRITE,
+                                     .fd = shared.fd};
     sigset_t mask, before = mask_now();
     struct safemmap_fault fault;
     unsigned char bytes[64];

@@ -408,7 +408,42 @@ outside_is_foreign(void)
     CHECK_EQ(end_in_child(fault_beside_region, &sides[1]), SIGBUS);
 }
 
-TEST_MAIN(TEST(truncated), TEST(truncated_again_and_again),
-          TEST(offset_and_unknown_file), TEST(guard_in_region),
-          TEST(hole_in_full_filesystem), TEST(no_store_is_lost), TEST(add_errors),
-          TEST(add_twice), TEST(remove_anything), TEST(outside_is_foreign))
+static volatile sig_atomic_t misaligned;
+
+static void
+count_misaligned(int signo, siginfo_t *info, void *context)
+{
+    (void)signo;
+    (void)context;
+    misaligned += info->si_code == BUS_ADRALN;
+}
+
+/* What the kernel says of an access that is not aligned: the page is healthy. */
+static void
+misaligned_is_foreign(void)
+{
+    struct sigaction action = {.sa_sigaction = count_misaligned,
+                               .sa_flags = SA_SIGINFO};
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+    siginfo_t info;
+
+    CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    memset(&info, 0, sizeof(info));
+    info.si_signo = SIGBUS;
+    info.si_code = BUS_ADRALN;
+    info.si_addr = file.map;
+    CHECK_CALL(
+        syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, &info));
+    CHECK_EQ(misaligned, 1);
+    CHECK(!safemmap_region_poisoned(&region));
+    safemmap_region_remove(&region);
+}
+
+TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
+          TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
+          TEST(guard_in_region), TEST(hole_in_full_filesystem),
+          TEST(no_store_is_lost), TEST(add_errors), TEST(add_twice),
+          TEST(remove_anything), TEST(outside_is_foreign))

@@ -1,0 +1,87 @@
+"""Views whose faults would kill the process if nobody answered. Argument: which."""
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import sys
+
+import safemmap
+
+faulthandler.disable()
+PAGE = safemmap.PAGESIZE
+HUGE = 2 << 20
+MAP_NORESERVE, MAP_HUGETLB = 0x4000, 0x40000
+
+
+def check_zero_and_poison(m: safemmap.mmap, at: int) -> None:
+    with memoryview(m) as view:
+        assert view[at] == 0
+    assert m.faulted
+    try:
+        m[at]
+    except safemmap.BusError as error:
+        assert error.poisoned
+    else:
+        sys.exit("no BusError")
+    print("survived")
+
+
+def anonymous_grown() -> None:
+    m = safemmap.mmap(-1, PAGE)
+    try:
+        m.resize(2 * PAGE)  # the memory does not grow with it; refused from 3.14 on
+    except ValueError:
+        print("survived")
+    else:
+        check_zero_and_poison(m, PAGE)
+
+
+def anonymous_huge() -> None:
+    flags = safemmap.MAP_PRIVATE | safemmap.MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE
+    check_zero_and_poison(safemmap.mmap(-1, HUGE, flags=flags), HUGE - 1)
+
+
+def huge_file(trackfd: bool) -> None:
+    fd = os.memfd_create("huge", os.MFD_HUGETLB)
+    os.ftruncate(fd, 2 * HUGE)
+    flags = safemmap.MAP_SHARED | MAP_NORESERVE
+    m = safemmap.mmap(fd, HUGE + 5000, flags=flags, trackfd=trackfd)
+    check_zero_and_poison(m, HUGE + 4999)
+
+
+def many_holes() -> None:
+    """As a peer could make them: few mappings must do for any number."""
+    pages = 3000
+    fd, empty = os.memfd_create("file"), os.memfd_create("empty")
+    os.ftruncate(fd, pages * PAGE)
+    m = safemmap.mmap(fd, pages * PAGE)
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3]
+    with memoryview(m) as view:
+        start = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        for page in range(0, pages, 2):
+            at = start + page * PAGE
+            assert libc.mmap(at, PAGE, 3, 0x11, empty, 0) == at
+        for page in range(0, pages, 2):
+            assert view[page * PAGE] == 0
+        with open("/proc/self/maps") as maps:
+            assert len(maps.readlines()) < 700
+    assert m.faulted
+    with contextlib.suppress(safemmap.BusError):
+        m.check()  # told, so that closing is silent
+    print("survived")
+
+
+match sys.argv[1]:
+    case "anonymous, grown":
+        anonymous_grown()
+    case "anonymous, huge":
+        anonymous_huge()
+    case "huge file":
+        huge_file(True)
+    case "huge file, not tracked":
+        huge_file(False)
+    case "many holes":
+        many_holes()
