@@ -119,9 +119,9 @@ class Access:
     def __enter__(self) -> memoryview: ...
     def __exit__(
         self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
         /,
     ) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
