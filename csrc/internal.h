@@ -104,10 +104,7 @@ void safemmap__readers_wait(void);
 /* In the child of a fork: the threads that were inside are gone. */
 void safemmap__readers_reset(void);
 
-/* The region that holds `address`, or NULL. Only between enter and leave. */
-struct safemmap_region *safemmap__region_find(uintptr_t address);
-
-/* What safemmap__region_find searches; registry.c publishes it. */
+/* Where regions are looked up; registry.c publishes it. */
 struct safemmap__leaf {
     size_t count;
     struct {
@@ -124,6 +121,13 @@ struct safemmap__directory {
 };
 extern struct safemmap__directory *safemmap__directory;
 
+/* The last leaf that begins at or below `address`. */
+size_t safemmap__leaf_for(const struct safemmap__directory *directory,
+                          uintptr_t address);
+
+/* The region that holds `address`, or NULL. Only between enter and leave. */
+struct safemmap_region *safemmap__region_find(uintptr_t address);
+
 /* ---- handler.c ---- */
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
@@ -131,7 +135,8 @@ extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
 extern int safemmap__overlay_lock;
 
 /* ---- registry.c ---- */
-/* Around fork(): hold the registry still, let it go, mend it in the child. */
+/* Holds the registry still against other writers: around fork(), and for
+ * safemmap__readers_wait(). */
 void safemmap__registry_lock(void);
 void safemmap__registry_unlock(void);
 

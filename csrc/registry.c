@@ -119,19 +119,9 @@ first_directory(void)
 static void
 locate(uintptr_t start, size_t *ret_index, size_t *ret_position)
 {
-    size_t low = 0, high = safemmap__directory->count;
+    size_t index = safemmap__leaf_for(safemmap__directory, start), low, high;
+    const struct safemmap__leaf *leaf = safemmap__directory->entry[index].leaf;
 
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-
-        if (safemmap__directory->entry[middle].first <= start)
-            low = middle;
-        else
-            high = middle;
-    }
-    *ret_index = low;
-
-    const struct safemmap__leaf *leaf = safemmap__directory->entry[low].leaf;
     for (low = 0, high = leaf->count; low < high;) {
         size_t middle = low + (high - low) / 2;
 
@@ -140,6 +130,7 @@ locate(uintptr_t start, size_t *ret_index, size_t *ret_position)
         else
             high = middle;
     }
+    *ret_index = index;
     *ret_position = low;
 }
 

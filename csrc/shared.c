@@ -75,26 +75,34 @@ leaf_at(struct safemmap__directory *directory, size_t index)
     return __atomic_load_n(&directory->entry[index].leaf, __ATOMIC_SEQ_CST);
 }
 
+size_t
+safemmap__leaf_for(const struct safemmap__directory *directory, uintptr_t address)
+{
+    size_t low = 0, high = directory->count;
+
+    /* The first leaf begins at 0, so that one always qualifies. */
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+
+        if (directory->entry[middle].first <= address)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 struct safemmap_region *
 safemmap__region_find(uintptr_t address)
 {
     struct safemmap__directory *directory =
         __atomic_load_n(&safemmap__directory, __ATOMIC_SEQ_CST);
     struct safemmap__leaf *leaf;
-    size_t index = 0, low, high;
+    size_t index, low, high;
 
     if (directory == NULL)
         return NULL;
-    /* The first leaf begins at 0, so that one always qualifies. */
-    for (high = directory->count; high - index > 1;) {
-        size_t middle = index + (high - index) / 2;
-
-        if (directory->entry[middle].first <= address)
-            index = middle;
-        else
-            high = middle;
-    }
-
+    index = safemmap__leaf_for(directory, address);
     leaf = leaf_at(directory, index);
     for (low = 0, high = leaf->count; low < high;) {
         size_t middle = low + (high - low) / 2;

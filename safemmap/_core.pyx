@@ -209,11 +209,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         return 0
 
     def __dealloc__(self):
-        if self.poisoned():
-            try:
-                self.warn_unreported()
-            except BaseException:
-                PyErr_WriteUnraisable(type(self))
+        try:
+            self.warn_unreported()
+        except BaseException:
+            PyErr_WriteUnraisable(type(self))
         self.release()
 
     cdef void release(self) noexcept:
@@ -459,9 +458,13 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         try:
             return self.copy_out(start, size, operation)
         except BaseException:
-            if self.pos == start + size:
-                self.pos = start
+            self.give_back(start, size)
             raise
+
+    cdef void give_back(self, Py_ssize_t start, Py_ssize_t size) noexcept:
+        """The claim of an operation that failed, unless others have moved on."""
+        if self.pos == start + size:
+            self.pos = start
 
     def read_byte(self):
         """The byte at the position, as an int.
@@ -532,8 +535,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         try:
             return self.copy_in(start, source, size, "write")
         except BaseException:
-            if self.pos == start + size:
-                self.pos = start
+            self.give_back(start, size)
             raise
 
     def write_byte(self, byte, /):
@@ -1093,12 +1095,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     def reset(self):
         """Map the file again, so that what was replaced by zeros is data again.
 
-        Does nothing on a mapping that is not poisoned.
+        Does nothing on a mapping that is not poisoned. Changes made through
+        ``ACCESS_COPY`` are gone with the old pages.
 
         :raises BufferError: a view is still out, or an operation under way.
         :raises BusError: the file is still too short.
-        Changes made through ``ACCESS_COPY`` are gone with the old pages.
-
         :raises ValueError: there is no file, or ``trackfd=False``.
         :raises OSError: as mmap(2) has it; the mapping is what it was.
         """
@@ -1220,8 +1221,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
             try:
                 self.copy_to(target.buf, start, size, "readinto")
             except BaseException:
-                if offset is None and self.pos == start + size:
-                    self.pos = start
+                if offset is None:
+                    self.give_back(start, size)
                 raise
             return size
         finally:

@@ -115,13 +115,13 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def run_isolated(
-    script: str, *args: str, timeout: float = 60, **environment: str
+    script: str, *args: str, timeout: float = 60, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of `isolated/` in an interpreter of its own, without a core."""
+    """Run a script of `isolated/` in an interpreter of its own."""
     return subprocess.run(
         [sys.executable, str(ISOLATED / script), *args],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, **environment},
+        cwd=cwd,
     )

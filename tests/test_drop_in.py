@@ -10,7 +10,6 @@ import os
 import pickle
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import weakref
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ISOLATED, PAGE, open_fds
+from conftest import PAGE, open_fds, run_isolated
 
 import safemmap
 
@@ -29,13 +28,7 @@ EXPECTED_FAILURES = {
 
 
 def test_cpython_test_mmap(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ISOLATED / "cpython_test_mmap.py")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_isolated("cpython_test_mmap.py", timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     if "missing" in report:
@@ -53,13 +46,7 @@ def test_cpython_test_mmap(tmp_path: Path) -> None:
 def test_numpy_test_memmap(tmp_path: Path) -> None:
     """NumPy's arrays over a file, made by our mapping."""
     pytest.importorskip("numpy")
-    done = subprocess.run(
-        [sys.executable, str(ISOLATED / "numpy_test_memmap.py")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_isolated("numpy_test_memmap.py", timeout=300, cwd=tmp_path)
     if "no numpy tests" in done.stdout:
         pytest.skip("this NumPy was installed without its tests")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -294,6 +294,17 @@ file_on_full_filesystem(const char *layout, int *ret_other)
     return file;
 }
 
+/* All of a file's mapping, to be registered. */
+static inline struct safemmap_region
+region_of(const struct file *file)
+{
+    return (struct safemmap_region){.start = (uintptr_t)file->map,
+                                    .end = (uintptr_t)file->map + file->pages * PAGE,
+                                    .page_size = PAGE,
+                                    .protection = PROT_READ | PROT_WRITE,
+                                    .fd = file->fd};
+}
+
 /* Recovers from a fault of its own: what every test may expect to work. */
 static inline void
 check_recovers(const struct file *gone)

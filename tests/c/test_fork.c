@@ -7,16 +7,6 @@
 
 static bool stopping;
 
-static struct safemmap_region
-region_of(const struct file *file)
-{
-    return (struct safemmap_region){.start = (uintptr_t)file->map,
-                                    .end = (uintptr_t)file->map + file->pages * PAGE,
-                                    .page_size = PAGE,
-                                    .protection = PROT_READ | PROT_WRITE,
-                                    .fd = file->fd};
-}
-
 static void
 fault_everywhere(const struct file *gone, bool allocates)
 {

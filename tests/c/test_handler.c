@@ -43,11 +43,7 @@ static void
 check_state_survives(void)
 {
     struct file shared = file_gone();
-    struct safemmap_region region = {.start = (uintptr_t)shared.map,
-                                     .end = (uintptr_t)shared.map + PAGE,
-                                     .page_size = PAGE,
-                                     .protection = PROT_READ | PROT_WRITE,
-                                     .fd = shared.fd};
+    struct safemmap_region region = region_of(&shared);
     sigset_t mask, before = mask_now();
     struct safemmap_fault fault;
     unsigned char bytes[64];

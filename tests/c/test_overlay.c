@@ -1,16 +1,6 @@
 /* Registered regions: what accesses by code without a guard see and leave. */
 #include "harness.h"
 
-static struct safemmap_region
-region_of(const struct file *file)
-{
-    return (struct safemmap_region){.start = (uintptr_t)file->map,
-                                    .end = (uintptr_t)file->map + file->pages * PAGE,
-                                    .page_size = PAGE,
-                                    .protection = PROT_READ | PROT_WRITE,
-                                    .fd = file->fd};
-}
-
 /* ThreadSanitizer would take the handler's mmap for a store to these bytes. */
 #define UNSEEN __attribute__((no_sanitize("thread"), noinline))
 
