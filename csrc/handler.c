@@ -18,14 +18,8 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <sched.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
-#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -35,39 +29,6 @@ sent_by_us(const siginfo_t *info)
 {
     return (info->si_code == SI_TKILL || info->si_code == SI_USER) &&
            info->si_pid == getpid();
-}
-
-static void
-count(uint64_t *counter)
-{
-    __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
-}
-
-/* What is looked up between these two stays. All signals are blocked: a handler that
- * left by a jump would leave us inside for ever, and one that faults would wait for a
- * lock that this thread holds. */
-struct reading {
-    sigset_t mask;
-    unsigned epoch;
-};
-
-static struct reading
-start_reading(void)
-{
-    struct reading reading;
-    sigset_t all;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &reading.mask);
-    reading.epoch = safemmap__reader_enter();
-    return reading;
-}
-
-static void
-stop_reading(const struct reading *reading)
-{
-    safemmap__reader_leave(reading->epoch);
-    pthread_sigmask(SIG_SETMASK, &reading->mask, NULL);
 }
 
 /* ---- Guards ------------------------------------------------------------ */
@@ -94,7 +55,7 @@ jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *con
     guard->address = (uintptr_t)info->si_addr;
     guard->code = info->si_code;
     safemmap__self.guard = guard->outer;
-    count(&safemmap__counts.recovered);
+    safemmap__count(&safemmap__counts.recovered);
     /* The kernel blocked nothing for us, but a handler that called us may have
      * it block a good deal. */
     if (context != NULL)
@@ -122,184 +83,6 @@ defer(const siginfo_t *info)
     guard->deferred_info = *info;
     guard->deferred = 1;
     return true;
-}
-
-/* ---- Overlays ---------------------------------------------------------- */
-
-/* Two threads that fault on one page must not both replace it: the second would
- * take back what the first has stored since. */
-int safemmap__overlay_lock;
-
-/* So many pages of a region are replaced one by one; with the next goes all that is
- * still the file's, or a peer could exhaust vm.max_map_count with holes. */
-enum { SINGLES_ALLOWED = 256 };
-
-static size_t
-page_count(const struct safemmap_region *region)
-{
-    return (region->end - region->start) / region->page_size;
-}
-
-static bool
-is_overlaid(const struct safemmap_region *region, size_t page)
-{
-    return page >= region->tail ||
-           (((unsigned)region->overlaid[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1u);
-}
-
-/* The page after the run of pages from `page` on, up to `last`, that are still the
- * file's. */
-static size_t
-run_end(const struct safemmap_region *region, size_t page, size_t last)
-{
-    if (region->singles == 0)
-        return last < region->tail ? last : region->tail;
-    while (page < last && !is_overlaid(region, page))
-        page++;
-    return page;
-}
-
-/* Replaces the pages from `first` to before `last` that are still the file's, one
- * call for each run of them. */
-static bool
-replace(struct safemmap_region *region, size_t first, size_t last)
-{
-    bool all = true;
-
-    if (last > region->tail)
-        last = region->tail;
-    for (size_t page = first; page < last;) {
-        size_t end = run_end(region, page, last);
-
-        if (end == page) {
-            page++;
-            continue;
-        }
-        void *at = (void *)(region->start + page * region->page_size);
-        if (mmap(at, (end - page) * region->page_size, region->protection,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
-                 0) == MAP_FAILED)
-            all = false;
-        else if (end == region->tail)
-            region->tail = last = page;
-        else
-            for (size_t i = page; i < end; i++, region->singles++)
-                region->overlaid[i / CHAR_BIT] |=
-                    (unsigned char)(1u << (i % CHAR_BIT));
-        page = end;
-    }
-    return all;
-}
-
-/* The pages to replace for a fault on `page`: all that lie past the end of the file,
- * where that is what happened, else the one page or poisoned granule. */
-static void
-extent(const struct safemmap_region *region, size_t page, const siginfo_t *info,
-       size_t *ret_first, size_t *ret_last)
-{
-    struct stat status;
-
-    *ret_first = page;
-    *ret_last = page + 1;
-    if (region->singles >= SINGLES_ALLOWED) {
-        *ret_first = 0;
-        *ret_last = page_count(region);
-        return;
-    }
-#ifdef BUS_MCEERR_AR
-    if (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO) {
-        uintptr_t granule = (uintptr_t)1 << info->si_addr_lsb;
-        uintptr_t low = (uintptr_t)info->si_addr & ~(granule - 1);
-        uintptr_t high = low + granule;
-
-        if (granule > region->page_size) {
-            low = low > region->start ? low : region->start;
-            high = high < region->end ? high : region->end;
-            *ret_first = (low - region->start) / region->page_size;
-            *ret_last = (high - region->start) / region->page_size;
-        }
-    }
-#else
-    (void)info;
-#endif
-    if (region->fd < 0 || fstat(region->fd, &status) < 0 || !S_ISREG(status.st_mode))
-        return;
-    size_t held = 0; /* pages that the file still backs */
-    if (status.st_size > region->offset)
-        held = ((size_t)(status.st_size - region->offset) + region->page_size - 1) /
-               region->page_size;
-    if (page >= held) {
-        *ret_first = held;
-        *ret_last = page_count(region);
-    }
-}
-
-static bool
-readable(uintptr_t address)
-{
-    char byte;
-    struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
-
-    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1 ||
-           errno != EFAULT;
-}
-
-/* The lock is held. False: the fault would only come back. */
-static bool
-overlay_locked(struct safemmap_region *region, const siginfo_t *info)
-{
-    uintptr_t address = (uintptr_t)info->si_addr;
-    size_t page = (address - region->start) / region->page_size;
-    size_t first, last;
-
-    /* Another thread has just replaced it. */
-    if (is_overlaid(region, page))
-        return readable(address);
-
-    /* Before the first zero can be read, so that who reads one learns of it. */
-    if (!safemmap_region_poisoned(region)) {
-        struct timespec now = {0, 0};
-
-        clock_gettime(CLOCK_REALTIME, &now);
-        region->fault.address = address;
-        region->fault.code = info->si_code;
-        region->fault.thread = (pid_t)syscall(SYS_gettid);
-        region->fault.time_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-        __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
-    }
-    extent(region, page, info, &first, &last);
-    if (!replace(region, first, last) && !is_overlaid(region, page) &&
-        !replace(region, page, page + 1)) {
-        /* No more mappings to be had: a wider hole that swallows the whole run
-         * around the page needs no new one. */
-        for (first = page; first > 0 && !is_overlaid(region, first - 1);)
-            first--;
-        for (last = page + 1; !is_overlaid(region, last);)
-            last++;
-        if (!replace(region, first, last))
-            return false;
-    }
-
-    count(&safemmap__counts.overlaid);
-    return true;
-}
-
-static bool
-overlay(const siginfo_t *info)
-{
-    struct reading reading = start_reading();
-    struct safemmap_region *region = safemmap__region_find((uintptr_t)info->si_addr);
-    bool done = false;
-
-    /* (A misaligned access has nothing wrong with its page.) */
-    if (region != NULL && info->si_code != BUS_ADRALN) {
-        while (__atomic_exchange_n(&safemmap__overlay_lock, 1, __ATOMIC_ACQUIRE) != 0)
-            sched_yield();
-        done = overlay_locked(region, info);
-        __atomic_store_n(&safemmap__overlay_lock, 0, __ATOMIC_RELEASE);
-    }
-    stop_reading(&reading);
-    return done;
 }
 
 /* ---- Forwarding -------------------------------------------------------- */
@@ -372,7 +155,7 @@ next_step(int entry, const siginfo_t *info)
 static void
 action_at(int at, struct sigaction *ret_action)
 {
-    struct reading reading = start_reading();
+    struct safemmap__reading reading = safemmap__start_reading();
     struct safemmap__chain *chain =
         __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
 
@@ -387,7 +170,7 @@ action_at(int at, struct sigaction *ret_action)
             __atomic_exchange_n(&link->spent, 1, __ATOMIC_RELAXED) == 0)
             *ret_action = link->action;
     }
-    stop_reading(&reading);
+    safemmap__stop_reading(&reading);
 }
 
 static void
@@ -424,7 +207,7 @@ forward(int entry, int signo, siginfo_t *info, void *context)
     struct sigaction action;
 
     if (safemmap__self.progress.record == NULL)
-        count(&safemmap__counts.forwarded);
+        safemmap__count(&safemmap__counts.forwarded);
     action_at(step.at, &action);
     if (action.sa_handler == SIG_DFL)
         default_action(info);
@@ -448,7 +231,7 @@ handle(int entry, int signo, siginfo_t *info, void *context)
 
         if (guard != NULL)
             jump(guard, info, context);
-        if (!overlay(info))
+        if (!safemmap__overlay(info))
             forward(entry, signo, info, context);
     } else if (!defer(info))
         forward(entry, signo, info, context);

@@ -36,7 +36,8 @@ static void
 after_fork_in_child(void)
 {
     safemmap__readers_reset();
-    __atomic_store_n(&safemmap__overlay_lock, 0, __ATOMIC_SEQ_CST);
+    safemmap__overlay_reset();
+    safemmap__events_reset();
     after_fork_in_parent();
 }
 

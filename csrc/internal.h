@@ -89,6 +89,7 @@ extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 extern struct safemmap__chain *safemmap__chain;
 
 extern struct safemmap_counts safemmap__counts;
+void safemmap__count(uint64_t *counter);
 
 /* The system's, a power of two. */
 extern uintptr_t safemmap__page_size;
@@ -104,6 +105,16 @@ void safemmap__readers_wait(void);
 /* In the child of a fork: the threads that were inside are gone. */
 void safemmap__readers_reset(void);
 
+/* What is looked up between these two stays. All signals are blocked: a handler that
+ * left by a jump would leave us inside for ever, and one that faults would wait for a
+ * lock that this thread holds. */
+struct safemmap__reading {
+    sigset_t mask;
+    unsigned epoch;
+};
+struct safemmap__reading safemmap__start_reading(void);
+void safemmap__stop_reading(const struct safemmap__reading *reading);
+
 /* Where regions are looked up; registry.c publishes it. */
 struct safemmap__leaf {
     size_t count;
@@ -115,7 +126,11 @@ struct safemmap__leaf {
 struct safemmap__directory {
     size_t count;
     struct {
-        uintptr_t first; /* no region of this leaf starts below */
+        uintptr_t first; /* no region of this leaf starts below, */
+        uintptr_t end;   /* and none ends above */
+        uintptr_t reach; /* none of this leaf and those before ends above: regions
+                            overlap, and one that starts far below may hold an
+                            address */
         struct safemmap__leaf *leaf;
     } entry[];
 };
@@ -125,14 +140,39 @@ extern struct safemmap__directory *safemmap__directory;
 size_t safemmap__leaf_for(const struct safemmap__directory *directory,
                           uintptr_t address);
 
-/* The region that holds `address`, or NULL. Only between enter and leave. */
-struct safemmap_region *safemmap__region_find(uintptr_t address);
+/* Calls `visit` for each region that overlaps `start` to `end`. Only between enter
+ * and leave. */
+typedef void safemmap__visitor(struct safemmap_region *region, void *context);
+void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *visit,
+                             void *context);
+
+/* ---- overlay.c ---- */
+/* Answers a fault in a live region with zeroed pages. False: there is no region, or
+ * the fault would only come back. */
+bool safemmap__overlay(const siginfo_t *info);
+
+/* Whether a page of the registered region was replaced before it was added. */
+bool safemmap__was_replaced(const struct safemmap_region *region);
+
+/* Puts back what was replaced in a region that asks for it and is not registered any
+ * more. */
+void safemmap__put_back(struct safemmap_region *region);
+
+/* In the child of a fork: who held it is gone. */
+void safemmap__overlay_reset(void);
+
+/* ---- events.c ---- */
+/* One caller at a time, with all signals blocked. */
+void safemmap__event_push(const struct safemmap_event *event);
+/* Wakes those who wait. */
+void safemmap__event_announce(void);
+/* In the child of a fork: the parent's events are none of its own, and it gets its
+ * own eventfd under the old number. */
+void safemmap__events_reset(void);
 
 /* ---- handler.c ---- */
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
-/* One handler at a time replaces pages. */
-extern int safemmap__overlay_lock;
 
 /* ---- registry.c ---- */
 /* Holds the registry still against other writers: around fork(), and for

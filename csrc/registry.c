@@ -5,6 +5,9 @@
  * can hold the old one, which becomes the spare. So a change costs one leaf's
  * copy however many regions live, and a removal, which may not fail, allocates
  * nothing.
+ *
+ * Regions may overlap. A look-up goes backwards from the last leaf that can hold an
+ * address; how far the leaves reach tells it where to stop.
  */
 #include "internal.h"
 
@@ -68,6 +71,42 @@ copy_entries(struct safemmap__leaf *target, size_t at,
            count * sizeof(target->entry[0]));
 }
 
+static uintptr_t
+leaf_end(const struct safemmap__leaf *leaf)
+{
+    uintptr_t end = 0;
+
+    for (size_t i = 0; i < leaf->count; i++)
+        if (leaf->entry[i].end > end)
+            end = leaf->entry[i].end;
+    return end;
+}
+
+/* From `index` on, whose `end` has changed, until nothing changes any more. (All of
+ * it where regions that reach over many others come and go.) */
+static void
+update_reach(struct safemmap__directory *directory, size_t index)
+{
+    uintptr_t reach = index > 0 ? directory->entry[index - 1].reach : 0;
+
+    for (; index < directory->count; index++) {
+        if (reach < directory->entry[index].end)
+            reach = directory->entry[index].end;
+        if (reach == directory->entry[index].reach)
+            return;
+        __atomic_store_n(&directory->entry[index].reach, reach, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* Handlers may look already: it is raised before a region is there, and lowered when
+ * it is gone. */
+static void
+set_end(size_t index, uintptr_t end)
+{
+    __atomic_store_n(&safemmap__directory->entry[index].end, end, __ATOMIC_SEQ_CST);
+    update_reach(safemmap__directory, index);
+}
+
 /* Puts the spare leaf, filled by the caller, in the place of an old one. */
 static void
 publish_leaf(size_t index)
@@ -109,29 +148,45 @@ first_directory(void)
     }
     spare_directory = spare;
     directory->entry[0].first = 0;
+    directory->entry[0].end = 0;
+    directory->entry[0].reach = 0;
     directory->entry[0].leaf = leaf;
     __atomic_store_n(&safemmap__directory, directory, __ATOMIC_SEQ_CST);
     return 0;
 }
 
-/* The leaf, and in it the position, at which a region that starts at `start`
- * stands or would stand. */
+/* The leaf, and in it the position, at which a region that starts at `start` would
+ * be put. */
 static void
 locate(uintptr_t start, size_t *ret_index, size_t *ret_position)
 {
-    size_t index = safemmap__leaf_for(safemmap__directory, start), low, high;
+    size_t index = safemmap__leaf_for(safemmap__directory, start), position;
     const struct safemmap__leaf *leaf = safemmap__directory->entry[index].leaf;
 
-    for (low = 0, high = leaf->count; low < high;) {
-        size_t middle = low + (high - low) / 2;
-
-        if (leaf->entry[middle].start < start)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+    for (position = leaf->count;
+         position > 0 && leaf->entry[position - 1].start > start;)
+        position--;
     *ret_index = index;
-    *ret_position = low;
+    *ret_position = position;
+}
+
+/* Where a registered region stands. Those that start at the same address may fill
+ * several leaves. */
+static void
+find(const struct safemmap_region *region, size_t *ret_index, size_t *ret_position)
+{
+    size_t index = safemmap__leaf_for(safemmap__directory, region->start);
+
+    for (;; index--) {
+        const struct safemmap__leaf *leaf = safemmap__directory->entry[index].leaf;
+
+        for (size_t i = leaf->count; i-- > 0;)
+            if (leaf->entry[i].region == region) {
+                *ret_index = index;
+                *ret_position = i;
+                return;
+            }
+    }
 }
 
 /* A full leaf becomes two half-full ones. */
@@ -164,38 +219,20 @@ split(size_t index)
     memcpy(directory->entry + index + 2, old->entry + index + 1,
            (old->count - index - 1) * sizeof(old->entry[0]));
     directory->entry[index].leaf = left;
+    directory->entry[index].end = leaf_end(left);
+    directory->entry[index + 1] = old->entry[index];
     directory->entry[index + 1].first = right->entry[0].start;
     directory->entry[index + 1].leaf = right;
+    directory->entry[index + 1].end = leaf_end(right);
+    update_reach(directory, index);
     publish_directory(leaf);
     free(spare_directory);
     spare_directory = spare;
     return 0;
 }
 
-static bool
-overlaps(size_t index, size_t position, const struct safemmap_region *region)
-{
-    const struct safemmap__directory *directory = safemmap__directory;
-    const struct safemmap__leaf *leaf = directory->entry[index].leaf;
-    uintptr_t before = 0, after = UINTPTR_MAX;
-
-    if (position > 0)
-        before = leaf->entry[position - 1].end;
-    else if (index > 0) {
-        const struct safemmap__leaf *previous = directory->entry[index - 1].leaf;
-
-        if (previous->count > 0)
-            before = previous->entry[previous->count - 1].end;
-    }
-    if (position < leaf->count)
-        after = leaf->entry[position].start;
-    else if (index + 1 < directory->count)
-        after = directory->entry[index + 1].leaf->entry[0].start;
-    return before > region->start || after < region->end;
-}
-
 static int
-add_locked(struct safemmap_region *region, size_t pages, unsigned char *overlaid)
+add_locked(struct safemmap_region *region)
 {
     size_t index, position;
     int error;
@@ -203,18 +240,11 @@ add_locked(struct safemmap_region *region, size_t pages, unsigned char *overlaid
     if (safemmap__directory == NULL && (error = first_directory()) < 0)
         return error;
     locate(region->start, &index, &position);
-    if (overlaps(index, position, region))
-        return -EEXIST;
     if (safemmap__directory->entry[index].leaf->count == LEAF_CAPACITY) {
         if ((error = split(index)) < 0)
             return error;
         locate(region->start, &index, &position);
     }
-
-    region->tail = pages;
-    region->singles = 0;
-    region->overlaid = overlaid;
-    __atomic_store_n(&region->poisoned, 0, __ATOMIC_RELAXED);
 
     const struct safemmap__leaf *old = safemmap__directory->entry[index].leaf;
     spare_leaf->count = old->count + 1;
@@ -223,32 +253,10 @@ add_locked(struct safemmap_region *region, size_t pages, unsigned char *overlaid
     spare_leaf->entry[position].end = region->end;
     spare_leaf->entry[position].region = region;
     copy_entries(spare_leaf, position + 1, old, position, old->count - position);
+    if (safemmap__directory->entry[index].end < region->end)
+        set_end(index, region->end);
     publish_leaf(index);
     return 0;
-}
-
-int
-safemmap_region_add(struct safemmap_region *region)
-{
-    unsigned char *overlaid;
-    size_t pages;
-    int error;
-
-    if (region->page_size == 0 || region->start >= region->end ||
-        region->start % region->page_size != 0 ||
-        region->end % region->page_size != 0)
-        return -EINVAL;
-    pages = (region->end - region->start) / region->page_size;
-    /* Untouched zero pages until the handler sets a bit. */
-    overlaid = calloc((pages + CHAR_BIT - 1) / CHAR_BIT, 1);
-    if (overlaid == NULL)
-        return -ENOMEM;
-    safemmap__registry_lock();
-    error = add_locked(region, pages, overlaid);
-    safemmap__registry_unlock();
-    if (error < 0)
-        free(overlaid);
-    return error;
 }
 
 static void
@@ -257,7 +265,7 @@ remove_locked(const struct safemmap_region *region)
     struct safemmap__directory *old = safemmap__directory;
     size_t index, position;
 
-    locate(region->start, &index, &position);
+    find(region, &index, &position);
 
     struct safemmap__leaf *leaf = old->entry[index].leaf;
     if (leaf->count > 1 || index == 0) {
@@ -266,13 +274,74 @@ remove_locked(const struct safemmap_region *region)
         copy_entries(spare_leaf, position, leaf, position + 1,
                      leaf->count - position - 1);
         publish_leaf(index);
+        set_end(index, leaf_end(old->entry[index].leaf));
         return;
     }
     spare_directory->count = old->count - 1;
     memcpy(spare_directory->entry, old->entry, index * sizeof(old->entry[0]));
     memcpy(spare_directory->entry + index, old->entry + index + 1,
            (old->count - index - 1) * sizeof(old->entry[0]));
+    update_reach(spare_directory, index);
     publish_directory(leaf);
+}
+
+/* Untouched zero pages until the handler sets a bit. */
+static unsigned char *
+bits_new(const struct safemmap_region *region)
+{
+    size_t pages = (region->end - region->start) / region->page_size;
+
+    return calloc((pages + CHAR_BIT - 1) / CHAR_BIT, 1);
+}
+
+static void
+free_bits(struct safemmap_region *region)
+{
+    free(region->overlaid);
+    free(region->shadowed);
+    region->overlaid = NULL;
+    region->shadowed = NULL;
+}
+
+int
+safemmap_region_add(struct safemmap_region *region)
+{
+    static uint64_t last_id; /* guarded by `lock` */
+    bool replaced;
+    int error;
+
+    if (region->page_size == 0 || region->start >= region->end ||
+        region->start % region->page_size != 0 ||
+        region->end % region->page_size != 0)
+        return -EINVAL;
+    if (region->overlaid != NULL)
+        return -EEXIST;
+    region->poisoned = 0;
+    region->tail = (region->end - region->start) / region->page_size;
+    region->singles = 0;
+    region->shadow = 0;
+    region->overlaid = bits_new(region);
+    region->shadowed = region->put_back ? bits_new(region) : NULL;
+    if (region->overlaid == NULL || (region->put_back && region->shadowed == NULL)) {
+        free_bits(region);
+        return -ENOMEM;
+    }
+
+    safemmap__registry_lock();
+    region->id = ++last_id;
+    error = add_locked(region);
+    /* From here on handlers mark it; what they did before they have marked in the
+     * regions that were there. */
+    replaced = error == 0 && safemmap__was_replaced(region);
+    if (replaced) {
+        remove_locked(region);
+        safemmap__put_back(region);
+        error = -EFAULT;
+    }
+    safemmap__registry_unlock();
+    if (error < 0)
+        free_bits(region);
+    return error;
 }
 
 void
@@ -282,9 +351,9 @@ safemmap_region_remove(struct safemmap_region *region)
         return;
     safemmap__registry_lock();
     remove_locked(region);
+    safemmap__put_back(region);
     safemmap__registry_unlock();
-    free(region->overlaid);
-    region->overlaid = NULL;
+    free_bits(region);
 }
 
 bool

@@ -16,6 +16,12 @@ struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;
 uintptr_t safemmap__page_size;
 
+void
+safemmap__count(uint64_t *counter)
+{
+    __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
 __attribute__((constructor)) static void
 read_page_size(void)
 {
@@ -43,6 +49,25 @@ void
 safemmap__reader_leave(unsigned entered)
 {
     __atomic_fetch_sub(&readers[entered], 1, __ATOMIC_RELEASE);
+}
+
+struct safemmap__reading
+safemmap__start_reading(void)
+{
+    struct safemmap__reading reading;
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &reading.mask);
+    reading.epoch = safemmap__reader_enter();
+    return reading;
+}
+
+void
+safemmap__stop_reading(const struct safemmap__reading *reading)
+{
+    safemmap__reader_leave(reading->epoch);
+    pthread_sigmask(SIG_SETMASK, &reading->mask, NULL);
 }
 
 static void
@@ -92,35 +117,24 @@ safemmap__leaf_for(const struct safemmap__directory *directory, uintptr_t addres
     return low;
 }
 
-struct safemmap_region *
-safemmap__region_find(uintptr_t address)
+void
+safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *visit,
+                        void *context)
 {
     struct safemmap__directory *directory =
         __atomic_load_n(&safemmap__directory, __ATOMIC_SEQ_CST);
-    struct safemmap__leaf *leaf;
-    size_t index, low, high;
+    size_t index;
 
     if (directory == NULL)
-        return NULL;
-    index = safemmap__leaf_for(directory, address);
-    leaf = leaf_at(directory, index);
-    for (low = 0, high = leaf->count; low < high;) {
-        size_t middle = low + (high - low) / 2;
-
-        if (leaf->entry[middle].start <= address)
-            low = middle + 1;
-        else
-            high = middle;
+        return;
+    for (index = safemmap__leaf_for(directory, end - 1) + 1;
+         index-- > 0 &&
+         __atomic_load_n(&directory->entry[index].reach, __ATOMIC_SEQ_CST) > start;) {
+        if (__atomic_load_n(&directory->entry[index].end, __ATOMIC_SEQ_CST) <= start)
+            continue;
+        const struct safemmap__leaf *leaf = leaf_at(directory, index);
+        for (size_t i = leaf->count; i-- > 0;)
+            if (leaf->entry[i].start < end && leaf->entry[i].end > start)
+                visit(leaf->entry[i].region, context);
     }
-    if (low == 0) {
-        /* It can still be inside the last region of the leaf before; only the
-         * first leaf is ever empty. */
-        if (index == 0)
-            return NULL;
-        leaf = leaf_at(directory, index - 1);
-        low = leaf->count;
-        if (low == 0)
-            return NULL;
-    }
-    return address < leaf->entry[low - 1].end ? leaf->entry[low - 1].region : NULL;
 }

@@ -21,10 +21,12 @@
 #ifndef SAFEMMAP_H
 #define SAFEMMAP_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -123,7 +125,8 @@ struct safemmap_region_fault {
 
 /* Memory in which a fault outside every guard is answered with zeroed pages.
  * The caller owns the struct, fills in the first part, and keeps it in place
- * from add to remove. */
+ * from add to remove. Regions may overlap: pages that are replaced are so for all of
+ * them, and poison each. */
 struct safemmap_region {
     uintptr_t start;  /* page-aligned, inclusive */
     uintptr_t end;    /* page-aligned, exclusive */
@@ -132,6 +135,11 @@ struct safemmap_region {
     int fd;           /* the mapped file, or -1; lets all pages past its end be
                          replaced in one call */
     off_t offset;     /* of `start` in that file */
+    bool put_back;    /* remove undoes the replacement: for memory that belongs to
+                         somebody else (not on hugetlbfs, and for the pages of a file
+                         from Linux 5.13 on) */
+
+    uint64_t id; /* set by add, to another value each time */
 
     /* The first fault. Written by the handler; valid once
      * safemmap_region_poisoned() is true. */
@@ -142,10 +150,14 @@ struct safemmap_region {
     size_t tail;             /* all pages from this one on are replaced, */
     size_t singles;          /* and so many before it: */
     unsigned char *overlaid; /* one bit a page */
+    uintptr_t shadow;        /* where the pages of the file wait to be put back, */
+    unsigned char *shadowed; /* those with their bit set */
 };
 
-/* Registers a region. Fails with -EINVAL (not aligned or empty), -EEXIST (it
- * overlaps a registered one), or -ENOMEM. */
+/* Registers a region, whose private part is zero or what an earlier one left. Fails
+ * with -EINVAL (not aligned or empty), -EEXIST (it is registered already), -EFAULT (a
+ * page in it is one that replaced another, in a registered region which it overlaps),
+ * or -ENOMEM. */
 int safemmap_region_add(struct safemmap_region *region);
 
 /* Takes a region out. When this returns, no handler acts on its memory any
@@ -155,6 +167,33 @@ void safemmap_region_remove(struct safemmap_region *region);
 
 /* Whether a page of the region was replaced since it was added. */
 bool safemmap_region_poisoned(const struct safemmap_region *region);
+
+/* ---- Events ------------------------------------------------------------ */
+
+/* A region got zeroed pages: its first fault, or one at an address of its own. */
+struct safemmap_event {
+    uint64_t region; /* its id */
+    struct safemmap_region_fault fault;
+    pthread_t pthread; /* of the thread that made the access */
+};
+
+/* Takes the oldest event out of the queue; false when there is none. One caller at a
+ * time. The queue holds SAFEMMAP_EVENTS; what comes when it is full is dropped, and
+ * counted. */
+#define SAFEMMAP_EVENTS 1024
+bool safemmap_event_take(struct safemmap_event *ret_event);
+uint64_t safemmap_events_dropped(void);
+
+/* Waits until an event has come since the last call, or safemmap_event_wake() was
+ * called, at most for `timeout` (NULL for ever): 0, or -ETIMEDOUT. One thread at a
+ * time. */
+int safemmap_event_wait(const struct timespec *timeout);
+void safemmap_event_wake(void);
+
+/* An eventfd(2) that becomes readable with every event, or a negative errno. There is
+ * one for the process; it stays open, and a forked child has its own under the same
+ * number. */
+int safemmap_event_fd(void);
 
 #ifdef __cplusplus
 }

@@ -305,6 +305,22 @@ region_of(const struct file *file)
                                     .fd = file->fd};
 }
 
+/* Accesses without a guard. ThreadSanitizer would take the handler's mmap for a store
+ * to these bytes. */
+#define UNSEEN __attribute__((no_sanitize("thread"), noinline, unused))
+
+UNSEEN static unsigned char
+load(const struct file *file, size_t offset)
+{
+    return *(volatile unsigned char *)(file->map + offset);
+}
+
+UNSEEN static void
+store(const struct file *file, size_t offset, unsigned char byte)
+{
+    *(volatile unsigned char *)(file->map + offset) = byte;
+}
+
 /* Recovers from a fault of its own: what every test may expect to work. */
 static inline void
 check_recovers(const struct file *gone)

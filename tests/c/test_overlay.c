@@ -1,21 +1,6 @@
 /* Registered regions: what accesses by code without a guard see and leave. */
 #include "harness.h"
 
-/* ThreadSanitizer would take the handler's mmap for a store to these bytes. */
-#define UNSEEN __attribute__((no_sanitize("thread"), noinline))
-
-UNSEEN static unsigned char
-load(const struct file *file, size_t offset)
-{
-    return *(volatile unsigned char *)(file->map + offset);
-}
-
-UNSEEN static void
-store(const struct file *file, size_t offset, unsigned char byte)
-{
-    *(volatile unsigned char *)(file->map + offset) = byte;
-}
-
 static uint64_t
 overlaid(void)
 {
@@ -183,7 +168,6 @@ hole_in_full_filesystem(void)
     store(&file, 3 * PAGE + 5, 7);
     CHECK_EQ(load(&file, 3 * PAGE + 5), 7);
     CHECK_EQ(overlaid(), 1);
-    CHECK_EQ(mappings_in(&file), 3);
     CHECK_EQ(load(&file, PAGE), 0);
     CHECK_EQ(overlaid(), 2);
     for (size_t i = 0; i < 8; i += 2)
@@ -269,18 +253,10 @@ add_errors(void)
 {
     struct file file = file_new(8);
     struct safemmap_region region = region_of(&file), other;
-    static const int overlaps[][2] = {{2, 6}, {3, 5}, {1, 3}, {5, 7}, {0, 8}, {2, 3}};
 
     region.start += 2 * PAGE;
     region.end -= 2 * PAGE;
     CHECK_EQ(safemmap_region_add(&region), 0);
-    for (size_t i = 0; i < COUNT_OF(overlaps); i++) {
-        other = region_of(&file);
-        other.end = other.start + (size_t)overlaps[i][1] * PAGE;
-        other.start += (size_t)overlaps[i][0] * PAGE;
-        CHECK_EQ(safemmap_region_add(&other), -EEXIST);
-        safemmap_region_remove(&other);
-    }
     for (int i = 0; i < 5; i++) {
         other = region_of(&file);
         note = NOTE("kind", i);
@@ -295,6 +271,7 @@ add_errors(void)
         else
             other.page_size = 0;
         CHECK_EQ(safemmap_region_add(&other), -EINVAL);
+        safemmap_region_remove(&other);
     }
     /* Neighbours are no overlap. */
     struct safemmap_region left = region_of(&file), right = region_of(&file);
@@ -315,7 +292,206 @@ add_errors(void)
     safemmap_region_remove(&right);
 }
 
-/* A region that is registered overlaps itself, and is left as it was. */
+/* ---- Regions that overlap ---------------------------------------------- */
+
+static struct safemmap_region
+part_of(const struct file *file, size_t first, size_t last)
+{
+    struct safemmap_region region = region_of(file);
+
+    region.end = region.start + last * PAGE;
+    region.start += first * PAGE;
+    region.offset = (off_t)(first * PAGE);
+    return region;
+}
+
+/* Those that have a part in what is replaced are poisoned, whoever's access it was.
+ */
+static void
+overlapping(void)
+{
+    struct file file = file_new(64);
+    static const size_t parts[][2] = {{0, 64}, {0, 64},  {10, 20}, {19, 21}, {39, 41},
+                                      {0, 40}, {40, 64}, {63, 64}, {30, 50}};
+    static const bool lost[] = {true,  true, false, false, true,
+                                false, true, true,  true};
+    struct safemmap_region region[COUNT_OF(parts)], late;
+
+    CHECK_EQ(safemmap_install(), 0);
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        region[i] = part_of(&file, parts[i][0], parts[i][1]);
+        CHECK_EQ(safemmap_region_add(&region[i]), 0);
+    }
+    file_cut(&file, 40);
+    CHECK_EQ(load(&file, 45 * PAGE + 3), 0);
+    CHECK_EQ(overlaid(), 1);
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        uintptr_t address = (uintptr_t)file.map + 45 * PAGE + 3;
+
+        note = NOTE("region", (long)i);
+        CHECK_EQ(safemmap_region_poisoned(&region[i]), lost[i]);
+        if (!lost[i])
+            continue;
+        /* Where its own first page went, if the access was not to it. */
+        if (address < region[i].start)
+            address = region[i].start;
+        if (address >= region[i].end)
+            address = (uintptr_t)file.map + 40 * PAGE;
+        CHECK_EQ(region[i].fault.address, address);
+    }
+
+    /* One that comes later would take zeros for data, until those who know of them
+     * are gone, and the file is mapped again. */
+    late = part_of(&file, 39, 41);
+    CHECK_EQ(safemmap_region_add(&late), -EFAULT);
+    late = part_of(&file, 0, 40);
+    CHECK_EQ(safemmap_region_add(&late), 0);
+    safemmap_region_remove(&late);
+    store(&file, 50 * PAGE, 5);
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        safemmap_region_remove(&region[i]);
+    CHECK_EQ(load(&file, 50 * PAGE), 5);
+}
+
+/* What one region has lost is not replaced again for the next. */
+static void
+no_store_is_lost_to_an_overlapping_region(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region whole = part_of(&file, 0, 8), part = part_of(&file, 2, 6);
+
+    CHECK_EQ(safemmap_install(), 0);
+    whole.fd = part.fd = -1;
+    CHECK_EQ(safemmap_region_add(&whole), 0);
+    CHECK_EQ(safemmap_region_add(&part), 0);
+    file_cut(&file, 0);
+    for (size_t page = 2; page < 6; page += 2)
+        store(&file, page * PAGE, 9);
+    safemmap_region_remove(&whole);
+    for (size_t page = 2; page < 6; page++)
+        CHECK_EQ(load(&file, page * PAGE), page % 2 == 0 ? 9 : 0);
+    safemmap_region_remove(&part);
+}
+
+/* ---- Memory that belongs to somebody else ------------------------------ */
+
+static void
+check_pattern(const struct file *file)
+{
+    for (size_t i = 0; i < file->pages * PAGE; i += 101)
+        CHECK_EQ(load(file, i), pattern(i));
+}
+
+static void
+regrow(const struct file *file)
+{
+    file_cut(file, file->pages);
+    for (size_t i = 0; i < file->pages * PAGE; i++) {
+        unsigned char byte = pattern(i);
+        CHECK_EQ(pwrite(file->fd, &byte, 1, (off_t)i), 1);
+    }
+}
+
+/* It is the file's again once the region is gone: what was stored into zeros too. */
+static void
+put_back(void)
+{
+    struct file file = file_new(16);
+
+    CHECK_EQ(safemmap_install(), 0);
+    for (int known = 0; known < 2; known++)
+        for (size_t held = 0; held < 16; held += 3) {
+            struct safemmap_region region = part_of(&file, 1, 15);
+
+            note = NOTE("pages held", (long)held);
+            region.put_back = true;
+            if (!known)
+                region.fd = -1;
+            CHECK_EQ(safemmap_region_add(&region), 0);
+            file_cut(&file, held);
+            for (size_t page = 14; page > held; page -= 2)
+                store(&file, page * PAGE + 9, 77);
+            CHECK_EQ(safemmap_region_poisoned(&region), held < 14);
+            safemmap_region_remove(&region);
+            CHECK_EQ(mappings_in(&file), 1);
+            regrow(&file);
+            check_pattern(&file);
+        }
+}
+
+/* What was copied on write is there again, too. */
+static void
+put_back_private(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region region;
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK(mmap(file.map, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+               file.fd, 0) == (void *)file.map);
+    region = part_of(&file, 0, 8);
+    region.put_back = true;
+    region.fd = -1;
+    store(&file, 3, 99);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 2);
+    CHECK_EQ(load(&file, 6 * PAGE), 0);
+    CHECK_EQ(load(&file, 3), 99);
+    safemmap_region_remove(&region);
+    CHECK_EQ(load(&file, 3), 99);
+    regrow(&file);
+    CHECK_EQ(load(&file, 6 * PAGE), pattern(6 * PAGE));
+}
+
+/* Under the eyes of another region, which keeps to what is there. */
+static void
+put_back_while_overlapping(void)
+{
+    struct file file = file_new(16);
+    struct safemmap_region outer = part_of(&file, 0, 16),
+                           inner = part_of(&file, 4, 16);
+
+    CHECK_EQ(safemmap_install(), 0);
+    outer.put_back = inner.put_back = true;
+    outer.fd = inner.fd = -1;
+    CHECK_EQ(safemmap_region_add(&inner), 0);
+    CHECK_EQ(safemmap_region_add(&outer), 0);
+    file_cut(&file, 0);
+    for (size_t page = 3; page < 16; page += 3)
+        CHECK_EQ(load(&file, page * PAGE), 0);
+    safemmap_region_remove(&outer);
+    CHECK(safemmap_region_poisoned(&inner));
+    /* It faults once more, and is answered by the one that is left. */
+    CHECK_EQ(load(&file, 6 * PAGE), 0);
+    CHECK_EQ(load(&file, 15 * PAGE), 0);
+    safemmap_region_remove(&inner);
+    CHECK_EQ(mappings_in(&file), 1);
+    regrow(&file);
+    check_pattern(&file);
+}
+
+static void
+fault_after_put_back(const void *unused)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+
+    (void)unused;
+    region.put_back = true;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(load(&file, 0), 0);
+    safemmap_region_remove(&region);
+    (void)load(&file, 0);
+}
+
+static void
+nothing_is_left_behind(void)
+{
+    CHECK_EQ(end_in_child(fault_after_put_back, NULL), SIGBUS);
+}
+
+/* A region that is registered is left as it was. */
 static void
 add_twice(void)
 {
@@ -435,5 +611,8 @@ misaligned_is_foreign(void)
 TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
-          TEST(no_store_is_lost), TEST(add_errors), TEST(add_twice),
+          TEST(no_store_is_lost), TEST(overlapping),
+          TEST(no_store_is_lost_to_an_overlapping_region), TEST(put_back),
+          TEST(put_back_private), TEST(put_back_while_overlapping),
+          TEST(nothing_is_left_behind), TEST(add_errors), TEST(add_twice),
           TEST(remove_anything), TEST(outside_is_foreign))

@@ -1,0 +1,258 @@
+/* Events: how the program learns of faults that no guard met. */
+#include "harness.h"
+
+#include <poll.h>
+#include <sys/stat.h>
+
+static const struct timespec now = {0, 0}, soon = {0, 20000000}, late = {5, 0};
+
+static bool
+is_readable(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    int count;
+
+    CHECK_CALL(count = poll(&poll_fd, 1, 0));
+    return count == 1;
+}
+
+static void
+drain(int fd)
+{
+    uint64_t count;
+
+    CHECK_EQ(read(fd, &count, sizeof(count)), sizeof(count));
+}
+
+/* One event for each page of a file that has none, one by one. */
+struct source {
+    struct file file;
+    struct safemmap_region region;
+};
+
+static void
+source_open(struct source *source, size_t pages)
+{
+    source->file = file_new(pages);
+    source->region = region_of(&source->file);
+    source->region.fd = -1;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&source->region), 0);
+    file_cut(&source->file, 0);
+}
+
+static void
+in_order(void)
+{
+    struct safemmap_event event;
+    struct source one, two;
+
+    CHECK(!safemmap_event_take(&event));
+    source_open(&one, 8);
+    source_open(&two, 8);
+    CHECK(two.region.id != one.region.id);
+    for (size_t page = 8; page-- > 0;) {
+        CHECK_EQ(load(&one.file, page * PAGE + page), 0);
+        CHECK_EQ(load(&two.file, page * PAGE), 0);
+    }
+    for (size_t page = 8; page-- > 0;) {
+        CHECK(safemmap_event_take(&event));
+        CHECK_EQ(event.region, one.region.id);
+        CHECK_EQ(event.fault.address, (uintptr_t)one.file.map + page * PAGE + page);
+        CHECK_EQ(event.fault.code, BUS_ADRERR);
+        CHECK_EQ(event.fault.thread, syscall(SYS_gettid));
+        CHECK(pthread_equal(event.pthread, pthread_self()));
+        CHECK(event.fault.time_ns >= one.region.fault.time_ns);
+        CHECK(safemmap_event_take(&event));
+        CHECK_EQ(event.region, two.region.id);
+    }
+    CHECK(!safemmap_event_take(&event));
+    CHECK_EQ(safemmap_events_dropped(), 0);
+    safemmap_region_remove(&one.region);
+    safemmap_region_remove(&two.region);
+}
+
+/* All that overlap are named. */
+static void
+one_for_each_region(void)
+{
+    struct source source;
+    struct safemmap_region part;
+    struct safemmap_event event;
+    uint64_t seen = 0;
+
+    source_open(&source, 8);
+    part = region_of(&source.file);
+    part.end -= PAGE;
+    CHECK_EQ(safemmap_region_add(&part), 0);
+    CHECK_EQ(load(&source.file, 3 * PAGE), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(safemmap_event_take(&event));
+        CHECK_EQ(event.fault.address, (uintptr_t)source.file.map + 3 * PAGE);
+        seen += event.region;
+    }
+    CHECK_EQ(seen, source.region.id + part.id);
+    /* The second fault of one, and not of the other. */
+    CHECK_EQ(load(&source.file, 7 * PAGE), 0);
+    CHECK(safemmap_event_take(&event));
+    CHECK_EQ(event.region, source.region.id);
+    CHECK(!safemmap_event_take(&event));
+    safemmap_region_remove(&part);
+    safemmap_region_remove(&source.region);
+}
+
+static void
+more_than_the_queue_holds(void)
+{
+    struct safemmap_event event;
+    struct source source[8];
+
+    for (size_t i = 0; i < 8; i++)
+        source_open(&source[i], 256);
+    for (int round = 1; round <= 2; round++) {
+        /* Half of them the first time, and the others then. */
+        for (size_t i = 0; i < 8; i++)
+            for (size_t page = 0; page < 128 + 40; page++)
+                CHECK_EQ(load(&source[i].file,
+                              (round == 1 ? page : 255 - page % 88) * PAGE),
+                         0);
+        size_t count = 0;
+        while (safemmap_event_take(&event)) {
+            if (round == 1) {
+                CHECK_EQ(event.region, source[count / 168].region.id);
+                CHECK_EQ((event.fault.address - event.fault.address % PAGE),
+                         (uintptr_t)source[count / 168].file.map +
+                             count % 168 * PAGE);
+            }
+            count++;
+        }
+        CHECK_EQ(count, round == 1 ? SAFEMMAP_EVENTS : 8 * 88);
+        CHECK_EQ(safemmap_events_dropped(), 8 * 168 - SAFEMMAP_EVENTS);
+    }
+    for (size_t i = 0; i < 8; i++)
+        safemmap_region_remove(&source[i].region);
+}
+
+static void
+waiting(void)
+{
+    struct source source;
+    struct safemmap_event event;
+
+    CHECK_EQ(safemmap_event_wait(&now), -ETIMEDOUT);
+    CHECK_EQ(safemmap_event_wait(&soon), -ETIMEDOUT);
+    for (int i = 0; i < 3; i++)
+        safemmap_event_wake();
+    CHECK_EQ(safemmap_event_wait(&late), 0);
+    CHECK_EQ(safemmap_event_wait(&soon), -ETIMEDOUT);
+    source_open(&source, 4);
+    CHECK_EQ(load(&source.file, 0), 0);
+    CHECK_EQ(load(&source.file, PAGE), 0);
+    CHECK_EQ(safemmap_event_wait(NULL), 0);
+    CHECK(safemmap_event_take(&event));
+    CHECK(safemmap_event_take(&event));
+    CHECK_EQ(safemmap_event_wait(&soon), -ETIMEDOUT);
+    safemmap_region_remove(&source.region);
+}
+
+static void *
+fault_on(void *source)
+{
+    usleep(20000);
+    CHECK_EQ(load(&((struct source *)source)->file, 0), 0);
+    return NULL;
+}
+
+static void
+waking_from_a_signal(void)
+{
+    struct safemmap_event event;
+
+    for (int i = 0; i < 20; i++) {
+        struct source source;
+        pthread_t thread;
+
+        source_open(&source, 1);
+        CHECK_EQ(pthread_create(&thread, NULL, fault_on, &source), 0);
+        CHECK_EQ(safemmap_event_wait(&late), 0);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK(safemmap_event_take(&event));
+        CHECK(pthread_equal(event.pthread, thread));
+        safemmap_region_remove(&source.region);
+        file_free(&source.file);
+    }
+}
+
+static void
+descriptor(void)
+{
+    struct source source;
+    int fd = safemmap_event_fd();
+
+    CHECK(fd >= 0);
+    CHECK_EQ(safemmap_event_fd(), fd);
+    CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+    CHECK(!is_readable(fd));
+    source_open(&source, 4);
+    for (size_t page = 0; page < 2; page++) {
+        CHECK_EQ(load(&source.file, page * PAGE), 0);
+        CHECK(is_readable(fd));
+        drain(fd);
+        CHECK(!is_readable(fd));
+    }
+
+    /* Somebody closed it, and the number is a file's now. */
+    close(fd);
+    CHECK_EQ(memfd_create("innocent", 0), fd);
+    CHECK_EQ(load(&source.file, 2 * PAGE), 0);
+    struct stat status;
+    CHECK_CALL(fstat(fd, &status));
+    CHECK_EQ(status.st_size, 0);
+    int other = safemmap_event_fd();
+    CHECK(other >= 0 && other != fd);
+    CHECK_EQ(load(&source.file, 3 * PAGE), 0);
+    CHECK(is_readable(other));
+    safemmap_region_remove(&source.region);
+}
+
+/* What is the child's is not the parent's, and the other way round. */
+static void
+child_has_its_own(void)
+{
+    struct source source;
+    struct safemmap_event event;
+    int fd = safemmap_event_fd(), status;
+    pid_t child;
+
+    source_open(&source, 4);
+    CHECK_EQ(load(&source.file, 0), 0);
+    CHECK_CALL(child = fork());
+    if (child == 0) {
+        alarm(10);
+        CHECK_EQ(safemmap_event_fd(), fd);
+        CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+        CHECK(!is_readable(fd));
+        CHECK(!safemmap_event_take(&event));
+        CHECK_EQ(safemmap_event_wait(&now), -ETIMEDOUT);
+        CHECK_EQ(load(&source.file, PAGE), 0);
+        CHECK_EQ(load(&source.file, 2 * PAGE), 0);
+        CHECK(is_readable(fd));
+        CHECK_EQ(safemmap_event_wait(&late), 0);
+        CHECK(safemmap_event_take(&event));
+        CHECK_EQ(event.fault.address, (uintptr_t)source.file.map + PAGE);
+        _exit(0);
+    }
+    CHECK_CALL(waitpid(child, &status, 0));
+    CHECK_EQ(status, 0);
+    CHECK(is_readable(fd));
+    drain(fd);
+    CHECK(safemmap_event_take(&event));
+    CHECK_EQ(event.fault.address, (uintptr_t)source.file.map);
+    CHECK(!safemmap_event_take(&event));
+    safemmap_region_remove(&source.region);
+}
+
+TEST_MAIN(TEST(in_order), TEST(one_for_each_region), TEST(more_than_the_queue_holds),
+          TEST(waiting), TEST(waking_from_a_signal), TEST(descriptor),
+          TEST(child_has_its_own))
