@@ -10,7 +10,11 @@ setup(
             "safemmap._core",
             ["safemmap/_core.pyx", *sorted(glob("csrc/*.c"))],
             include_dirs=["safemmap/include"],
-            depends=["safemmap/include/safemmap.h", "csrc/internal.h"],
+            depends=[
+                *glob("safemmap/*.p?[di]"),
+                "safemmap/include/safemmap.h",
+                "csrc/internal.h",
+            ],
             define_macros=[("_GNU_SOURCE", None)],
             extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],
         )

@@ -139,6 +139,17 @@ safemmap_event_fd(void)
 }
 
 void
+safemmap_event_fd_clear(void)
+{
+    uint64_t count;
+    int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
+
+    /* It does not block: there may be nothing to clear. */
+    if (is_eventfd(number) && read(number, &count, sizeof(count)) < 0)
+        return;
+}
+
+void
 safemmap__events_reset(void)
 {
     taken = pushed;

@@ -1,7 +1,8 @@
 /* Runs only inside the signal.
  *
- * 1. Nothing here allocates, takes a lock that code outside the signal takes, or
- *    calls what is not async-signal-safe (README.md lists the calls).
+ * 1. Nothing here allocates, takes a lock that code outside the signal can be
+ *    interrupted with, or calls what is not async-signal-safe (README.md lists the
+ *    calls).
  * 2. It runs with the mask of the code it interrupted (SA_NODEFER, no sa_mask),
  *    on any thread, on an alternate stack or not, and inside itself.
  * 3. It may have been called by another handler that sits above it, with any

@@ -10,9 +10,14 @@ from safemmap._errors import BusCode as BusCode
 from safemmap._errors import BusError as BusError
 from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
+from safemmap._protect import Protected as Protected
+from safemmap._protect import protect as protect
 
 # (Type checkers do not see that this module takes its own `mmap` away again.)
 from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403
+from safemmap._watch import Faults as Faults
+from safemmap._watch import fault_fd as fault_fd
+from safemmap._watch import faults as faults
 from safemmap._wrap import wrap as wrap
 
 __version__ = "0.1.0"

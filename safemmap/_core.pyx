@@ -28,11 +28,12 @@ from cpython.buffer cimport (
 )
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.slice cimport PySlice_Check
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport EFAULT, EINVAL, ENOMEM, errno
 from libc.limits cimport INT_MAX, INT_MIN
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
     MAP_ANONYMOUS,
@@ -49,7 +50,8 @@ from posix.mman cimport (
     munmap,
 )
 from posix.stat cimport S_ISREG, fstat, struct_stat
-from posix.types cimport off_t
+from posix.time cimport timespec
+from posix.types cimport off_t, pid_t, time_t
 from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
 
 from safemmap._csrc cimport *
@@ -57,11 +59,16 @@ from safemmap._system cimport *
 
 import os
 import sys
+import weakref
 
-from safemmap._errors import BusCode, BusError, Fault, FaultWarning
+from safemmap._errors import BusCode, BusError, Fault, FaultWarning, raised_as
 
 cdef enum AccessMode:
     ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE, ACCESS_COPY
+
+# What becomes of buffers that are handed out.
+cdef enum Views:
+    DEFERRED, INTERRUPT, DENY, CRASH
 
 cdef bint _SINCE_3_13 = sys.version_info >= (3, 13)
 cdef bint _SINCE_3_14 = sys.version_info >= (3, 14)
@@ -70,6 +77,9 @@ cdef bint _SINCE_3_15 = sys.version_info >= (3, 15)
 cdef tuple _ACCESS_NAMES = (
     "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"
 )
+cdef dict _VIEWS = {
+    "deferred": DEFERRED, "interrupt": INTERRUPT, "deny": DENY, "crash": CRASH
+}
 cdef dict _CODES = {int(code): code for code in BusCode}
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
@@ -88,11 +98,37 @@ cdef object _os_error(int error):
     return OSError(error, os.strerror(error))
 
 
+cdef object _bus_error(int error, Py_ssize_t offset, uintptr_t address, int code,
+                       str operation, Py_ssize_t start, Py_ssize_t stop,
+                       Py_ssize_t needed=0, off_t file_size=-1):
+    exception = BusError(error, _POISONED if error == EHWPOISON else _BAD_ADDRESS)
+    exception.__dict__ = {
+        "offset": offset,
+        "address": address,
+        "code": _CODES.get(code, code),
+        "operation": operation,
+        "in_buffer": False,
+        "poisoned": False,
+        "start": start,
+        "stop": stop,
+        "needed": needed,
+        "file_size": file_size,
+    }
+    return exception
+
+
 cdef int _raise(object exception) noexcept:
     """As `raise` does, but without a line in the traceback for each of the functions
     here that pass it on (which cost more than the fault)."""
     PyErr_SetObject(type(exception), exception)
     return -1
+
+
+cdef int _unraisable(object error, object where) except -1:
+    """Report what nobody can be given."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(where)
+    return 0
 
 
 cdef Py_ssize_t _index(object value) except? -1:
@@ -107,9 +143,20 @@ cdef int _int(object value) except? -1:
     return <int>number
 
 
+cdef Views _views(object value) except? DEFERRED:
+    if value not in _VIEWS:
+        raise ValueError(
+            f"views must be one of {', '.join(map(repr, _VIEWS))}, not {value!r}"
+        )
+    return <Views><int>_VIEWS[value]
+
+
+include "_region.pxi"
+
+
 cdef class mmap:
     """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
-access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
+access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
     A memory-mapped file that survives the loss of its pages: a drop-in for the
     POSIX `mmap.mmap` of the running Python.
@@ -120,8 +167,20 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     the position moves only when an operation succeeds. Operations on 256 KiB or
     more release the GIL, and the mapping cannot be closed or resized meanwhile.
 
+    `views` says what becomes of a buffer (`memoryview(m)`, NumPy) when other code
+    touches a page behind it that is gone:
+
+    - ``"deferred"``: it gets zeros; the next operation, or the end of the `access`
+      scope, raises `BusError`.
+    - ``"interrupt"``: the same, and the thread that touched it gets a `BusError` as
+      an asynchronous exception as soon as it runs Python code, unless it has left
+      the scope by then.
+    - ``"deny"``: exporting a buffer raises BufferError.
+    - ``"crash"``: the process dies of SIGBUS, as with the standard class.
+
     :raises ValueError: `length` or `offset` lie beyond the end of the file, the
-        file is empty, or `access` is combined with `flags` or `prot`.
+        file is empty, `access` is combined with `flags` or `prot`, or `views` is none
+        of the above.
     :raises OverflowError: `length` or `offset` is negative.
     :raises OSError: as mmap(2) has it.
     """
@@ -137,10 +196,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     cdef size_t page_size
     cdef unsigned long resets   # so many times the file was mapped again,
     cdef Py_ssize_t reset_fault  # the last time for a fault at this offset
-    cdef safemmap_region region  # registered while buffers may be out
-    cdef bint registered
-    cdef bint reported          # somebody was told that it is poisoned
+    cdef Region region          # once a buffer was handed out
+    cdef Py_ssize_t scopes      # entered, and not left yet
     cdef AccessMode mode
+    cdef Views views
     cdef bint trackfd
     cdef object __weakref__
 
@@ -148,9 +207,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
     def __cinit__(self, fileno, length, flags=MAP_SHARED,
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
-                  bint trackfd=True):
+                  bint trackfd=True, views="deferred"):
         self.fd = -1
         self.trackfd = trackfd
+        self.views = _views(views)
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset))
 
@@ -211,8 +271,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     def __dealloc__(self):
         try:
             self.warn_unreported()
-        except BaseException:
-            PyErr_WriteUnraisable(type(self))
+        except BaseException as error:
+            _unraisable(error, type(self))
         self.release()
 
     cdef void release(self) noexcept:
@@ -259,9 +319,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         self.close()
 
     def __repr__(self):
-        return self.describe()
+        return self.describe_self()
 
-    cdef str describe(self):
+    cdef str describe_self(self):
         # Of a subclass, as the standard class has it, the bare name.
         name = "safemmap.mmap" if type(self) is mmap else type(self).__name__
         if self.data == NULL:
@@ -279,7 +339,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         return 0
 
     cdef inline bint poisoned(self) noexcept:
-        return self.registered and safemmap_region_poisoned(&self.region)
+        return self.region is not None and self.region.poisoned()
 
     cdef inline int check_data(self, str operation) except -1:
         """Open, and no zeros in the place of data."""
@@ -332,20 +392,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
         if self.fd != -1 and fstat(self.fd, &status) == 0:
             file_size = status.st_size
-        exception = BusError(error, _POISONED if error == EHWPOISON else _BAD_ADDRESS)
-        exception.__dict__ = {
-            "offset": offset,
-            "address": address,
-            "code": _CODES.get(code, code),
-            "operation": operation,
-            "in_buffer": False,
-            "poisoned": False,
-            "start": start,
-            "stop": stop,
-            "needed": self.offset + offset + 1,
-            "file_size": file_size,
-        }
-        return exception
+        return _bus_error(error, offset, address, code, operation, start, stop,
+                          self.offset + offset + 1, file_size)
 
     cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
                          safemmap_fault *fault) noexcept:
@@ -977,15 +1025,30 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     # ---- As a buffer -----------------------------------------------------
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        cdef bint readonly = self.mode == ACCESS_READ
-
         self.check_data("memoryview(m)")
-        self.register()
-        _fill(view, self, self.data, self.length, readonly, flags)
-        self.exports += 1
+        self.lend(view, self, 0, self.length, self.mode == ACCESS_READ, flags)
 
     def __releasebuffer__(self, Py_buffer *view):
+        self.take_back()
+
+    cdef int lend(self, Py_buffer *view, object exporter, Py_ssize_t start,
+                  Py_ssize_t stop, bint readonly, int flags) except -1:
+        # Other threads may run meanwhile, and cannot close or move it.
+        self.exports += 1
+        try:
+            self.register()
+            _fill(view, exporter, self.data + start, stop - start, readonly, flags)
+        except BaseException:
+            self.exports -= 1
+            raise
+        if self.region is not None:
+            self.region.lent += 1
+        return 0
+
+    cdef void take_back(self) noexcept:
         self.exports -= 1
+        if self.region is not None:
+            self.region.take_back()
 
     # ---- Views, and what becomes of them ---------------------------------
 
@@ -994,50 +1057,43 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     # becomes a private zeroed one, and the region is poisoned.
 
     cdef int register(self) except -1:
-        cdef int error
+        cdef Region region
 
-        _ensure_handler()
-        if self.registered:
+        if self.views == DENY:
+            raise BufferError(
+                "this mapping was made with views=\"deny\", and hands out no buffer; "
+                "slices, read() and readinto() copy"
+            )
+        if self.views == CRASH:
             return 0
-        self.region.page_size = self.page_size
-        self.region.start = <uintptr_t>self.data
-        self.region.end = self.region.start + (
-            (<size_t>self.length + self.region.page_size - 1)
-            // self.region.page_size * self.region.page_size
-        )
-        self.region.protection = self.prot
-        self.region.fd = self.fd
-        self.region.offset = self.offset
-        error = safemmap_region_add(&self.region)
-        if error == -ENOMEM:
-            raise MemoryError("no memory to register the mapping")
-        if error < 0:
-            raise _os_error(-error)
-        self.registered = True
-        self.reported = False
+        _ensure_handler()
+        if self.region is None:
+            region = Region.__new__(Region)
+            region.describe(self.data, self.length, self.page_size, self.prot)
+            region.c.fd = self.fd
+            region.c.offset = self.offset
+            region.add(self, self.views == INTERRUPT)
+            if self.region is None:
+                self.region = region
+            else:
+                region.remove()  # another thread was quicker
         return 0
 
     cdef void unregister(self) noexcept:
-        if self.registered:
-            # Waits for handlers on other threads, which need no GIL.
-            safemmap_region_remove(&self.region)
-            self.registered = False
+        cdef Region region = self.region
 
-    cdef Py_ssize_t fault_page(self):
-        """Where the page begins that a view touched first."""
-        cdef Py_ssize_t offset = self.region.fault.address - <uintptr_t>self.data
-
-        return offset - offset % <Py_ssize_t>self.page_size
+        if region is not None:
+            self.region = None
+            region.remove()
 
     cdef int fail_poisoned(self, str operation) except -1:
-        cdef int code = self.region.fault.code
-        cdef bint damaged = code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO)
+        self.region.tell()
+        return _raise(self.poisoned_error(operation))
 
-        self.reported = True
-        return _raise(
-            self.poison_error(
-                EHWPOISON if damaged else EFAULT, self.fault_page(), code, operation
-            )
+    cdef object poisoned_error(self, str operation):
+        return self.poison_error(
+            self.region.error_number(), self.region.fault_page(),
+            self.region.c.fault.code, operation,
         )
 
     cdef object poison_error(self, int error, Py_ssize_t offset, int code,
@@ -1051,16 +1107,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
 
     cdef int warn_unreported(self) except -1:
         """A fault that nobody has asked about is not lost with the mapping."""
-        if self.poisoned() and not self.reported:
-            self.reported = True
-            PyErr_WarnEx(
-                FaultWarning,
-                (
-                    f"a view of {self.describe()} touched a page that was gone, and "
-                    f"got zeros in the place of data: {self.first_fault()}"
-                ).encode(errors="backslashreplace"),
-                1,
-            )
+        if self.poisoned() and not self.region.reported:
+            self.region.reported = True
+            self.region.warn(self.describe_self())
         return 0
 
     @property
@@ -1072,18 +1121,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
     @property
     def fault(self):
         """The first such `Fault`, or None."""
-        return self.first_fault() if self.poisoned() else None
-
-    cdef object first_fault(self):
-        cdef const safemmap_region_fault *fault = &self.region.fault
-
-        return Fault(
-            offset=fault.address - self.region.start,
-            address=fault.address,
-            code=_CODES.get(fault.code, fault.code),
-            thread=fault.thread,
-            time=fault.time_ns / 1e9,
-        )
+        return self.region.first_fault(self) if self.poisoned() else None
 
     def check(self):
         """Do nothing unless a view met a page that was gone.
@@ -1116,7 +1154,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
                 "mmap can't reset without a file (anonymous, or trackfd=False)"
             )
         self.check_file("reset", 0, self.length)
-        offset = self.fault_page()
+        offset = self.region.fault_page()
         data = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
@@ -1244,83 +1282,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True)
         return start, start + size
 
 
-# Its memoryview refers to it: cleared by the collector, it could not say to which
-# mapping the buffer goes back.
-@cython.no_gc_clear
-@cython.final
-cdef class Access:
-    """What `mmap.access` returns: a context manager for a range of a mapping."""
-
-    cdef mmap mapping
-    cdef Py_ssize_t start
-    cdef Py_ssize_t stop
-    cdef Py_ssize_t exports     # memoryviews of this range that are still out
-    cdef bint writable
-    cdef bint entered
-    cdef unsigned long resets   # of the mapping, when this was entered
-    cdef object view
-
-    def __cinit__(self, mmap mapping, Py_ssize_t start, Py_ssize_t stop,
-                  bint writable):
-        self.mapping = mapping
-        self.start = start
-        self.stop = stop
-        self.writable = writable
-
-    def __enter__(self):
-        if self.entered:
-            raise RuntimeError("this access scope is entered already")
-        self.mapping.check_data("access")
-        self.mapping.check_file("access", self.start, self.stop)
-        self.entered = True
-        self.resets = self.mapping.resets
-        try:
-            self.view = memoryview(self)
-        except BaseException:
-            self.entered = False
-            raise
-        return self.view
-
-    def __exit__(self, exc_type, exc_value, traceback, /):
-        if not self.entered:
-            raise RuntimeError("this access scope is not entered")
-        self.entered = False
-        view, self.view = self.view, None
-        try:
-            view.release()
-        except BufferError:
-            pass  # told below, together with what was made from it
-        self.mapping.check_data("access")
-        if self.resets != self.mapping.resets:
-            # Which it can only be when it was poisoned.
-            raise self.mapping.poison_error(
-                EFAULT, self.mapping.reset_fault, BusCode.ADRERR, "access"
-            )
-        self.mapping.check_file("access", self.start, self.stop)
-        if self.exports > 0 and exc_value is None:
-            # (An exception under way holds on to the frames, and they to the view.)
-            raise BufferError(
-                f"a view of bytes {self.start} to {self.stop} outlives its access "
-                "scope: what it reads from now on is not checked any more"
-            )
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        cdef mmap mapping = self.mapping
-
-        if not self.entered:
-            raise BufferError("this access scope is not entered")
-        mapping.check_data("access")
-        if self.stop > mapping.length:
-            raise ValueError("the mapping was resized and is too short for this access")
-        mapping.register()
-        _fill(view, self, mapping.data + self.start, self.stop - self.start,
-              not self.writable, flags)
-        self.exports += 1
-        mapping.exports += 1
-
-    def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
-        self.mapping.exports -= 1
+include "_access.pxi"
+include "_held.pxi"
 
 
 cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:

@@ -2,7 +2,11 @@
 # symbols that the module does not export.
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from posix.time cimport timespec
 from posix.types cimport off_t, pid_t
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef unsigned long pthread_t
 
 
 cdef extern from "safemmap.h" nogil:
@@ -29,7 +33,14 @@ cdef extern from "safemmap.h" nogil:
         int protection
         int fd
         off_t offset
+        bint put_back
+        uint64_t id
         safemmap_region_fault fault
+
+    struct safemmap_event:
+        uint64_t region
+        safemmap_region_fault fault
+        pthread_t pthread
 
     const size_t SAFEMMAP_BULK
 
@@ -39,6 +50,13 @@ cdef extern from "safemmap.h" nogil:
     int safemmap_region_add(safemmap_region *region)
     void safemmap_region_remove(safemmap_region *region)
     bint safemmap_region_poisoned(const safemmap_region *region)
+
+    bint safemmap_event_take(safemmap_event *ret_event)
+    uint64_t safemmap_events_dropped()
+    int safemmap_event_wait(const timespec *timeout)
+    void safemmap_event_wake()
+    int safemmap_event_fd()
+    void safemmap_event_fd_clear()
 
     int safemmap_copy(void *target, const void *source, size_t size,
                       safemmap_fault *ret_fault)

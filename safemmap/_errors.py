@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["BusCode", "BusError", "Fault", "FaultWarning"]
 
@@ -67,9 +67,9 @@ class BusError(OSError):
         if self.poisoned:
             return (
                 f"[Errno {self.errno}] {self.operation}: a view touched the page at "
-                f"offset {self.offset} (address {self.address:#x}) of the mapping when "
-                "it was gone, and got zeros in its place; call reset() once the file "
-                "is what it should be"
+                f"offset {self.offset} (address {self.address:#x}) when it was gone, "
+                "and got zeros in its place; map the file again (mmap.reset does) once "
+                "it is what it should be"
             )
         if self.code == 0:
             return (
@@ -115,6 +115,13 @@ class Fault:
     code: int  #: a `BusCode`, or the bare ``si_code`` where it has no name
     thread: int  #: the kernel's id of the thread, see `threading.get_native_id`
     time: float  #: seconds since the epoch
+    #: what was touched, a mapping or a `Protected`; None when that is gone
+    mapping: object = field(default=None, compare=False)
+
+
+def raised_as(error: BusError) -> type[BusError]:
+    """A class which raises `error` where only a class can be raised."""
+    return type("BusError", (BusError,), {"__new__": lambda cls: error})
 
 
 class FaultWarning(RuntimeWarning):

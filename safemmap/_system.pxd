@@ -10,6 +10,16 @@ cdef extern from "Python.h":
     ctypedef struct MappingType "PyTypeObject":
         const char *tp_name
         PySequenceMethods *tp_as_sequence
+    ctypedef struct PyInterpreterState:
+        pass
+    ctypedef struct PyThreadState:
+        unsigned long thread_id
+        unsigned long native_thread_id
+        PyObject *async_exc
+    PyInterpreterState *PyInterpreterState_Get()
+    PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *interpreter)
+    PyThreadState *PyThreadState_Next(PyThreadState *state)
+    int PyThreadState_SetAsyncExc(unsigned long thread_id, PyObject *exception)
     int PySys_Audit(const char *event, const char *format, ...) except -1
     int PySlice_Unpack(object item, Py_ssize_t *start, Py_ssize_t *stop,
                        Py_ssize_t *step) except -1

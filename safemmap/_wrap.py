@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 from operator import index
+from typing import Literal
 
 from safemmap._core import mmap
 from safemmap._standard import (
@@ -37,7 +38,12 @@ _ACCESSES = {
 
 
 def wrap(
-    fd: int, length: int = 0, *, offset: int = 0, access: int = ACCESS_READ
+    fd: int,
+    length: int = 0,
+    *,
+    offset: int = 0,
+    access: int = ACCESS_READ,
+    views: Literal["deferred", "interrupt", "deny", "crash"] = "deferred",
 ) -> mmap:
     """Map a file descriptor that an untrusted peer sent.
 
@@ -51,8 +57,9 @@ def wrap(
         ``ALLOCATIONGRANULARITY``.
     :param access: ``ACCESS_READ``, ``ACCESS_WRITE`` (changes reach the peer) or
         ``ACCESS_COPY`` (changes stay private).
+    :param views: what becomes of a view when a page is gone, see `mmap`.
     :raises ValueError: the file is shorter than `length` and `offset` say, or
-        empty; `access` is none of the above.
+        empty; `access` or `views` is none of those.
     :raises OverflowError: `length` or `offset` is negative.
     :raises OSError: `fd` is not open (``EBADF``), was opened with ``O_PATH``
         (``EBADF``), is not a regular file (``ENODEV``), or `offset` is not aligned
@@ -78,7 +85,7 @@ def wrap(
     try:
         _check_descriptor(own, fd, access)
         _check_size(own, length, offset)
-        return mmap(own, length, access=access, offset=offset)
+        return mmap(own, length, access=access, offset=offset, views=views)
     finally:
         os.close(own)
 

@@ -194,6 +194,8 @@ void safemmap_event_wake(void);
  * one for the process; it stays open, and a forked child has its own under the same
  * number. */
 int safemmap_event_fd(void);
+/* Makes it unreadable until the next event. */
+void safemmap_event_fd_clear(void);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,125 @@
+"""What the kernel knows about memory that somebody else has mapped.
+
+From the ``PROCMAP_QUERY`` ioctl of ``/proc/self/maps`` (Linux 6.11; the numbers are
+those of ``linux/fs.h``), or where there is none from the text of the file, see
+proc_pid_maps(5).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_QUERY = 0xC0686611
+_QUERY_LAYOUT = struct.Struct("=9Q4I2Q")
+_COVERING_OR_NEXT = 0x10
+_READABLE, _WRITABLE, _EXECUTABLE, _FILE_BACKED = 0x1, 0x2, 0x4, 0x20
+
+_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) \S+ +(\d+)")
+# Smallest of the huge pages that a mapping can be made of, in bytes.
+_HUGE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A mapping: from `start` to before `end`."""
+
+    start: int
+    end: int
+    protection: int  #: ``PROT_*``
+    page_size: int  #: in bytes
+    has_file: bool
+
+
+def file_behind(start: int, end: int) -> Area | None:
+    """What there is of files (or shared memory) from address `start` to `end`, as if
+    it were one mapping; None for memory of the process's own, which nobody can cut.
+    """
+    areas = [area for area in areas_in(start, end) if area.has_file]
+    if not areas:
+        return None
+    protection = 0
+    for area in areas:
+        protection |= area.protection
+    page_size = max(area.page_size for area in areas)
+    return Area(start, end, protection, page_size, has_file=True)
+
+
+def areas_in(start: int, end: int) -> Iterator[Area]:
+    """The mappings that overlap this range, in order."""
+    fd = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while start < end:
+            area = _query(fd, start)
+            if area is None or area.start >= end:
+                return
+            yield area
+            start = area.end
+    except OSError as error:
+        if error.errno != errno.ENOTTY:
+            raise
+        yield from _parsed(start, end)
+    finally:
+        os.close(fd)
+
+
+def _query(fd: int, address: int) -> Area | None:
+    """The mapping that holds `address`, or the next one."""
+    query = bytearray(
+        _QUERY_LAYOUT.pack(_QUERY_LAYOUT.size, _COVERING_OR_NEXT, address, *[0] * 12)
+    )
+    try:
+        fcntl.ioctl(fd, _QUERY, query)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    _, _, _, start, end, flags, page_size, *_ = _QUERY_LAYOUT.unpack(query)
+    protection = (
+        (mmap.PROT_READ if flags & _READABLE else 0)
+        | (mmap.PROT_WRITE if flags & _WRITABLE else 0)
+        | (mmap.PROT_EXEC if flags & _EXECUTABLE else 0)
+    )
+    return Area(start, end, protection, page_size, bool(flags & _FILE_BACKED))
+
+
+def _parsed(start: int, end: int) -> Iterator[Area]:
+    with open("/proc/self/maps", "rb") as lines:
+        for line in lines:
+            match = _LINE.match(line)
+            if match is None:
+                continue
+            first, last = int(match[1], 16), int(match[2], 16)
+            if first >= end:
+                return
+            if last <= start:
+                continue
+            protection = 0
+            for letter, bit in zip(
+                b"rwx", (mmap.PROT_READ, mmap.PROT_WRITE, mmap.PROT_EXEC), strict=True
+            ):
+                protection |= bit if letter in match[3] else 0
+            page_size = mmap.PAGESIZE
+            if not (first | last | int(match[5], 16)) % _HUGE:
+                page_size = _kernel_page_size(first)
+            yield Area(first, last, protection, page_size, match[6] != b"0")
+
+
+def _kernel_page_size(start: int) -> int:
+    """That of the mapping which begins at `start`. Slow: the kernel walks the pages of
+    all that come before."""
+    found = False
+    with open("/proc/self/smaps", "rb") as lines:
+        for line in lines:
+            match = _LINE.match(line)
+            if match is not None:
+                found = int(match[1], 16) == start
+            elif found and line.startswith(b"KernelPageSize:"):
+                return int(line.split()[1]) * 1024
+    return mmap.PAGESIZE
