@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["BusCode", "BusError", "Fault", "FaultWarning"]
+__all__ = ["BusCode", "BusError", "Fault", "FaultWarning", "SealError"]
 
 
 class BusCode(enum.IntEnum):
@@ -115,6 +115,14 @@ class Fault:
     code: int  #: a `BusCode`, or the bare ``si_code`` where it has no name
     thread: int  #: the kernel's id of the thread, see `threading.get_native_id`
     time: float  #: seconds since the epoch
+
+
+class SealError(OSError):
+    """A file cannot have the seals that were asked for. The message says why.
+
+    `errno` is ``EINVAL`` where there can be no such seals, ``EPERM`` where they may
+    not be added, and ``EBUSY`` where the file is in use.
+    """
 
 
 class FaultWarning(RuntimeWarning):
