@@ -67,7 +67,7 @@ def test_huge_pages_are_memory() -> None:
 def test_mounted_filesystem(kind: str, memory: bool, tmp_path: Path) -> None:
     done = run_isolated("filesystems.py", str(tmp_path), kind, inside=NAMESPACE)
     if done.returncode == 77:
-        pytest.skip(f"{kind} cannot be mounted: {done.stderr.strip()}")
+        pytest.skip(f"{kind} cannot be mounted: {done.stderr.splitlines()[0]}")
     assert (done.returncode, done.stderr) == (0, "")
     in_memory, local, anywhere, unmounted, without_proc = done.stdout.splitlines()
     can_be_read = (
