@@ -15,7 +15,7 @@ if len(sys.argv) < 2:
 path, shrink = sys.argv[1], "--shrink" in sys.argv[2:]
 data = os.urandom(1 << 20)
 
-# Sealed, nobody can take it away again; without seals, nothing keeps us from it.
+# Sealed, nobody can shrink it any more; without seals, nothing keeps us from it.
 fd = safemmap.memfd(data, seals=safemmap.Seal(0)) if shrink else safemmap.memfd(data)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as receiver:
     receiver.connect(path)

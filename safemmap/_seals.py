@@ -1,7 +1,8 @@
 """Seals: what nobody can do to a file in memory any more, see fcntl(2).
 
 The sender's side. A file that is sealed against shrinking, with all its memory there,
-gives its reader no reason for a SIGBUS.
+gives its reader no reason for a SIGBUS; but punching holes into it, which takes memory
+away again, is forbidden by `Seal.WRITE` alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Seal(enum.IntFlag):
     SEAL = 0x01  #: adding seals
     SHRINK = 0x02  #: making the file shorter
     GROW = 0x04  #: making the file longer
-    WRITE = 0x08  #: changing what is in it
+    WRITE = 0x08  #: changing what is in it, or punching holes
     FUTURE_WRITE = 0x10  #: the same, save through mappings that exist (Linux 5.1)
     EXEC = 0x20  #: changing whether it is executable (Linux 6.3)
 
@@ -94,7 +95,8 @@ def memfd(
     :param data_or_size: what is in the file: a bytes-like object, contiguous or not; or
         how many zeros, in bytes. A file of none is made too, but nobody can map it.
     :param name: what it is called in /proc/PID/fd and /proc/PID/maps, for debugging.
-    :param seals: the default lets the receiver write into the file, and nothing else.
+    :param seals: the default lets whoever has the file change what is in it (and punch
+        holes), but not its size.
     :raises TypeError: `data_or_size` is neither.
     :raises OverflowError: the size is negative, or more than fits.
     :raises SealError: see `add_seals`.

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy
 import pytest
-from conftest import PAGE, open_fds, pattern
+from conftest import PAGE, libc, open_fds, pattern
 
 import safemmap
 from safemmap import Seal, SealError
@@ -162,6 +162,18 @@ def test_memfd_is_sealed_from_birth(memfd: Callable[..., int]) -> None:
     with pytest.raises(SealError):
         safemmap.add_seals(fd, Seal.WRITE)
     assert os.pwrite(fd, b"written", 0) == 7
+
+
+@pytest.mark.parametrize(("seals", "forbidden"), [(0, False), (Seal.WRITE, True)])
+def test_holes_are_forbidden_by_the_write_seal(
+    memfd: Callable[..., int], seals: Seal, forbidden: bool
+) -> None:
+    fd = memfd(pattern(PAGE), seals=Seal.SHRINK | Seal.GROW | seals)
+    keep_size_and_punch = 0x01 | 0x02  # linux/falloc.h
+    offset = ctypes.c_long
+    result = libc.fallocate(fd, keep_size_and_punch, offset(0), offset(PAGE))
+    assert (result == -1) is forbidden
+    assert content(fd) == (pattern(PAGE) if forbidden else bytes(PAGE))
 
 
 def test_memfd_with_other_seals(memfd: Callable[..., int]) -> None:
