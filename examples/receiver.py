@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import zlib
+from threading import Thread
 
 import safemmap
 
@@ -24,12 +25,15 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
                 peer.settimeout(10)  # a peer that says nothing must not stall us either
                 try:
                     size, [fd], _, _ = socket.recv_fds(peer, 64, 1)
-                    # Refuses what is no file, or shorter than the peer says. The
-                    # mapping has its own duplicate of fd, which `open` closes.
-                    with open(fd, "rb"), safemmap.wrap(fd, int(size)) as mapping:
-                        peer.send(b"mapped")
-                        peer.recv(64)  # "read it"
-                        checksum = zlib.crc32(mapping[:])  # mmap.mmap could die here
+                    try:
+                        # Refuses what is no file, or shorter than the peer says.
+                        with safemmap.wrap(fd, int(size)) as mapping:
+                            peer.send(b"mapped")
+                            peer.recv(64)  # "read it"
+                            checksum = zlib.crc32(mapping[:])  # mmap.mmap could die
+                    finally:
+                        # Nothing waits for it: a server of files may never answer.
+                        Thread(target=os.close, args=[fd], daemon=True).start()
                     print(f"{int(size)} bytes, CRC {checksum:08x}", flush=True)
                 except safemmap.BusError as error:
                     print(f"the peer took its file away: {error}", flush=True)

@@ -2,7 +2,8 @@
 
 A mapping of a file that somebody else can truncate raises `BusError` here, where
 the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
-``mmap.mmap``; `wrap` takes a file descriptor from an untrusted peer.
+``mmap.mmap``; `wrap` takes a file descriptor from an untrusted peer, and `memfd` makes
+one that its receiver can trust.
 """
 
 from safemmap._core import mmap as mmap
@@ -10,8 +11,13 @@ from safemmap._errors import BusCode as BusCode
 from safemmap._errors import BusError as BusError
 from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
+from safemmap._errors import SealError as SealError
 from safemmap._protect import Protected as Protected
 from safemmap._protect import protect as protect
+from safemmap._seals import Seal as Seal
+from safemmap._seals import add_seals as add_seals
+from safemmap._seals import get_seals as get_seals
+from safemmap._seals import memfd as memfd
 
 # (Type checkers do not see that this module takes its own `mmap` away again.)
 from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403

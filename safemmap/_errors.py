@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-__all__ = ["BusCode", "BusError", "Fault", "FaultWarning"]
+__all__ = ["BusCode", "BusError", "Fault", "FaultWarning", "SealError"]
 
 
 class BusCode(enum.IntEnum):
@@ -122,6 +122,14 @@ class Fault:
 def raised_as(error: BusError) -> type[BusError]:
     """A class which raises `error` where only a class can be raised."""
     return type("BusError", (BusError,), {"__new__": lambda cls: error})
+
+
+class SealError(OSError):
+    """A file cannot have the seals that were asked for. The message says why.
+
+    `errno` is ``EINVAL`` where there can be no such seals, ``EPERM`` where they may
+    not be added, and ``EBUSY`` where the file is in use.
+    """
 
 
 class FaultWarning(RuntimeWarning):

@@ -10,6 +10,7 @@ from operator import index
 from typing import Literal
 
 from safemmap._core import mmap
+from safemmap._filesystems import check_filesystem, check_name
 from safemmap._standard import (
     ACCESS_COPY,
     ACCESS_DEFAULT,
@@ -44,6 +45,7 @@ def wrap(
     offset: int = 0,
     access: int = ACCESS_READ,
     views: Literal["deferred", "interrupt", "deny", "crash"] = "deferred",
+    filesystems: str = "local",
 ) -> mmap:
     """Map a file descriptor that an untrusted peer sent.
 
@@ -58,11 +60,17 @@ def wrap(
     :param access: ``ACCESS_READ``, ``ACCESS_WRITE`` (changes reach the peer) or
         ``ACCESS_COPY`` (changes stay private).
     :param views: what becomes of a view when a page is gone, see `mmap`.
+    :param filesystems: where the file may lie: in ``"memory"`` (a memfd, or a file on
+        a tmpfs, hugetlbfs or ramfs); on a ``"local"`` disk too, but not on FUSE, a
+        network filesystem, or one that this module does not know; or on ``"any"``,
+        where the server of the file can make this function wait for ever, and every
+        page fault. What a disk consists of, or an overlayfs, is not looked at.
     :raises ValueError: the file is shorter than `length` and `offset` say, or
-        empty; `access` or `views` is none of those.
+        empty; `access`, `views` or `filesystems` is none of the above.
     :raises OverflowError: `length` or `offset` is negative.
     :raises OSError: `fd` is not open (``EBADF``), was opened with ``O_PATH``
-        (``EBADF``), is not a regular file (``ENODEV``), or `offset` is not aligned
+        (``EBADF``), is not a regular file (``ENODEV``), lies where `filesystems` does
+        not admit it or cannot be found (``EOPNOTSUPP``), or `offset` is not aligned
         (``EINVAL``).
     :raises PermissionError: `fd` was not opened for what `access` asks.
     """
@@ -72,6 +80,7 @@ def wrap(
             "wrap takes ACCESS_READ, ACCESS_WRITE or ACCESS_COPY for access, "
             f"not {access}"
         )
+    check_name(filesystems)
     for name, number in (("length", length), ("offset", offset)):
         if number < 0:
             raise OverflowError(f"{name} must not be negative, and is {number}")
@@ -81,31 +90,34 @@ def wrap(
             f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
             f"({ALLOCATIONGRANULARITY})",
         )
-    own = _duplicate(fd)
+    flags = _open_flags(fd)
+    # Before anything that the filesystem gets to see. Closing a duplicate is, as well.
+    check_filesystem(fd, filesystems)
+    own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     try:
-        _check_descriptor(own, fd, access)
+        _check_descriptor(own, fd, flags, access)
         _check_size(own, length, offset)
         return mmap(own, length, access=access, offset=offset, views=views)
     finally:
         os.close(own)
 
 
-def _duplicate(fd: int) -> int:
+def _open_flags(fd: int) -> int:
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno != errno.EBADF:
             raise
         raise OSError(errno.EBADF, f"fd {fd} is not open") from None
-
-
-def _check_descriptor(own: int, fd: int, access: int) -> None:
-    mode = os.fstat(own).st_mode
-    flags = fcntl.fcntl(own, fcntl.F_GETFL)
     if flags & os.O_PATH:
         raise OSError(
             errno.EBADF, f"fd {fd} was opened with O_PATH and cannot be mapped"
         )
+    return flags
+
+
+def _check_descriptor(own: int, fd: int, flags: int, access: int) -> None:
+    mode = os.fstat(own).st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "an anonymous inode")
         raise OSError(errno.ENODEV, f"fd {fd} is {kind}, not a regular file")

@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,11 @@ import safemmap
 
 PAGE = safemmap.PAGESIZE
 ISOLATED = Path(__file__).parent / "isolated"
+
+# Mounts are made in a namespace of their own, which ends with the child.
+NAMESPACE = ["unshare", "--mount"]
+if os.geteuid() != 0:
+    NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -114,12 +119,24 @@ def nothing_left_behind() -> Iterator[None]:
         os.waitpid(-1, os.WNOHANG)
 
 
+def possible(*command: str) -> bool:
+    """Whether a command can be run here, and succeeds."""
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 def run_isolated(
-    script: str, *args: str, timeout: float = 60, cwd: Path | None = None
+    script: str,
+    *args: str,
+    inside: Sequence[str] = (),
+    timeout: float = 60,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of `isolated/` in an interpreter of its own."""
+    """Run a script of `isolated/` in an interpreter of its own, `inside` a command."""
     return subprocess.run(
-        [sys.executable, str(ISOLATED / script), *args],
+        [*inside, sys.executable, str(ISOLATED / script), *args],
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -9,19 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ISOLATED, PAGE
-
-# Mounts are made in a namespace of their own, which ends with the child.
-NAMESPACE = ["unshare", "--mount"]
-if os.geteuid() != 0:
-    NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
-
-
-def possible(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
+from conftest import ISOLATED, NAMESPACE, PAGE, possible
 
 
 def test_full_tmpfs(tmp_path: Path) -> None:

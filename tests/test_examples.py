@@ -2,9 +2,12 @@
 
 import os
 import pathlib
+import re
 import signal
+import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -67,3 +70,49 @@ def test_receiver_outlives_a_sender_that_shrinks_its_file(run, tmp_path):
     assert "offset 524288" in second
     assert (receiver.returncode, err) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sender_seals_what_it_does_not_shrink(run, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        path = str(tmp_path / "socket")
+        server.bind(min(os.path.relpath(path), path, key=len))
+        server.listen()
+        server.settimeout(LIMIT)
+        for arguments, sealed in ([], True), (["--shrink"], False):
+            sender = run("sender.py", *arguments)
+            peer, _ = server.accept()
+            with peer:
+                _, [fd], *_ = socket.recv_fds(peer, 64, 1)
+            assert (safemmap.Seal.SHRINK in safemmap.get_seals(fd)) is sealed
+            os.close(fd)
+            sender.communicate(timeout=LIMIT)
+
+
+def test_receiver_goes_on_after_a_file_that_could_stall_it(run, tmp_path):
+    receiver = run("receiver.py")
+    assert receiver.stdout.readline() == "listening\n"
+    path = str(tmp_path / "socket")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer,
+        open("/proc/self/status", "rb") as file,
+    ):
+        peer.connect(min(os.path.relpath(path), path, key=len))
+        socket.send_fds(peer, [b"4096"], [file.fileno()])
+        line = receiver.stdout.readline()
+    assert line.startswith("a bad peer: OSError(95, ")
+    assert "on a filesystem of type proc" in line
+    assert run("sender.py").wait(timeout=LIMIT) == 0
+
+
+def test_first_screen_of_the_readme():
+    text = (EXAMPLES.parent / "README.md").read_text()
+    reader, sender = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)[:2]
+    data = os.urandom(4096)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        exec(f"import os, safemmap, socket\n{sender}", {"peer": theirs, "data": data})
+        size, [fd], *_ = socket.recv_fds(ours, 64, 1)
+    names: dict[str, Any] = {"fd": fd, "size": int(size)}
+    exec(reader, names)
+    assert names["header"] == data[:64]
+    os.close(fd)

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PAGE, LossyFile, open_fds
@@ -56,7 +57,7 @@ def test_survives_the_peer(lossy: LossyFile) -> None:
         assert m[:PAGE] == lossy.data[:PAGE]
 
 
-def refused(fd: int, **options: int) -> OSError:
+def refused(fd: int, **options: Any) -> OSError:
     before = open_fds()
     with pytest.raises(OSError) as caught:
         safemmap.wrap(fd, **options)
@@ -141,10 +142,12 @@ def test_shorter_than_announced(lossy: LossyFile, length: int, offset: int) -> N
         ({"length": 1.5}, TypeError),
         ({"length": "1"}, TypeError),
         ({"access": 17}, ValueError),
+        ({"filesystems": "remote"}, ValueError),
+        ({"filesystems": None}, ValueError),
     ],
 )
 def test_bad_arguments(
-    lossy: LossyFile, options: dict[str, int], error: type[Exception]
+    lossy: LossyFile, options: dict[str, Any], error: type[Exception]
 ) -> None:
     before = open_fds()
     with pytest.raises(error):

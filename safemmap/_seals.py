@@ -1,0 +1,234 @@
+"""Seals: what nobody can do to a file in memory any more, see fcntl(2).
+
+The sender's side. A file that is sealed against shrinking, with all its memory there,
+gives its reader no reason for a SIGBUS; but punching holes into it, which takes memory
+away again, is forbidden by `Seal.WRITE` alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import os
+from operator import index
+from typing import TYPE_CHECKING
+
+from safemmap._errors import SealError
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike, ReadableBuffer
+
+__all__ = ["Seal", "add_seals", "get_seals", "memfd"]
+
+
+class Seal(enum.IntFlag):
+    """What is forbidden from now on. The values are those of linux/fcntl.h.
+
+    Test for one with ``in``, never with ``==``: the kernel may have added others.
+    """
+
+    SEAL = 0x01  #: adding seals
+    SHRINK = 0x02  #: making the file shorter
+    GROW = 0x04  #: making the file longer
+    WRITE = 0x08  #: changing what is in it, or punching holes
+    FUTURE_WRITE = 0x10  #: the same, save through mappings that exist (Linux 5.1)
+    EXEC = 0x20  #: changing whether it is executable (Linux 6.3)
+
+
+_MFD_NOEXEC_SEAL = 0x08  # linux/memfd.h, since 6.3; os has it from Python 3.14 on
+
+
+def get_seals(fd: FileDescriptorLike) -> Seal:
+    """The seals of a file in memory.
+
+    A file on a tmpfs, and a memfd made without ``MFD_ALLOW_SEALING``, have
+    `Seal.SEAL` alone.
+
+    :param fd: a file descriptor, or an object that has one (``fileno()``).
+    :raises SealError: the file is of a kind that has no seals (``EINVAL``).
+    :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
+    """
+    try:
+        return Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _no_seals(fd) from None
+
+
+def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
+    """Add seals to a file in memory, all of them or none. They stay for good.
+
+    :param fd: a file descriptor, or an object that has one (``fileno()``).
+    :raises SealError: the file is of a kind that has no seals, or this kernel does not
+        have all of `seals` (``EINVAL``); the file takes no more seals, or `fd` is not
+        open for writing (``EPERM``); `Seal.WRITE` is asked for while somebody can
+        write through a mapping (``EBUSY``).
+    :raises OverflowError: `seals` has more than 32 bits.
+    :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
+    """
+    seals = Seal(seals)
+    if seals.bit_length() > 32:  # which fcntl would cut off
+        raise OverflowError(f"seals are a number of 32 bits, and {seals:#x} is not")
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM, errno.EBUSY):
+            raise
+        raise _reason(fd, seals, error.errno) from None
+
+
+def memfd(
+    data_or_size: ReadableBuffer | int,
+    *,
+    name: str = "safemmap",
+    seals: Seal = Seal.SHRINK | Seal.GROW | Seal.SEAL,
+) -> int:
+    """Make a file in memory that a peer can map without a risk: a sealed one.
+
+    All its memory is allocated before it is sealed, so that a lack of it is an error
+    here and not a SIGBUS in whoever maps the file. The descriptor is yours to close;
+    it is close-on-exec, stands at the start of the file, and the file cannot be made
+    executable (from Linux 6.3 on, where it has `Seal.EXEC` as well).
+
+    :param data_or_size: what is in the file: a bytes-like object, contiguous or not; or
+        how many zeros, in bytes. A file of none is made too, but nobody can map it.
+    :param name: what it is called in /proc/PID/fd and /proc/PID/maps, for debugging.
+    :param seals: the default lets whoever has the file change what is in it (and punch
+        holes), but not its size.
+    :raises TypeError: `data_or_size` is neither.
+    :raises OverflowError: the size is negative, or more than fits.
+    :raises SealError: see `add_seals`.
+    :raises OSError: there is not the memory (``ENOMEM``), or the process may not make
+        files that large (``EFBIG``). The limit of a cgroup is not looked at: there the
+        kernel kills instead.
+    """
+    content = _content(data_or_size)
+    _check_memory(content.nbytes if isinstance(content, memoryview) else content)
+    fd = _create(name)
+    try:
+        if isinstance(content, memoryview):
+            _write(fd, content)
+        elif content > 0:
+            os.posix_fallocate(fd, 0, content)
+        add_seals(fd, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _content(data_or_size: ReadableBuffer | int) -> int | memoryview:
+    if hasattr(type(data_or_size), "__index__"):
+        try:
+            size = index(data_or_size)  # type: ignore[arg-type]
+        except TypeError:
+            pass  # an array of NumPy, which has the method for its scalars
+        else:
+            if size < 0:
+                raise OverflowError(f"size must not be negative, and is {size}")
+            return size
+    try:
+        return memoryview(data_or_size)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            "memfd takes a bytes-like object or a size in bytes, not "
+            f"{type(data_or_size).__name__!r}"
+        ) from None
+
+
+def _check_memory(size: int) -> None:
+    """Raise OSError (``ENOMEM``) if the machine has not got `size` bytes.
+
+    The kernel knows no such error: it starts killing processes, this one or others.
+    """
+    if size <= os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGESIZE"):
+        return
+    try:
+        with open("/proc/meminfo") as file:
+            rows = dict(line.split(":") for line in file)
+    except OSError:
+        return
+    kib = (int(rows[row].split()[0]) for row in ("MemAvailable", "SwapFree"))
+    available = sum(kib) << 10
+    if size > available:
+        raise OSError(
+            errno.ENOMEM,
+            f"a file of {size} bytes in memory cannot be had: {available} bytes of "
+            "memory and swap are available",
+        )
+
+
+def _create(name: str) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(name, flags | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, flags)
+
+
+def _write(fd: int, data: memoryview) -> None:
+    if data.nbytes == 0:  # which cannot be cast
+        return
+    with memoryview(data if data.c_contiguous else data.tobytes()).cast("B") as left:
+        done = 0
+        while done < len(left):  # at most 2 GiB at a time
+            done += os.pwrite(fd, left[done:], done)
+
+
+def _reason(fd: FileDescriptorLike, seals: Seal, number: int) -> SealError:
+    what = f"{_names(seals)} cannot be added to fd {_number(fd)}"
+    if number == errno.EBUSY:
+        why = "it is mapped for writing, or its pages are in use by a device"
+    elif number == errno.EINVAL:
+        get_seals(fd)  # raises where there are none
+        why = f"this kernel does not have {_names(_unknown(seals))}"
+    elif fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        why = "it is not open for writing"
+    else:
+        why = (
+            "it takes no more seals (SEAL is set, from the start where it lies on a "
+            "tmpfs or was made without MFD_ALLOW_SEALING)"
+        )
+    return SealError(number, f"{what}: {why}")
+
+
+def _no_seals(fd: FileDescriptorLike) -> SealError:
+    return SealError(
+        errno.EINVAL,
+        f"fd {_number(fd)} is of a kind that has no seals: they are for memfds, and "
+        "files on a tmpfs or hugetlbfs",
+    )
+
+
+def _unknown(seals: Seal) -> Seal:
+    """Those that this kernel does not know.
+
+    It says ``EINVAL`` to them, and ``EPERM`` to the others, of a file that takes none.
+    """
+    unknown = Seal(0)
+    scratch = os.memfd_create("safemmap seals")
+    try:
+        for bit in range(seals.bit_length()):
+            seal = seals & Seal(1 << bit)
+            try:
+                fcntl.fcntl(scratch, fcntl.F_ADD_SEALS, seal)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    unknown |= seal
+    finally:
+        os.close(scratch)
+    return unknown
+
+
+def _names(seals: Seal) -> str:
+    names = [seal.name or "" for seal in seals]
+    rest = seals & ~sum(Seal)
+    return "|".join([*names, hex(rest)] if rest else names)
+
+
+def _number(fd: FileDescriptorLike) -> int:
+    return fd if isinstance(fd, int) else fd.fileno()
