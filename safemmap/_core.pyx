@@ -270,7 +270,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
     def __dealloc__(self):
         try:
-            self.warn_unreported()
+            if self.region is not None and not self.region.warned:
+                self.warn_unreported()
         except BaseException as error:
             _unraisable(error, type(self))
         self.release()

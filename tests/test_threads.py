@@ -66,10 +66,11 @@ def test_each_of_100_000_faults_reaches_its_own_thread(lossy: LossyFile) -> None
             assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
 
         together(THREADS, work)  # whatever is allocated once is allocated now
-        before = (open_fds(), mapping_count())
-        memory = resident()
+        descriptors, mappings, memory = open_fds(), mapping_count(), resident()
         together(THREADS, work)
-        assert (open_fds(), mapping_count()) == before
+        assert open_fds() == descriptors
+        # (malloc may have needed one more arena, for a thread.)
+        assert mapping_count() - mappings < 50
         assert resident() - memory < 8 * 1024 * 1024
 
 

@@ -1,0 +1,174 @@
+"""What is told of a view's fault at exit, after a fork, and without a thread."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+
+import safemmap
+
+SIZE = 8 * safemmap.PAGESIZE
+
+
+def poisoned() -> tuple[safemmap.mmap, memoryview]:
+    fd = os.memfd_create("poisoned")
+    os.write(fd, b"\7" * SIZE)
+    m = safemmap.mmap(fd, SIZE)
+    view = memoryview(m)
+    os.ftruncate(fd, 0)
+    os.close(fd)
+    assert view[0] == 0
+    return m, view
+
+
+def exit_right_after() -> None:
+    keep.append(poisoned())
+
+
+def exit_with_everything_open() -> None:
+    m, view = poisoned()
+    fd = os.memfd_create("read for ever")
+    os.write(fd, b"\7" * SIZE)
+    scope = safemmap.mmap(fd, SIZE).access()
+    view = scope.__enter__()
+    keep.extend((m, view, scope))
+
+    def read() -> None:
+        while True:
+            bytes(view)
+
+    for _ in range(2):
+        threading.Thread(target=read, daemon=True).start()
+
+
+def check_child(pid: int) -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0, status
+            return
+        time.sleep(0.002)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    raise AssertionError("the child hangs")
+
+
+def forked(body: Callable[[], None]) -> None:
+    """In a child; that it is the only thread is what os.fork() wants."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    check_child(pid)
+
+
+def await_warning(caught: list[warnings.WarningMessage]) -> None:
+    end = time.monotonic() + 10
+    while not caught and time.monotonic() < end:
+        time.sleep(0.005)
+    assert [warning.category for warning in caught] == [safemmap.FaultWarning]
+
+
+def watches() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        m, view = poisoned()
+        await_warning(caught)
+        view.release()
+        m.close()
+
+
+def fork_is_not_warned_about() -> None:
+    """Python warns of a fork in a process with threads; the watcher is none then."""
+    warnings.simplefilter("error")
+    m, view = poisoned()
+    safemmap.faults()  # told
+    for _ in range(20):
+        forked(watches)
+        watches()
+    view.release()
+    m.close()
+
+
+def child_has_its_own() -> None:
+    warnings.simplefilter("ignore")
+    fd = safemmap.fault_fd()
+    m, view = poisoned()
+
+    def body() -> None:
+        assert safemmap.fault_fd() == fd
+        assert select.select([fd], [], [], 0)[0] == []
+        assert safemmap.faults() == []
+        m, _view = poisoned()
+        assert select.select([fd], [], [], 0)[0] == [fd]
+        assert [fault.mapping for fault in safemmap.faults()] == [m]
+        watches()
+
+    forked(body)
+    assert [fault.mapping for fault in safemmap.faults()] == [m]
+    view.release()
+    m.close()
+
+
+def child_of_a_storm() -> None:
+    """Forks while other threads fault, warn, and take events."""
+    warnings.simplefilter("ignore")  # of threads, and of the faults
+    stopping = threading.Event()
+
+    def fault() -> None:
+        while not stopping.is_set():
+            m, view = poisoned()
+            view.release()
+            m.close()
+            safemmap.faults()
+
+    def body() -> None:
+        m, _view = poisoned()
+        assert m.faulted
+        assert [fault.mapping for fault in safemmap.faults()] == [m]
+
+    threads = [threading.Thread(target=fault) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(100):
+            forked(body)
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def no_more_threads() -> None:
+    """The view is had, and the fault told by close()."""
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threading.Thread.start = fail  # type: ignore[method-assign]
+    m, view = poisoned()
+    threading.Thread.start = start  # type: ignore[method-assign]
+    view.release()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        m.close()
+    assert [warning.category for warning in caught] == [safemmap.FaultWarning]
+    watches()
+
+
+keep: list[object] = []
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
+    print("done", flush=True)
