@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import select
+import sys
 import threading
 import time
 import warnings
@@ -266,6 +267,10 @@ class TestDescriptor:
     ],
 )
 def test_in_a_process_of_its_own(case: str) -> None:
+    if case == "fork_is_not_warned_about" and (
+        (3, 13) <= sys.version_info < (3, 13, 10) or sys.version_info[:3] == (3, 14, 0)
+    ):
+        pytest.skip("this Python counts threads that began after the fork, gh-137109")
     done = run_isolated("telling.py", case)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     if case in ("exit_right_after", "exit_with_everything_open"):

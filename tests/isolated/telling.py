@@ -90,7 +90,7 @@ def watches() -> None:
 
 def fork_is_not_warned_about() -> None:
     """Python warns of a fork in a process with threads; the watcher is none then."""
-    warnings.simplefilter("error")
+    warnings.simplefilter("always")
     m, view = poisoned()
     safemmap.faults()  # told
     for _ in range(20):
