@@ -1,9 +1,12 @@
 /* What else may live in a process: handlers of SIGBUS as others write them, and
  * threads that Python has never seen. Scripts of ../isolated load it with ctypes. */
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -134,4 +137,74 @@ void
 neighbour_remove(void)
 {
     put_back();
+}
+
+/* ---- Threads ----------------------------------------------------------- */
+
+struct reader {
+    const volatile unsigned char *at;
+    bool own_stack_for_signals;
+    int byte;
+};
+
+static void *
+read_byte(void *data)
+{
+    struct reader *reader = data;
+    stack_t stack = {.ss_size = (size_t)sysconf(_SC_SIGSTKSZ)};
+
+    if (reader->own_stack_for_signals) {
+        stack.ss_sp = malloc(stack.ss_size);
+        if (stack.ss_sp == NULL || sigaltstack(&stack, NULL) < 0)
+            abort();
+    }
+    reader->byte = *reader->at;
+    if (reader->own_stack_for_signals) {
+        stack.ss_flags = SS_DISABLE;
+        sigaltstack(&stack, NULL);
+        free(stack.ss_sp);
+    }
+    return NULL;
+}
+
+/* The byte at `at` as a new thread reads it, with a stack of `stack_size` bytes, or
+ * the smallest that there is for 0. A negative errno where there is no such thread.
+ */
+int
+neighbour_read(const volatile unsigned char *at, size_t stack_size,
+               bool own_stack_for_signals)
+{
+    struct reader reader = {at, own_stack_for_signals, 0};
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int error;
+
+    if (stack_size == 0)
+        stack_size = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+    pthread_attr_init(&attributes);
+    error = pthread_attr_setstacksize(&attributes, stack_size);
+    if (error == 0)
+        error = pthread_create(&thread, &attributes, read_byte, &reader);
+    pthread_attr_destroy(&attributes);
+    if (error != 0)
+        return -error;
+    pthread_join(thread, NULL);
+    return reader.byte;
+}
+
+static void *
+call(void *callback)
+{
+    (*(void (**)(void))callback)();
+    return NULL;
+}
+
+/* Calls `callback` on a new thread. 0, or a negative errno. */
+int
+neighbour_call(void (*callback)(void))
+{
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, call, &callback);
+
+    return error != 0 ? -error : pthread_join(thread, NULL);
 }
