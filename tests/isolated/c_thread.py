@@ -45,14 +45,14 @@ def read_guarded() -> None:
     """The thread calls Python, and the first thing there is a fault."""
     caught = []
 
-    @ctypes.CFUNCTYPE(None)
-    def callback() -> None:
+    def first_call() -> None:
         for read in (lambda: m[PAGE], lambda: m[:], lambda: m.find(b"x")):
             try:
                 read()
             except safemmap.BusError as error:
                 caught.append(error.offset)
 
+    callback = ctypes.CFUNCTYPE(None)(first_call)
     os.ftruncate(fd, PAGE)
     for _ in range(100):
         assert neighbours.neighbour_call(callback) == 0

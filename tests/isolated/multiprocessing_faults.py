@@ -41,7 +41,7 @@ def main() -> None:
     faulthandler.disable()
     # Python 3.12 and later advise against fork() in a process with threads.
     warnings.simplefilter("ignore", DeprecationWarning)
-    context = multiprocessing.get_context(sys.argv[1])
+    multiprocessing.set_start_method(sys.argv[1])
     stop = threading.Event()
 
     def keep_faulting() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     threads = [threading.Thread(target=keep_faulting) for _ in range(2)]
     for thread in threads:
         thread.start()
-    processes = [context.Process(target=work) for _ in range(4)]
+    processes = [multiprocessing.Process(target=work) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
