@@ -166,7 +166,8 @@ def test_cell(handler: str, order: str, what: str, library: Path) -> None:
         # It is asked first, and may tell of it.
         assert (done.returncode, done.stdout[-len(told) :]) == (status, told)
         return
-    assert (done.returncode, done.stdout) == (status, told)
+    # (One that is asked for ever tells a lot.)
+    assert (done.returncode, done.stdout[:1000]) == (status, told)
     if handler == "faulthandler" and is_there(order) and what in FOREIGN:
         assert done.stderr.startswith("Fatal Python error: Bus error\n")
     else:

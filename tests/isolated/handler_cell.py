@@ -193,10 +193,12 @@ def kill_by_ourselves() -> None:
 
 def kill_from_outside() -> None:
     ready, go = os.pipe()
+    target = os.getpid()
     sender = os.fork()
     if sender == 0:
-        os.read(ready, 1)
-        os.kill(os.getppid(), signal.SIGBUS)
+        os.close(go)
+        if os.read(ready, 1):
+            os.kill(target, signal.SIGBUS)
         os._exit(0)
     kill_from(sender)
     os.write(go, b"!")
