@@ -7,11 +7,14 @@ import mmap as standard
 import os
 import resource
 import sys
+import warnings
 
 import safemmap
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 faulthandler.disable()
+# On a busy machine it may take its time to ask for a fault.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 what, library = sys.argv[1:]
 neighbours = ctypes.CDLL(library)
 neighbours.neighbour_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool]

@@ -12,6 +12,7 @@ import resource
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,8 @@ import safemmap
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 faulthandler.disable()
+# A daemon thread may have met a fault, and not have come to asking for it.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 what, enabled, library = sys.argv[1:]
 PAGE = safemmap.PAGESIZE
 BULK = 512 * 1024  # from 256 KiB on the GIL is given up

@@ -18,6 +18,8 @@ import safemmap
 faulthandler.disable()
 # Python 3.12 and later advise against what is done here.
 warnings.simplefilter("ignore", DeprecationWarning)
+# On a busy machine a thread may take its time to ask for its fault.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 threads, forks_each = map(int, sys.argv[1:])
 
 PAGE = safemmap.PAGESIZE

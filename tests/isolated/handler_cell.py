@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 
 import wayland_pool
@@ -27,6 +28,8 @@ OPERATIONS_BETWEEN_LOOKS = 64
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_CPU, (2, 2))  # seconds, if it faults for ever
 faulthandler.disable()  # PYTHONFAULTHANDLER=1
+# On a busy machine it may take its time to ask for a fault.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 handler, order, what, library = sys.argv[1:]
 neighbours = ctypes.CDLL(library)
 steps = order.split()
