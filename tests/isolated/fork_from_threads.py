@@ -5,8 +5,10 @@ well.
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import os
+import select
 import signal
 import sys
 import threading
@@ -25,6 +27,8 @@ threads, forks_each = map(int, sys.argv[1:])
 PAGE = safemmap.PAGESIZE
 BULK = 512 * 1024  # from 256 KiB on the GIL is given up: these faults are in flight
 LIMIT = 10  # seconds for a child that takes milliseconds
+PR_SET_PDEATHSIG = 1
+libc = ctypes.CDLL(None)
 started = threading.Barrier(threads)
 failures: list[str] = []
 children: list[int] = []
@@ -68,8 +72,7 @@ def fault_everywhere() -> None:
 
 
 def in_child(m: safemmap.mmap, inherited: safemmap.mmap, view: memoryview) -> None:
-    """One that hangs is killed, and the parent sees by what."""
-    signal.alarm(LIMIT)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     status = 1
     try:
         fault_under_a_guard(m)
@@ -80,6 +83,15 @@ def in_child(m: safemmap.mmap, inherited: safemmap.mmap, view: memoryview) -> No
         print(repr(error), file=sys.stderr, flush=True)
     finally:
         os._exit(status)
+
+
+def status_of(child: int) -> int:
+    """One that hangs is killed; it may have all other signals blocked."""
+    pidfd = os.pidfd_open(child)
+    if not select.select([pidfd], [], [], LIMIT)[0]:
+        os.kill(child, signal.SIGKILL)
+    os.close(pidfd)
+    return os.waitpid(child, 0)[1]
 
 
 def fork_often() -> None:
@@ -95,7 +107,7 @@ def fork_often() -> None:
             if child == 0:
                 in_child(m, viewed, view)
             fault_under_a_guard(m)
-            _, status = os.waitpid(child, 0)
+            status = status_of(child)
             assert status == 0, f"a child ended with status {status}"
             children.append(child)
             # What happened to the child has not happened to us.
