@@ -1,0 +1,50 @@
+"""The interpreter ends with mappings, scopes and threads that are alive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import neighbours
+import pytest
+from conftest import run_isolated
+
+# What there is to see after the "end".
+VARIANTS = {
+    "mapping": "",
+    "view": "",
+    "scope left open": "",
+    "generator in a scope": "",
+    "fault at exit": "",
+    "fault in a finalizer": "torn down\n",
+    "C code reads last": "read 0\n",
+    "threads that read": "",
+    "threads that fault": "",
+    "threads in scopes": "",
+    "threads that fault in views": "",
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return neighbours.compiled(tmp_path_factory.mktemp("neighbours"))
+
+
+@pytest.mark.parametrize("enabled", ["never", "before", "after"])
+@pytest.mark.parametrize("what", VARIANTS)
+def test_exit(
+    what: str, enabled: str, library: Path, request: pytest.FixtureRequest
+) -> None:
+    if enabled == "before" and (
+        "threads that fault" in what or what == "C code reads last"
+    ):
+        request.applymarker(
+            pytest.mark.xfail(
+                strict=what == "C code reads last",
+                reason="at its end the interpreter disables faulthandler, which puts "
+                "SIG_DFL in place of ours while threads still run",
+            )
+        )
+    for _ in range(5 if "threads" in what else 1):
+        done = run_isolated("exit_alive.py", what, enabled, str(library))
+        assert (done.returncode, done.stdout) == (0, f"end\n{VARIANTS[what]}")
+        assert done.stderr == ""
