@@ -56,6 +56,7 @@ jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *con
     guard->address = (uintptr_t)info->si_addr;
     guard->code = info->si_code;
     safemmap__self.guard = guard->outer;
+    safemmap__self.recovered = guard->address;
     safemmap__count(&safemmap__counts.recovered);
     /* The kernel blocked nothing for us, but a handler that called us may have
      * it block a good deal. */
@@ -84,6 +85,25 @@ defer(const siginfo_t *info)
     guard->deferred_info = *info;
     guard->deferred = 1;
     return true;
+}
+
+/* The same where no guard is armed: by what the thread's last fault was, which the
+ * kernel leaves in the context of any signal. It is one that we were not told of if
+ * its page is still gone, and if it did not end in a guard. */
+static bool
+overlay_echo(const siginfo_t *info, const ucontext_t *context)
+{
+    uintptr_t address = 0;
+
+    if (context == NULL || !sent_by_us(info))
+        return false;
+#if defined(__x86_64__)
+    address = (uintptr_t)context->uc_mcontext.gregs[REG_CR2];
+#elif defined(__aarch64__)
+    address = (uintptr_t)context->uc_mcontext.fault_address;
+#endif
+    return address != 0 && address != safemmap__self.recovered &&
+           safemmap__overlay_untold(address);
 }
 
 /* ---- Forwarding -------------------------------------------------------- */
@@ -152,8 +172,9 @@ next_step(int entry, const siginfo_t *info)
     return step;
 }
 
-/* The action at a link, SIG_DFL past the end. */
-static void
+/* The action at a link, or at the next one that is still there; SIG_DFL past the end.
+ * Returns which. */
+static int
 action_at(int at, struct sigaction *ret_action)
 {
     struct safemmap__reading reading = safemmap__start_reading();
@@ -164,6 +185,8 @@ action_at(int at, struct sigaction *ret_action)
     ret_action->sa_handler = SIG_DFL;
     if (chain != NULL && at >= chain->count)
         at = chain->count - 1; /* cut off since */
+    while (chain != NULL && at >= 0 && chain->link[at].moved)
+        at--;
     if (chain != NULL && at >= 0) {
         struct safemmap__link *link = &chain->link[at];
 
@@ -172,6 +195,7 @@ action_at(int at, struct sigaction *ret_action)
             *ret_action = link->action;
     }
     safemmap__stop_reading(&reading);
+    return at;
 }
 
 static void
@@ -209,7 +233,7 @@ forward(int entry, int signo, siginfo_t *info, void *context)
 
     if (safemmap__self.progress.record == NULL)
         safemmap__count(&safemmap__counts.forwarded);
-    action_at(step.at, &action);
+    step.at = action_at(step.at, &action);
     if (action.sa_handler == SIG_DFL)
         default_action(info);
     else if (action.sa_handler == SIG_IGN) {
@@ -234,7 +258,7 @@ handle(int entry, int signo, siginfo_t *info, void *context)
             jump(guard, info, context);
         if (!safemmap__overlay(info))
             forward(entry, signo, info, context);
-    } else if (!defer(info))
+    } else if (!defer(info) && !overlay_echo(info, context))
         forward(entry, signo, info, context);
     errno = saved_errno;
 }
@@ -242,16 +266,19 @@ handle(int entry, int signo, siginfo_t *info, void *context)
 #define ENTRY(number)                                                     \
     static void entry_##number(int signo, siginfo_t *info, void *context) \
     {                                                                     \
-        handle(number, signo, info, context);                             \
+        handle(0##number, signo, info, context);                          \
     }
-ENTRY(0)
-ENTRY(1)
-ENTRY(2)
-ENTRY(3)
-ENTRY(4)
-ENTRY(5)
-ENTRY(6)
-ENTRY(7)
+#define POINTER(number) entry_##number,
 
-safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES] = {
-    entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7};
+/* Octal. */
+#define EIGHT(each, high)                                                 \
+    each(high##0) each(high##1) each(high##2) each(high##3) each(high##4) \
+        each(high##5) each(high##6) each(high##7)
+#define ALL(each)                                                              \
+    EIGHT(each, 0)                                                             \
+    EIGHT(each, 1)                                                             \
+    EIGHT(each, 2) EIGHT(each, 3) EIGHT(each, 4) EIGHT(each, 5) EIGHT(each, 6) \
+        EIGHT(each, 7)
+
+ALL(ENTRY)
+safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES] = {ALL(POINTER)};

@@ -57,7 +57,15 @@ entry_of(const struct sigaction *action)
     return -1;
 }
 
-/* The first `keep` links stay; `action`, unless NULL, comes after them. */
+static bool
+is_handler(const struct sigaction *action)
+{
+    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+}
+
+/* The first `keep` links stay; `action`, unless NULL, comes after them. Where it
+ * stands there already it has been displaced and come back: what it found below is
+ * not what it found the first time, so that it must not be asked there again. */
 static int
 publish_chain(int keep, const struct sigaction *action)
 {
@@ -65,8 +73,12 @@ publish_chain(int keep, const struct sigaction *action)
 
     if (new == NULL)
         return -ENOMEM;
-    for (int i = 0; i < keep; i++)
+    for (int i = 0; i < keep; i++) {
         new->link[i] = old->link[i];
+        if (action != NULL && is_handler(action) &&
+            new->link[i].action.sa_sigaction == action->sa_sigaction)
+            new->link[i].moved = true;
+    }
     new->count = keep;
     if (action != NULL)
         new->link[new->count++].action = *action;
@@ -78,25 +90,14 @@ publish_chain(int keep, const struct sigaction *action)
     return 0;
 }
 
-/* Which entry goes above `displacer`: the next, or the last one again for a handler
- * that was there before (it was enabled again), or when there are no more. */
-static int
-entry_above(const struct sigaction *displacer)
-{
-    if (top < 0)
-        return 0;
-    if (top == SAFEMMAP__ENTRIES - 1 ||
-        safemmap__chain->link[top].action.sa_sigaction == displacer->sa_sigaction)
-        return top;
-    return top + 1;
-}
-
 static int
 go_above(const struct sigaction *displacer)
 {
     struct sigaction ours, replaced;
-    int entry = entry_above(displacer), error;
+    int entry = top + 1, error;
 
+    if (entry == SAFEMMAP__ENTRIES)
+        return -EBUSY;
     /* The chain is complete before the first signal can arrive. */
     if ((error = publish_chain(entry, displacer)) < 0)
         return error;

@@ -29,8 +29,9 @@ struct safemmap__guard {
 
 /* The handler has several entry points, one for each time that it was put above
  * somebody who had displaced it. A displacer that leaves puts back the entry which it
- * found, and by it the handler knows that those above are gone. */
-enum { SAFEMMAP__ENTRIES = 8 };
+ * found, and by it the handler knows that those above are gone. With none left it
+ * stops fighting. */
+enum { SAFEMMAP__ENTRIES = 1 + SAFEMMAP_REINSTALLS };
 
 /* The actions that the entries replaced, oldest first: an entry forwards to the link
  * of its own number, and from there to older ones. Replaced as a whole, never changed
@@ -39,6 +40,8 @@ struct safemmap__chain {
     int count;
     struct safemmap__link {
         struct sigaction action;
+        bool
+            moved; /* the same action has a later link, and no way back to this one */
         int spent; /* an SA_RESETHAND action that had its one signal */
     } link[SAFEMMAP__ENTRIES];
 };
@@ -78,8 +81,9 @@ struct safemmap__forwarding {
 struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
-        progress;   /* record is NULL while nothing is forwarded */
-    int checks_due; /* small operations until the handler is looked for again */
+        progress;        /* record is NULL while nothing is forwarded */
+    int checks_due;      /* small operations until the handler is looked for again */
+    uintptr_t recovered; /* address of the last fault that ended in a guard */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
@@ -150,6 +154,10 @@ void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
  * the fault would only come back. */
 bool safemmap__overlay(const siginfo_t *info);
+
+/* The same for a fault that somebody else was told of. False also where the page can
+ * be read. */
+bool safemmap__overlay_untold(uintptr_t address);
 
 /* Whether a page of the registered region was replaced before it was added. */
 bool safemmap__was_replaced(const struct safemmap_region *region);

@@ -444,6 +444,20 @@ safemmap__overlay(const siginfo_t *info)
     return done;
 }
 
+bool
+safemmap__overlay_untold(uintptr_t address)
+{
+    siginfo_t info;
+
+    if (readable(address))
+        return false;
+    memset(&info, 0, sizeof(info));
+    info.si_signo = SIGBUS;
+    info.si_code = BUS_ADRERR;
+    info.si_addr = (void *)address;
+    return safemmap__overlay(&info);
+}
+
 /* ---- Asking ------------------------------------------------------------ */
 
 struct question {

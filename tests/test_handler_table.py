@@ -109,19 +109,6 @@ def why_not(handler: str, order: str, what: str) -> pytest.MarkDecorator | None:
             )
     if passes_on == "never" and order == "after, unseen" and what in OURS:
         return pytest.mark.skip(f"{handler} keeps our faults until we have looked")
-    if passes_on == "raising" and order == "after, unseen" and what == "view":
-        return pytest.mark.xfail(
-            reason=f"{handler} raises what it passes on: without a guard that is like "
-            "any raise(3), until we have looked"
-        )
-    if order == "again and again" and (
-        (passes_on == "returning" and what == "fault")
-        or (handler == "raises again" and what in FOREIGN)
-    ):
-        return pytest.mark.xfail(
-            reason="what it puts back is the very entry of ours that stays in use, so "
-            "that it is asked again"
-        )
     if handler == "signal.signal":
         if what == "fault" and is_there(order):
             return pytest.mark.skip(

@@ -44,7 +44,11 @@ struct safemmap_fault {
  * nothing when it already is; otherwise installs it above the present action,
  * to which every signal that is not ours is forwarded. Guarded operations call
  * it by themselves: on a thread's first one, on every 64th after that, and
- * whenever SAFEMMAP_BULK bytes or more are at stake. */
+ * whenever SAFEMMAP_BULK bytes or more are at stake.
+ *
+ * Others may do the same for ever: after SAFEMMAP_REINSTALLS times above those who
+ * are still there it answers -EBUSY, until one of them has left. */
+#define SAFEMMAP_REINSTALLS 63
 int safemmap_install(void);
 
 /* Counts since the process started, all threads together. */

@@ -574,6 +574,69 @@ outside_is_foreign(void)
     CHECK_EQ(end_in_child(fault_beside_region, &sides[1]), SIGBUS);
 }
 
+/* The kernel tells of the last fault with every signal: that is no fault again. */
+static void
+raise_after(const void *how)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    if (*(const int *)how == 0)
+        CHECK_EQ(load(&file, 5), 0);
+    else
+        check_recovers(&file);
+    raise(SIGBUS);
+}
+
+static void
+raise_is_foreign(void)
+{
+    static const int hows[] = {0, 1};
+
+    CHECK_EQ(end_in_child(raise_after, &hows[0]), SIGBUS);
+    CHECK_EQ(end_in_child(raise_after, &hows[1]), SIGBUS);
+}
+
+static volatile sig_atomic_t told_above;
+static struct sigaction found_below;
+
+/* As faulthandler's, put above ours before anybody has looked. */
+static void
+restore_and_raise(int signo)
+{
+    told_above++;
+    CHECK_CALL(sigaction(signo, &found_below, NULL));
+    raise(signo);
+}
+
+static void
+passed_on_with_raise(void)
+{
+    struct sigaction above = {.sa_handler = restore_and_raise,
+                              .sa_flags = SA_NODEFER};
+
+#if !defined(__x86_64__) && !defined(__aarch64__)
+    skip("the context of a signal does not tell of the last fault here");
+#endif
+    for (int i = 0; i < 100; i++) {
+        struct file file = file_gone();
+        struct safemmap_region region = region_of(&file);
+
+        CHECK_EQ(safemmap_install(), 0);
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        above.sa_flags = i % 2 == 0 ? SA_NODEFER : 0;
+        CHECK_CALL(sigaction(SIGBUS, &above, &found_below));
+        CHECK_EQ(load(&file, 9), 0);
+        CHECK_EQ(told_above, i + 1);
+        CHECK(safemmap_region_poisoned(&region));
+        CHECK_EQ(region.fault.address, (uintptr_t)file.map + 9);
+        safemmap_region_remove(&region);
+        file_free(&file);
+    }
+}
+
 static volatile sig_atomic_t misaligned;
 
 static void
@@ -615,4 +678,5 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(no_store_is_lost_to_an_overlapping_region), TEST(put_back),
           TEST(put_back_private), TEST(put_back_while_overlapping),
           TEST(nothing_is_left_behind), TEST(add_errors), TEST(add_twice),
-          TEST(remove_anything), TEST(outside_is_foreign))
+          TEST(remove_anything), TEST(outside_is_foreign), TEST(raise_is_foreign),
+          TEST(passed_on_with_raise))
