@@ -8,6 +8,7 @@
  * frame that called sigsetjmp must be alive while its guard is armed.
  */
 #include "internal.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -38,6 +39,22 @@ prepare(size_t size)
     safemmap__self.checks_due = due;
     return 0;
 }
+
+/* The handler was displaced too often: the operation goes by way of the kernel. */
+static int
+fell_back(int error)
+{
+    return error < 0 ? error : 1;
+}
+
+/* Returns from the operation unless it can be guarded. */
+#define PREPARE(size, instead)                                     \
+    do {                                                           \
+        int error_ = prepare(size);                                \
+                                                                   \
+        if (UNLIKELY(error_ < 0))                                  \
+            return error_ == -EBUSY ? fell_back(instead) : error_; \
+    } while (0)
 
 static inline void
 arm(struct safemmap__guard *guard)
@@ -87,36 +104,6 @@ disarm(struct safemmap__guard *guard)
 
 /* ---- Finding the first page that is gone ------------------------------- */
 
-/* Bytes `stride` apart, in ascending order, that an operation touches. */
-struct span {
-    uintptr_t start, end;
-    size_t stride;
-    bool written;
-};
-
-static inline struct span
-contiguous(const void *start, size_t size, bool written)
-{
-    return (struct span){(uintptr_t)start, (uintptr_t)start + size, 1, written};
-}
-
-static inline struct span
-strided(const void *start, ptrdiff_t step, size_t count, bool written)
-{
-    size_t stride = step < 0 ? -(size_t)step : (size_t)step;
-    uintptr_t first = (uintptr_t)start, reach = stride * (count - 1);
-
-    if (step < 0)
-        first -= reach;
-    return (struct span){first, first + reach + 1, stride, written};
-}
-
-static uintptr_t
-page_of(uintptr_t address)
-{
-    return address & ~(safemmap__page_size - 1);
-}
-
 /* For the side that takes no part. */
 #define NO_SPAN ((struct span){0, 0, 1, false})
 
@@ -129,16 +116,6 @@ cover(struct safemmap__guard *guard, struct span source, struct span target)
     guard->range[0].end = page_of(source.end + safemmap__page_size - 1);
     guard->range[1].start = page_of(target.start);
     guard->range[1].end = page_of(target.end + safemmap__page_size - 1);
-}
-
-/* The first byte of the span at or after `from`, which may lie past its end. */
-static uintptr_t
-first_from(const struct span *span, uintptr_t from)
-{
-    if (from <= span->start)
-        return span->start;
-    return span->start +
-           (from - span->start + span->stride - 1) / span->stride * span->stride;
 }
 
 /* Touches one byte in each page below `limit` that the span touches. A page that
@@ -220,12 +197,10 @@ safemmap_copy(void *target, const void *source, size_t size,
               struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
-    int error;
 
     if (size == 0)
         return 0;
-    if ((error = prepare(size)) < 0)
-        return error;
+    PREPARE(size, safemmap_kernel.copy(target, source, size, ret_fault));
     cover(&guard, contiguous(source, size, false), contiguous(target, size, true));
     GUARDED(&guard, memmove(target, source, size),
             return report(&guard, contiguous(source, size, false),
@@ -239,10 +214,8 @@ safemmap_load(const void *source, unsigned char *ret_byte,
 {
     struct safemmap__guard guard;
     unsigned char byte = 0;
-    int error;
 
-    if ((error = prepare(1)) < 0)
-        return error;
+    PREPARE(1, safemmap_kernel.load(source, ret_byte, ret_fault));
     cover(&guard, contiguous(source, 1, false), NO_SPAN);
     GUARDED(&guard, byte = *(const volatile unsigned char *)source,
             return report(&guard, contiguous(source, 1, false), NO_SPAN, ret_fault));
@@ -254,22 +227,12 @@ SAFEMMAP__NOINLINE int
 safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
-    int error;
 
-    if ((error = prepare(1)) < 0)
-        return error;
+    PREPARE(1, safemmap_kernel.store(target, byte, ret_fault));
     cover(&guard, contiguous(target, 1, true), NO_SPAN);
     GUARDED(&guard, *(volatile unsigned char *)target = byte,
             return report(&guard, contiguous(target, 1, true), NO_SPAN, ret_fault));
     return 0;
-}
-
-static void
-copy_strided(unsigned char *target, ptrdiff_t target_step,
-             const unsigned char *source, ptrdiff_t source_step, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        target[(ptrdiff_t)i * target_step] = source[(ptrdiff_t)i * source_step];
 }
 
 SAFEMMAP__NOINLINE int
@@ -277,15 +240,13 @@ safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
                 struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
-    int error;
 
     if (count == 0)
         return 0;
-    if ((error = prepare(count)) < 0)
-        return error;
+    PREPARE(count, safemmap_kernel.gather(target, source, step, count, ret_fault));
     cover(&guard, strided(source, step, count, false),
           contiguous(target, count, true));
-    GUARDED(&guard, copy_strided(target, 1, source, step, count),
+    GUARDED(&guard, safemmap__copy_strided(target, 1, source, step, count),
             return report(&guard, strided(source, step, count, false),
                           contiguous(target, count, true), ret_fault));
     return 0;
@@ -296,15 +257,13 @@ safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
                  struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
-    int error;
 
     if (count == 0)
         return 0;
-    if ((error = prepare(count)) < 0)
-        return error;
+    PREPARE(count, safemmap_kernel.scatter(target, step, source, count, ret_fault));
     cover(&guard, contiguous(source, count, false),
           strided(target, step, count, true));
-    GUARDED(&guard, copy_strided(target, step, source, 1, count),
+    GUARDED(&guard, safemmap__copy_strided(target, step, source, 1, count),
             return report(&guard, contiguous(source, count, false),
                           strided(target, step, count, true), ret_fault));
     return 0;
@@ -315,10 +274,9 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
                  struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
-    int order = 0, error;
+    int order = 0;
 
-    if ((error = prepare(size)) < 0)
-        return error;
+    PREPARE(size, safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
     cover(&guard, contiguous(left, size, false), contiguous(right, size, false));
     GUARDED(&guard, order = memcmp(left, right, size),
             return report(&guard, contiguous(left, size, false),
@@ -327,61 +285,25 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     return 0;
 }
 
-typedef const void *search(const void *text, size_t size, const void *pattern,
-                           size_t pattern_size);
-
-static const void *
-search_forward(const void *text, size_t size, const void *pattern,
-               size_t pattern_size)
-{
-    return memmem(text, size, pattern, pattern_size);
-}
-
-/* Looks for the pattern's first byte from the back, so that nothing before the
- * match is touched. */
-static const void *
-search_backward(const void *text, size_t size, const void *pattern,
-                size_t pattern_size)
-{
-    const unsigned char *start = text;
-    size_t left;
-
-    if (size < pattern_size)
-        return NULL;
-    left = size - pattern_size + 1;
-    if (pattern_size == 0)
-        return start + size;
-    while (left > 0) {
-        const unsigned char *at =
-            memrchr(start, *(const unsigned char *)pattern, left);
-
-        if (at == NULL)
-            return NULL;
-        if (memcmp(at, pattern, pattern_size) == 0)
-            return at;
-        left = (size_t)(at - start);
-    }
-    return NULL;
-}
+typedef int kernel_search(const void *text, size_t size, const void *pattern,
+                          size_t pattern_size, ptrdiff_t *ret_index,
+                          struct safemmap_fault *ret_fault);
 
 static inline int
-find_with(search *run, const void *text, size_t size, const void *pattern,
-          size_t pattern_size, ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
+find_with(safemmap__search *run, kernel_search *instead, const void *text,
+          size_t size, const void *pattern, size_t pattern_size, ptrdiff_t *ret_index,
+          struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
     const void *found = NULL;
-    int error;
 
-    if ((error = prepare(size)) < 0)
-        return error;
+    PREPARE(size, instead(text, size, pattern, pattern_size, ret_index, ret_fault));
     cover(&guard, contiguous(text, size, false),
           contiguous(pattern, pattern_size, false));
     GUARDED(&guard, found = run(text, size, pattern, pattern_size),
             return report(&guard, contiguous(text, size, false),
                           contiguous(pattern, pattern_size, false), ret_fault));
-    *ret_index = found == NULL
-                     ? -1
-                     : (const unsigned char *)found - (const unsigned char *)text;
+    *ret_index = safemmap__index(found, text);
     return 0;
 }
 
@@ -389,8 +311,8 @@ SAFEMMAP__NOINLINE int
 safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern_size,
               ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    return find_with(search_forward, text, size, pattern, pattern_size, ret_index,
-                     ret_fault);
+    return find_with(safemmap__search_forward, safemmap_kernel.find, text, size,
+                     pattern, pattern_size, ret_index, ret_fault);
 }
 
 SAFEMMAP__NOINLINE int
@@ -398,13 +320,11 @@ safemmap_rfind(const void *text, size_t size, const void *pattern,
                size_t pattern_size, ptrdiff_t *ret_index,
                struct safemmap_fault *ret_fault)
 {
-    return find_with(search_backward, text, size, pattern, pattern_size, ret_index,
-                     ret_fault);
+    return find_with(safemmap__search_backward, safemmap_kernel.rfind, text, size,
+                     pattern, pattern_size, ret_index, ret_fault);
 }
 
-SAFEMMAP__NOINLINE int
-safemmap_find_byte(const void *text, size_t size, unsigned char byte,
-                   ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
-{
-    return find_with(search_forward, text, size, &byte, 1, ret_index, ret_fault);
-}
+const struct safemmap_operations safemmap_guarded = {
+    safemmap_copy,    safemmap_load,    safemmap_store, safemmap_gather,
+    safemmap_scatter, safemmap_compare, safemmap_find,  safemmap_rfind,
+};

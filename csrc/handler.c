@@ -274,11 +274,11 @@ handle(int entry, int signo, siginfo_t *info, void *context)
 #define EIGHT(each, high)                                                 \
     each(high##0) each(high##1) each(high##2) each(high##3) each(high##4) \
         each(high##5) each(high##6) each(high##7)
-#define ALL(each)                                                              \
-    EIGHT(each, 0)                                                             \
-    EIGHT(each, 1)                                                             \
-    EIGHT(each, 2) EIGHT(each, 3) EIGHT(each, 4) EIGHT(each, 5) EIGHT(each, 6) \
-        EIGHT(each, 7)
+#define ALL(each)  \
+    EIGHT(each, 0) \
+    EIGHT(each, 1) \
+    EIGHT(each, 2) \
+    EIGHT(each, 3) EIGHT(each, 4) EIGHT(each, 5) EIGHT(each, 6) EIGHT(each, 7)
 
 ALL(ENTRY)
 safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES] = {ALL(POINTER)};

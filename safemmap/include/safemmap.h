@@ -79,6 +79,8 @@ void safemmap_get_counts(struct safemmap_counts *ret_counts);
  * - The contents of what was to be written are indeterminate after a fault.
  * - -EAGAIN, -ENOMEM or what sigaction(2) gives: the handler could not be
  *   installed; nothing was touched.
+ * - 1 instead of 0: done, but by way of the kernel, since others have displaced the
+ *   handler too often (-EBUSY of safemmap_install).
  */
 
 /* Copies `size` bytes; the ranges may overlap. */
@@ -114,9 +116,34 @@ int safemmap_rfind(const void *text, size_t size, const void *pattern,
                    size_t pattern_size, ptrdiff_t *ret_index,
                    struct safemmap_fault *ret_fault);
 
-/* The lowest index of `byte` in `text`, or -1. */
-int safemmap_find_byte(const void *text, size_t size, unsigned char byte,
-                       ptrdiff_t *ret_index, struct safemmap_fault *ret_fault);
+/* ---- Other ways -------------------------------------------------------- */
+
+/* The same operations, in three ways. */
+struct safemmap_operations {
+    int (*copy)(void *, const void *, size_t, struct safemmap_fault *);
+    int (*load)(const void *, unsigned char *, struct safemmap_fault *);
+    int (*store)(void *, unsigned char, struct safemmap_fault *);
+    int (*gather)(void *, const void *, ptrdiff_t, size_t, struct safemmap_fault *);
+    int (*scatter)(void *, ptrdiff_t, const void *, size_t, struct safemmap_fault *);
+    int (*compare)(const void *, const void *, size_t, int *,
+                   struct safemmap_fault *);
+    int (*find)(const void *, size_t, const void *, size_t, ptrdiff_t *,
+                struct safemmap_fault *);
+    int (*rfind)(const void *, size_t, const void *, size_t, ptrdiff_t *,
+                 struct safemmap_fault *);
+};
+
+/* Those above. */
+extern const struct safemmap_operations safemmap_guarded;
+
+/* By way of the kernel, without a signal handler: process_vm_readv(2) on the process
+ * itself. The rules are the same, but every fault has code BUS_ADRERR, and -EPERM or
+ * -ENOSYS says that a sandbox forbids that call; -ENOMEM, that there is no buffer to
+ * be had. */
+extern const struct safemmap_operations safemmap_kernel;
+
+/* Without protection, for a file that is sealed. */
+extern const struct safemmap_operations safemmap_plain;
 
 /* ---- Regions ----------------------------------------------------------- */
 

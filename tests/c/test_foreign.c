@@ -557,10 +557,47 @@ handler_that_gives_up(void)
         }
 }
 
+/* Above us again and again, and never gone. */
+static void
+displaced_for_ever(void)
+{
+    struct sigaction action = {.sa_handler = do_nothing}, displaced;
+    struct file file = file_new(1);
+    struct safemmap_fault fault;
+    unsigned char byte;
+
+    gone = file_gone();
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < SAFEMMAP_REINSTALLS; i++) {
+        CHECK_CALL(sigaction(SIGBUS, &action, &displaced));
+        CHECK(is_entry(&displaced));
+        CHECK_EQ(safemmap_install(), 0);
+    }
+    CHECK_CALL(sigaction(SIGBUS, &action, &displaced));
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(safemmap_install(), -EBUSY);
+        /* Another way is found, as soon as we have looked. */
+        if (i < 64)
+            continue;
+        CHECK_EQ(safemmap_load(file.map + 3, &byte, &fault), 1);
+        CHECK_EQ(byte, pattern(3));
+        CHECK_EQ(safemmap_load(gone.map + 3, &byte, &fault), -EFAULT);
+        CHECK_EQ(fault.address, (uintptr_t)gone.map + 3);
+    }
+    CHECK_EQ(calls_above, 0);
+
+    /* It has left. */
+    CHECK_CALL(sigaction(SIGBUS, &displaced, NULL));
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_load(file.map + 3, &byte, &fault), 0);
+    check_recovers(&gone);
+}
+
 TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(default_kills_beside_a_guard), TEST(handler_is_called),
           TEST(resethand_is_called_once), TEST(ignored),
           TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
-          TEST(displacer_that_left), TEST(older_handler_after_displacer_left),
+          TEST(displaced_for_ever), TEST(displacer_that_left),
+          TEST(older_handler_after_displacer_left),
           TEST(displacer_that_raises_is_asked_once), TEST(handler_that_gives_up))

@@ -2,6 +2,11 @@
  * address, for ranges around the edge of a page that is gone. */
 #include "harness.h"
 
+#ifndef OPERATIONS
+#define OPERATIONS safemmap_guarded
+#endif
+static const struct safemmap_operations *const operations = &OPERATIONS;
+
 /* ---- Pages of which some are gone -------------------------------------- */
 
 #define MARGIN 64
@@ -106,7 +111,7 @@ check_works(void)
     unsigned char target[8];
     struct safemmap_fault fault;
 
-    CHECK_EQ(safemmap_copy(target, source, sizeof(source), &fault), 0);
+    CHECK_EQ(operations->copy(target, source, sizeof(source), &fault), 0);
     CHECK_EQ(memcmp(target, source, sizeof(source)), 0);
 }
 
@@ -259,7 +264,7 @@ copy_case(const struct arena *arena, const struct arena *other, size_t offset,
 
     fill(&target);
     check_copy(&target, &source,
-               RUN(safemmap_copy(first(&target), first(&source), count, &met)));
+               RUN(operations->copy(first(&target), first(&source), count, &met)));
 }
 
 static void
@@ -279,7 +284,7 @@ copy_out_case(const struct arena *arena, const struct arena *other, size_t offse
     (void)other;
     if (count > sizeof(target))
         return;
-    if (check_result(RUN(safemmap_copy(target, first(&source), count, &met)),
+    if (check_result(RUN(operations->copy(target, first(&source), count, &met)),
                      first_gone(&source)))
         CHECK_EQ(memcmp(target, first(&source), count), 0);
     check_untouched(&source);
@@ -297,7 +302,7 @@ copy_in_case(const struct arena *arena, const struct arena *other, size_t offset
         return;
     memset(source, 7, sizeof(source));
     memset(untouched, 7, sizeof(untouched));
-    if (check_result(RUN(safemmap_copy(first(&target), source, count, &met)),
+    if (check_result(RUN(operations->copy(first(&target), source, count, &met)),
                      first_gone(&target)))
         CHECK_EQ(memcmp(first(&target), source, count), 0);
     CHECK_EQ(memcmp(source, untouched, sizeof(source)), 0);
@@ -328,7 +333,7 @@ move_case(const struct arena *arena, const struct arena *other, size_t offset,
         if (gone == 0)
             gone = first_gone(&target);
         if (check_result(
-                RUN(safemmap_copy(first(&target), first(&source), count, &met)),
+                RUN(operations->copy(first(&target), first(&source), count, &met)),
                 gone))
             for (size_t j = 0; j < count; j++)
                 if (first(&target)[j] != pattern(offset + j))
@@ -365,8 +370,8 @@ gather_case(const struct arena *arena, const struct arena *other, size_t offset,
         return;
     fill(&target);
     check_copy(&target, &source,
-               RUN(safemmap_gather(first(&target), first(&source), source.step,
-                                   source.count, &met)));
+               RUN(operations->gather(first(&target), first(&source), source.step,
+                                      source.count, &met)));
 }
 
 static void
@@ -380,8 +385,8 @@ scatter_case(const struct arena *arena, const struct arena *other, size_t offset
         return;
     fill(&target);
     check_copy(&target, &source,
-               RUN(safemmap_scatter(first(&target), target.step, first(&source),
-                                    target.count, &met)));
+               RUN(operations->scatter(first(&target), target.step, first(&source),
+                                       target.count, &met)));
 }
 
 static void
@@ -462,11 +467,11 @@ target_in_a_gap(void)
     struct arena arena = arena_new("ggbgg");
     struct range target = bytes(&arena, 2 * PAGE + 100, 5);
 
-    CHECK(!check_result(RUN(safemmap_gather(first(&target), arena.start,
-                                            (ptrdiff_t)PAGE - 5, 2, &met)),
+    CHECK(!check_result(RUN(operations->gather(first(&target), arena.start,
+                                               (ptrdiff_t)PAGE - 5, 2, &met)),
                         first_gone(&target)));
-    CHECK(!check_result(RUN(safemmap_gather(first(&target), arena.start,
-                                            (ptrdiff_t)PAGE * 3, 2, &met)),
+    CHECK(!check_result(RUN(operations->gather(first(&target), arena.start,
+                                               (ptrdiff_t)PAGE * 3, 2, &met)),
                         first_gone(&target)));
 }
 
@@ -547,15 +552,15 @@ find_case(const struct arena *arena, const struct arena *other, size_t offset,
         note.at[3] = where;
         index = 12345;
         check_found(
-            RUN(safemmap_find(first(&text), count, needle, size, &index, &met)),
+            RUN(operations->find(first(&text), count, needle, size, &index, &met)),
             &text, &index, naive_find(&text, needle, size, false));
         index = 12345;
         check_found(
-            RUN(safemmap_rfind(first(&text), count, needle, size, &index, &met)),
+            RUN(operations->rfind(first(&text), count, needle, size, &index, &met)),
             &text, &index, naive_find(&text, needle, size, true));
         index = 12345;
         check_found(
-            RUN(safemmap_find_byte(first(&text), count, needle[0], &index, &met)),
+            RUN(operations->find(first(&text), count, needle, 1, &index, &met)),
             &text, &index, naive_find(&text, needle, 1, false));
         for (size_t i = 0; i < count; i++)
             if (!is_gone(arena, offset + i))
@@ -588,14 +593,14 @@ match_at_the_edge(void)
             unsigned char *at = arena.start + PAGE - size, *start = at - before;
 
             memcpy(at, needle, size);
-            CHECK_EQ(RUN(safemmap_find(start, (size_t)(end - start), needle, size,
-                                       &index, &met)),
+            CHECK_EQ(RUN(operations->find(start, (size_t)(end - start), needle, size,
+                                          &index, &met)),
                      0);
             CHECK_EQ(index, before);
             at = arena.start + 2 * PAGE;
             memcpy(at, needle, size);
-            CHECK_EQ(RUN(safemmap_rfind(arena.start, 2 * PAGE + size + before, needle,
-                                        size, &index, &met)),
+            CHECK_EQ(RUN(operations->rfind(arena.start, 2 * PAGE + size + before,
+                                           needle, size, &index, &met)),
                      0);
             CHECK_EQ(index, 2 * PAGE);
         }
@@ -616,27 +621,27 @@ pattern_gone(void)
     ptrdiff_t index = -5;
 
     for (size_t size = 1; size <= 40; size++) {
-        CHECK(!check_result(RUN(safemmap_find(arena.start, PAGE, gone - size + 1,
-                                              size, &index, &met)),
+        CHECK(!check_result(RUN(operations->find(arena.start, PAGE, gone - size + 1,
+                                                 size, &index, &met)),
                             (uintptr_t)gone));
         CHECK(!check_result(
-            RUN(safemmap_find(arena.start, PAGE, gone + 7, size, &index, &met)),
+            RUN(operations->find(arena.start, PAGE, gone + 7, size, &index, &met)),
             (uintptr_t)gone + 7));
         CHECK(!check_result(
-            RUN(safemmap_rfind(arena.start, PAGE, gone + 7, size, &index, &met)),
+            RUN(operations->rfind(arena.start, PAGE, gone + 7, size, &index, &met)),
             (uintptr_t)gone + 7));
-        CHECK(!check_result(RUN(safemmap_find(arena.start + PAGE + 3, 90, gone + 7,
-                                              size, &index, &met)),
+        CHECK(!check_result(RUN(operations->find(arena.start + PAGE + 3, 90, gone + 7,
+                                                 size, &index, &met)),
                             (uintptr_t)arena.start + PAGE + 3));
         CHECK_EQ(index, -5);
     }
-    CHECK_EQ(safemmap_find(arena.start + PAGE, 9, gone, 0, &index, &met), 0);
+    CHECK_EQ(operations->find(arena.start + PAGE, 9, gone, 0, &index, &met), 0);
     CHECK_EQ(index, 0);
-    CHECK_EQ(safemmap_rfind(arena.start + PAGE, 9, gone, 0, &index, &met), 0);
+    CHECK_EQ(operations->rfind(arena.start + PAGE, 9, gone, 0, &index, &met), 0);
     CHECK_EQ(index, 9);
-    CHECK_EQ(safemmap_find(arena.start, 3, gone, 4, &index, &met), 0);
+    CHECK_EQ(operations->find(arena.start, 3, gone, 4, &index, &met), 0);
     CHECK_EQ(index, -1);
-    CHECK_EQ(safemmap_rfind(arena.start, 3, gone, 4, &index, &met), 0);
+    CHECK_EQ(operations->rfind(arena.start, 3, gone, 4, &index, &met), 0);
     CHECK_EQ(index, -1);
 }
 
@@ -660,9 +665,9 @@ compare_case(const struct arena *arena, const struct arena *other, size_t offset
     if (gone == 0)
         gone = first_gone(&right);
     /* Equal as far as they go: all must be read. */
-    if (check_result(
-            RUN(safemmap_compare(first(&left), first(&right), count, &order, &met)),
-            gone))
+    if (check_result(RUN(operations->compare(first(&left), first(&right), count,
+                                             &order, &met)),
+                     gone))
         CHECK_EQ(order, 0);
     else
         CHECK_EQ(order, 99);
@@ -675,7 +680,7 @@ compare_case(const struct arena *arena, const struct arena *other, size_t offset
         const struct range *one = swap ? &right : &left, *two = swap ? &left : &right;
         uintptr_t either = first_gone(one);
         int result =
-            RUN(safemmap_compare(first(one), first(two), count, &order, &met));
+            RUN(operations->compare(first(one), first(two), count, &order, &met));
 
         if (either == 0)
             either = first_gone(two);
@@ -707,11 +712,12 @@ load_and_store(void)
         unsigned char byte = 251;
 
         note = NOTE("offset", (long)offset);
-        if (check_result(RUN(safemmap_load(arena.start + offset, &byte, &met)), gone))
+        if (check_result(RUN(operations->load(arena.start + offset, &byte, &met)),
+                         gone))
             CHECK_EQ(byte, pattern(offset));
         else
             CHECK_EQ(byte, 251);
-        if (check_result(RUN(safemmap_store(arena.start + offset, 252, &met)),
+        if (check_result(RUN(operations->store(arena.start + offset, 252, &met)),
                          gone)) {
             CHECK_EQ(arena.start[offset], 252);
             arena.start[offset] = pattern(offset);
@@ -727,12 +733,12 @@ empty(void)
     int order = 99;
     ptrdiff_t index = 99;
 
-    CHECK_EQ(safemmap_copy(gone.map, gone.map, 0, &met), 0);
-    CHECK_EQ(safemmap_gather(gone.map, gone.map, -3, 0, &met), 0);
-    CHECK_EQ(safemmap_scatter(gone.map, 3, gone.map, 0, &met), 0);
-    CHECK_EQ(safemmap_compare(gone.map, gone.map, 0, &order, &met), 0);
+    CHECK_EQ(operations->copy(gone.map, gone.map, 0, &met), 0);
+    CHECK_EQ(operations->gather(gone.map, gone.map, -3, 0, &met), 0);
+    CHECK_EQ(operations->scatter(gone.map, 3, gone.map, 0, &met), 0);
+    CHECK_EQ(operations->compare(gone.map, gone.map, 0, &order, &met), 0);
     CHECK_EQ(order, 0);
-    CHECK_EQ(safemmap_find_byte(gone.map, 0, 1, &index, &met), 0);
+    CHECK_EQ(operations->find(gone.map, 0, &order, 1, &index, &met), 0);
     CHECK_EQ(index, -1);
 }
 
@@ -747,24 +753,26 @@ hole_in_full_filesystem(void)
     struct file file = file_on_full_filesystem("dd-d", &other);
 
     uintptr_t hole = (uintptr_t)file.map + 2 * PAGE;
-    CHECK(!check_result(RUN(safemmap_copy(out, file.map + 2 * PAGE - 9, 20, &met)),
+    CHECK(!check_result(RUN(operations->copy(out, file.map + 2 * PAGE - 9, 20, &met)),
                         hole));
-    CHECK(!check_result(RUN(safemmap_copy(file.map + 2 * PAGE - 9, out, 20, &met)),
+    CHECK(!check_result(RUN(operations->copy(file.map + 2 * PAGE - 9, out, 20, &met)),
                         hole));
-    CHECK(!check_result(RUN(safemmap_store(file.map + 2 * PAGE + 8, 3, &met)),
+    CHECK(!check_result(RUN(operations->store(file.map + 2 * PAGE + 8, 3, &met)),
                         hole + 8));
-    CHECK(!check_result(RUN(safemmap_load(file.map + 2 * PAGE + 8, &byte, &met)),
+    CHECK(!check_result(RUN(operations->load(file.map + 2 * PAGE + 8, &byte, &met)),
                         hole + 8));
     /* Every second page: the hole is stepped over, or on. */
     CHECK(check_result(
-        RUN(safemmap_gather(out, file.map + PAGE, 2 * (ptrdiff_t)PAGE, 2, &met)), 0));
+        RUN(operations->gather(out, file.map + PAGE, 2 * (ptrdiff_t)PAGE, 2, &met)),
+        0));
     CHECK_EQ(memcmp(out, "dd", 2), 0);
     CHECK(!check_result(
-        RUN(safemmap_gather(out, file.map, 2 * (ptrdiff_t)PAGE, 2, &met)), hole));
+        RUN(operations->gather(out, file.map, 2 * (ptrdiff_t)PAGE, 2, &met)), hole));
 
     /* There is room again. */
     CHECK_CALL(ftruncate(other, 0));
-    CHECK(check_result(RUN(safemmap_load(file.map + 2 * PAGE + 8, &byte, &met)), 0));
+    CHECK(
+        check_result(RUN(operations->load(file.map + 2 * PAGE + 8, &byte, &met)), 0));
     CHECK_EQ(byte, 0);
 }
 

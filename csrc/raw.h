@@ -1,0 +1,108 @@
+/* What the kinds of operations have in common: the bytes that they touch, and the
+ * accesses themselves, without any protection. */
+#ifndef SAFEMMAP_RAW_H
+#define SAFEMMAP_RAW_H
+
+#include "internal.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* ---- What is touched --------------------------------------------------- */
+
+/* Bytes `stride` apart, in ascending order, that an operation touches. */
+struct span {
+    uintptr_t start, end;
+    size_t stride;
+    bool written;
+};
+
+static inline struct span
+contiguous(const void *start, size_t size, bool written)
+{
+    return (struct span){(uintptr_t)start, (uintptr_t)start + size, 1, written};
+}
+
+static inline struct span
+strided(const void *start, ptrdiff_t step, size_t count, bool written)
+{
+    size_t stride = step < 0 ? -(size_t)step : (size_t)step;
+    uintptr_t first = (uintptr_t)start, reach = stride * (count - 1);
+
+    if (step < 0)
+        first -= reach;
+    return (struct span){first, first + reach + 1, stride, written};
+}
+
+static inline uintptr_t
+page_of(uintptr_t address)
+{
+    return address & ~(safemmap__page_size - 1);
+}
+
+/* The first byte of the span at or after `from`, which may lie past its end. */
+static inline uintptr_t
+first_from(const struct span *span, uintptr_t from)
+{
+    if (from <= span->start)
+        return span->start;
+    return span->start +
+           (from - span->start + span->stride - 1) / span->stride * span->stride;
+}
+
+/* ---- How ---------------------------------------------------------------- */
+
+static inline void
+safemmap__copy_strided(unsigned char *target, ptrdiff_t target_step,
+                       const unsigned char *source, ptrdiff_t source_step,
+                       size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        target[(ptrdiff_t)i * target_step] = source[(ptrdiff_t)i * source_step];
+}
+
+typedef const void *safemmap__search(const void *text, size_t size,
+                                     const void *pattern, size_t pattern_size);
+
+static inline const void *
+safemmap__search_forward(const void *text, size_t size, const void *pattern,
+                         size_t pattern_size)
+{
+    return memmem(text, size, pattern, pattern_size);
+}
+
+/* Looks for the pattern's first byte from the back, so that nothing before the
+ * match is touched. */
+static inline const void *
+safemmap__search_backward(const void *text, size_t size, const void *pattern,
+                          size_t pattern_size)
+{
+    const unsigned char *start = text;
+    size_t left;
+
+    if (size < pattern_size)
+        return NULL;
+    left = size - pattern_size + 1;
+    if (pattern_size == 0)
+        return start + size;
+    while (left > 0) {
+        const unsigned char *at =
+            memrchr(start, *(const unsigned char *)pattern, left);
+
+        if (at == NULL)
+            return NULL;
+        if (memcmp(at, pattern, pattern_size) == 0)
+            return at;
+        left = (size_t)(at - start);
+    }
+    return NULL;
+}
+
+static inline ptrdiff_t
+safemmap__index(const void *found, const void *text)
+{
+    return found == NULL ? -1
+                         : (const unsigned char *)found - (const unsigned char *)text;
+}
+
+#endif
