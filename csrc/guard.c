@@ -285,12 +285,8 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     return 0;
 }
 
-typedef int kernel_search(const void *text, size_t size, const void *pattern,
-                          size_t pattern_size, ptrdiff_t *ret_index,
-                          struct safemmap_fault *ret_fault);
-
 static inline int
-find_with(safemmap__search *run, kernel_search *instead, const void *text,
+find_with(safemmap__search *run, safemmap_find_operation *instead, const void *text,
           size_t size, const void *pattern, size_t pattern_size, ptrdiff_t *ret_index,
           struct safemmap_fault *ret_fault)
 {

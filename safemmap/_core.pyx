@@ -31,7 +31,7 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.slice cimport PySlice_Check
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
-from libc.errno cimport EFAULT, EINVAL, ENOMEM, errno
+from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport int64_t, uintptr_t
 from posix.fcntl cimport fcntl
@@ -61,10 +61,21 @@ import os
 import sys
 import weakref
 
-from safemmap._errors import BusCode, BusError, Fault, FaultWarning, raised_as
+from safemmap._errors import (
+    BusCode,
+    BusError,
+    Fault,
+    FaultWarning,
+    SealError,
+    raised_as,
+)
 
 cdef enum AccessMode:
     ACCESS_DEFAULT, ACCESS_READ, ACCESS_WRITE, ACCESS_COPY
+
+# How accesses survive.
+cdef enum Protection:
+    AUTO, SEALED, GUARDED, KERNEL
 
 # What becomes of buffers that are handed out.
 cdef enum Views:
@@ -77,6 +88,10 @@ cdef bint _SINCE_3_15 = sys.version_info >= (3, 15)
 cdef tuple _ACCESS_NAMES = (
     "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"
 )
+cdef dict _PROTECTIONS = {
+    "auto": AUTO, "sealed": SEALED, "guarded": GUARDED, "kernel": KERNEL
+}
+cdef tuple _PROTECTION_NAMES = ("auto", "sealed", "guarded", "kernel")
 cdef dict _VIEWS = {
     "deferred": DEFERRED, "interrupt": INTERRUPT, "deny": DENY, "crash": CRASH
 }
@@ -88,6 +103,8 @@ cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 cdef size_t _DEFAULT_HUGE_PAGE = <size_t>2 << 20
 # Of any architecture's huge ones, in bytes.
 cdef size_t _LARGEST_PAGE = <size_t>16 << 30
+# What makes the content of a file immutable.
+cdef int _IMMUTABLE = F_SEAL_SHRINK | F_SEAL_WRITE
 # Bytes that readline looks at before it gives up the GIL.
 cdef Py_ssize_t _SHORT_LINE = 4096
 # What CPython allows for set_name, its prefix not counted.
@@ -143,12 +160,12 @@ cdef int _int(object value) except? -1:
     return <int>number
 
 
-cdef Views _views(object value) except? DEFERRED:
-    if value not in _VIEWS:
+cdef int _choice(str name, object value, dict choices) except -1:
+    if value not in choices:
         raise ValueError(
-            f"views must be one of {', '.join(map(repr, _VIEWS))}, not {value!r}"
+            f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
         )
-    return <Views><int>_VIEWS[value]
+    return choices[value]
 
 
 include "_region.pxi"
@@ -156,7 +173,7 @@ include "_region.pxi"
 
 cdef class mmap:
     """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
-access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
+access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="deferred")
 
     A memory-mapped file that survives the loss of its pages: a drop-in for the
     POSIX `mmap.mmap` of the running Python.
@@ -166,6 +183,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
     raises `BusError` where the standard class has the process killed by SIGBUS;
     the position moves only when an operation succeeds. Operations on 256 KiB or
     more release the GIL, and the mapping cannot be closed or resized meanwhile.
+
+    `protection` says how operations survive:
+
+    - ``"guarded"``: the handler of SIGBUS ends them.
+    - ``"sealed"``: there is nothing to survive, since nobody can shrink the file any
+      more. Nothing is paid. The seal is added where it is missing and `fileno` allows
+      it.
+    - ``"kernel"``: no signal is involved: the kernel copies, which costs a system call
+      for each operation. No buffer is handed out.
+    - ``"auto"``: sealed where the file is, otherwise guarded, or kernel where the
+      environment has ``SAFEMMAP_HANDLER=0``. Decided again by `resize` and `reset`.
 
     `views` says what becomes of a buffer (`memoryview(m)`, NumPy) when other code
     touches a page behind it that is gone:
@@ -179,9 +207,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
     - ``"crash"``: the process dies of SIGBUS, as with the standard class.
 
     :raises ValueError: `length` or `offset` lie beyond the end of the file, the
-        file is empty, `access` is combined with `flags` or `prot`, or `views` is none
-        of the above.
+        file is empty, `access` is combined with `flags` or `prot`, or `protection` or
+        `views` is none of the above.
     :raises OverflowError: `length` or `offset` is negative.
+    :raises SealError: ``protection="sealed"``, and the file is not and cannot be.
+    :raises RuntimeError: ``protection="guarded"``, with ``SAFEMMAP_HANDLER=0``.
     :raises OSError: as mmap(2) has it.
     """
 
@@ -199,6 +229,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
     cdef Region region          # once a buffer was handed out
     cdef Py_ssize_t scopes      # entered, and not left yet
     cdef AccessMode mode
+    cdef Protection wanted
+    cdef Protection granted
+    cdef const safemmap_operations *operations  # the way that was granted
     cdef Views views
     cdef bint trackfd
     cdef object __weakref__
@@ -207,10 +240,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
     def __cinit__(self, fileno, length, flags=MAP_SHARED,
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
-                  bint trackfd=True, views="deferred"):
+                  bint trackfd=True, protection="auto", views="deferred"):
         self.fd = -1
         self.trackfd = trackfd
-        self.views = _views(views)
+        self.wanted = <Protection>_choice("protection", protection, _PROTECTIONS)
+        self.views = <Views>_choice("views", views, _VIEWS)
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset))
 
@@ -248,10 +282,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
                 if fileno == -1:
                     raise _os_error(errno)
             length = _checked_length(fileno, length, offset, &block_size)
-            # Faults from here on find the handler, whoever came after it.
-            _ensure_handler()
         self.length = length
         self.offset = offset
+        self.choose_protection(fileno)
         self.flags = flags
         self.prot = prot
         self.mode = <AccessMode>access
@@ -357,25 +390,80 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
     cdef inline Py_ssize_t remaining(self):
         return self.length - self.pos if self.pos < self.length else 0
 
+    # ---- Protection ------------------------------------------------------
+
+    cdef int choose_protection(self, int fileno) except -1:
+        """Before anything of the file `fileno` is touched."""
+        cdef Protection choice = self.wanted
+
+        if choice == SEALED:
+            _add_seal(fileno)
+        if choice == SEALED or choice == AUTO:
+            if _cannot_shrink(fileno, self.offset + self.length):
+                choice = SEALED
+            elif choice == SEALED:
+                raise SealError(
+                    EINVAL, f"the sealed file does not reach to offset "
+                            f"{self.offset + self.length}"
+                )
+            else:
+                choice = GUARDED if _handler_allowed else KERNEL
+        if choice == GUARDED and fileno != -1:
+            # Faults from here on find the handler, whoever came after it.
+            _ensure_handler()
+        self.granted = choice
+        self.operations = (
+            &safemmap_plain if choice == SEALED
+            else &safemmap_kernel if choice == KERNEL
+            else &safemmap_guarded
+        )
+        return 0
+
+    @property
+    def protection(self):
+        """How operations survive: ``"sealed"``, ``"guarded"`` or ``"kernel"``.
+
+        A guarded mapping says ``"kernel"`` while other handlers have taken the place of
+        this library's too often.
+        """
+        if self.granted == GUARDED and safemmap_install() == -EBUSY:
+            return "kernel"
+        return _PROTECTION_NAMES[<int>self.granted]
+
+    @property
+    def stable(self):
+        """Whether nobody can change what is in the file any more, by its seals: what is
+        read twice is the same. (`snapshot` gives that for any file.)"""
+        cdef int seals
+
+        self.check_open()
+        seals = fcntl(self.fd, F_GET_SEALS) if self.fd != -1 else 0
+        return seals > 0 and seals & _IMMUTABLE == _IMMUTABLE
+
     # ---- Guarded access --------------------------------------------------
 
     cdef int fail(self, int error, const safemmap_fault *fault, str operation,
                   Py_ssize_t start, Py_ssize_t stop,
                   const void *buffer=NULL) except -1:
-        """Raise what a guarded operation over `start` to `stop` returned: an error, or
-        success on a mapping that a view on another thread has poisoned meanwhile.
+        """Raise what an operation over `start` to `stop` returned: an error, or success
+        on a mapping that a view on another thread has poisoned meanwhile. Warn if it was
+        done, but without the handler.
 
         `buffer` is the memory of the caller's that took part in it.
         """
         cdef uintptr_t data = <uintptr_t>self.data
         cdef bint in_buffer
 
+        if error > 0:
+            _warn_displaced()
         if error >= 0:
-            return self.fail_poisoned(operation)
+            return self.fail_poisoned(operation) if self.poisoned() else 0
+        if error == -ENOMEM:
+            raise MemoryError(f"{operation}: no memory to read by way of the kernel")
         if error != -EFAULT and error != -EHWPOISON:
             raise OSError(
-                -error, f"{operation}: the SIGBUS handler cannot be installed: "
-                        f"{os.strerror(-error)}"
+                -error,
+                f"{operation}: {_why_not(self.granted)}: {os.strerror(-error)}",
             )
         in_buffer = not data <= fault.address < data + <uintptr_t>self.length
         exception = self.bus_error(
@@ -398,13 +486,14 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
     cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
                          safemmap_fault *fault) noexcept:
+        cdef const safemmap_operations *operations = self.operations
         cdef int error
 
         if size < <Py_ssize_t>SAFEMMAP_BULK:
-            return safemmap_copy(target, source, size, fault)
+            return operations.copy(target, source, size, fault)
         self.exports += 1
         with nogil:
-            error = safemmap_copy(target, source, size, fault)
+            error = operations.copy(target, source, size, fault)
         self.exports -= 1
         return error
 
@@ -417,8 +506,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
         if size == 1:
             # CPython keeps one object for each byte.
-            error = safemmap_load(self.data + start, &byte, &fault)
-            if error < 0 or self.poisoned():
+            error = self.operations.load(self.data + start, &byte, &fault)
+            if error != 0 or self.poisoned():
                 self.fail(error, &fault, operation, start, start + 1)
             return PyBytes_FromStringAndSize(<char *>&byte, 1)
         result = PyBytes_FromStringAndSize(NULL, size)
@@ -430,7 +519,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
         cdef safemmap_fault fault
         cdef int error = self.copy(target, self.data + start, size, &fault)
 
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail(error, &fault, operation, start, start + size, target)
         return 0
 
@@ -439,16 +528,16 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
         cdef safemmap_fault fault
         cdef int error = self.copy(self.data + start, source, size, &fault)
 
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail(error, &fault, operation, start, start + size, source)
         return 0
 
     cdef int store(self, Py_ssize_t at, unsigned char byte,
                    str operation) except -1:
         cdef safemmap_fault fault
-        cdef int error = safemmap_store(self.data + at, byte, &fault)
+        cdef int error = self.operations.store(self.data + at, byte, &fault)
 
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail(error, &fault, operation, at, at + 1)
         return 0
 
@@ -458,21 +547,23 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
         `stop` is where it has to at the latest.
         """
+        cdef const safemmap_operations *operations = self.operations
         cdef Py_ssize_t size = end - start
+        cdef const char *newline = b"\n"
         cdef safemmap_fault fault
         cdef ptrdiff_t found
         cdef int error
 
         if size < <Py_ssize_t>SAFEMMAP_BULK:
-            error = safemmap_find_byte(self.data + start, size, c"\n", &found, &fault)
+            error = operations.find(self.data + start, size, newline, 1, &found, &fault)
         else:
             self.exports += 1
             with nogil:
-                error = safemmap_find_byte(
-                    self.data + start, size, c"\n", &found, &fault
+                error = operations.find(
+                    self.data + start, size, newline, 1, &found, &fault
                 )
             self.exports -= 1
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail(error, &fault, "readline", start, stop)
         return -1 if found < 0 else start + found + 1
 
@@ -528,8 +619,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
         self.check_data("read_byte")
         if self.pos >= self.length:
             raise ValueError("read byte out of range")
-        error = safemmap_load(self.data + self.pos, &byte, &fault)
-        if error < 0 or self.poisoned():
+        error = self.operations.load(self.data + self.pos, &byte, &fault)
+        if error != 0 or self.poisoned():
             self.fail(error, &fault, "read_byte", self.pos, self.pos + 1)
         self.pos += 1
         return byte
@@ -681,6 +772,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
     cdef Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
                                  Py_ssize_t high, bint backward) except? -2:
+        cdef operation_find *find = (
+            self.operations.rfind if backward else self.operations.find
+        )
         cdef Py_ssize_t size = high - low
         cdef safemmap_fault fault
         cdef ptrdiff_t found
@@ -689,15 +783,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
         if size < 0:
             return -1
         if size < <Py_ssize_t>SAFEMMAP_BULK:
-            error = _search(self.data + low, size, pattern, backward, &found, &fault)
+            error = find(
+                self.data + low, size, pattern.buf, pattern.len, &found, &fault
+            )
         else:
             self.exports += 1
             with nogil:
-                error = _search(
-                    self.data + low, size, pattern, backward, &found, &fault
+                error = find(
+                    self.data + low, size, pattern.buf, pattern.len, &found, &fault
                 )
             self.exports -= 1
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail(
                 error, &fault, "rfind" if backward else "find", low, high, pattern.buf
             )
@@ -795,6 +891,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
             raise _os_error(errno)
         self.data = <char *>data
         self.length = size
+        self.choose_protection(self.fd)
         return 0
 
     def flush(self, offset=0, size=..., /, *, flags=MS_SYNC):
@@ -915,8 +1012,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
         self.check_data("m[i]")
         if PyIndex_Check(item):
             start = self.position_of(PyNumber_AsSsize_t(item, IndexError))
-            error = safemmap_load(self.data + start, &byte, &fault)
-            if error < 0 or self.poisoned():
+            error = self.operations.load(self.data + start, &byte, &fault)
+            if error != 0 or self.poisoned():
                 self.fail(error, &fault, "m[i]", start, start + 1)
             return byte
         if not PySlice_Check(item):
@@ -932,38 +1029,40 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
 
     cdef bytes gather(self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t size):
         cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
+        cdef const safemmap_operations *operations = self.operations
         cdef char *target = PyBytes_AS_STRING(result)
         cdef safemmap_fault fault
         cdef int error
 
         if size < <Py_ssize_t>SAFEMMAP_BULK:
-            error = safemmap_gather(target, self.data + start, step, size, &fault)
+            error = operations.gather(target, self.data + start, step, size, &fault)
         else:
             self.exports += 1
             with nogil:
-                error = safemmap_gather(
+                error = operations.gather(
                     target, self.data + start, step, size, &fault
                 )
             self.exports -= 1
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail_strided(error, &fault, start, step, size, target)
         return result
 
     cdef int scatter(self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t size,
                      const void *source) except -1:
+        cdef const safemmap_operations *operations = self.operations
         cdef safemmap_fault fault
         cdef int error
 
         if size < <Py_ssize_t>SAFEMMAP_BULK:
-            error = safemmap_scatter(self.data + start, step, source, size, &fault)
+            error = operations.scatter(self.data + start, step, source, size, &fault)
         else:
             self.exports += 1
             with nogil:
-                error = safemmap_scatter(
+                error = operations.scatter(
                     self.data + start, step, source, size, &fault
                 )
             self.exports -= 1
-        if error < 0 or self.poisoned():
+        if error != 0 or self.poisoned():
             self.fail_strided(error, &fault, start, step, size, source)
         return 0
 
@@ -1065,9 +1164,20 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
                 "this mapping was made with views=\"deny\", and hands out no buffer; "
                 "slices, read() and readinto() copy"
             )
-        if self.views == CRASH:
+        if self.views == CRASH or self.granted == SEALED:
             return 0
+        if self.granted == KERNEL:
+            raise BufferError(
+                "this mapping goes by way of the kernel (protection=\"kernel\", or "
+                "SAFEMMAP_HANDLER=0), and hands out no buffer; slices, read() and "
+                "readinto() copy"
+            )
         _ensure_handler()
+        if safemmap_install() == -EBUSY:
+            raise BufferError(
+                "other SIGBUS handlers have taken the place of safemmap's, and without "
+                "it a buffer cannot be protected; slices, read() and readinto() copy"
+            )
         if self.region is None:
             region = Region.__new__(Region)
             region.describe(self.data, self.length, self.page_size, self.prot)
@@ -1164,6 +1274,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, views="deferred")
         self.unregister()
         _unmap(self.data, self.length)
         self.data = <char *>data
+        self.choose_protection(self.fd)
         self.resets += 1
         self.reset_fault = offset
 
@@ -1377,23 +1488,81 @@ cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:
     return 0 if index < 0 else size if index > size else index
 
 
-cdef int _search(const void *text, Py_ssize_t size, const Py_buffer *pattern,
-                 bint backward, ptrdiff_t *found,
-                 safemmap_fault *fault) noexcept nogil:
-    if backward:
-        return safemmap_rfind(text, size, pattern.buf, pattern.len, found, fault)
-    return safemmap_find(text, size, pattern.buf, pattern.len, found, fault)
+cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
+cdef bint _displaced_told = False
 
 
 cdef int _ensure_handler() except -1:
-    cdef int error = safemmap_install()
+    cdef int error
 
-    if error < 0:
-        raise OSError(
-            -error,
-            f"the SIGBUS handler cannot be installed: {os.strerror(-error)}",
+    if not _handler_allowed:
+        raise RuntimeError(
+            "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 forbids"
+        )
+    error = safemmap_install()
+    if error == -EBUSY:
+        _warn_displaced()
+    elif error < 0:
+        raise OSError(-error, f"{_why_not(GUARDED)}: {os.strerror(-error)}")
+    return 0
+
+
+cdef int _warn_displaced() except -1:
+    """Once."""
+    global _displaced_told
+
+    if not _displaced_told:
+        _displaced_told = True
+        PyErr_WarnEx(
+            RuntimeWarning,
+            b"other SIGBUS handlers have taken the place of safemmap's again and again:"
+            b" operations go by way of the kernel from now on, which is slower, and no"
+            b" more views are handed out; python -m safemmap doctor tells who it is",
+            1,
         )
     return 0
+
+
+cdef str _why_not(Protection protection):
+    if protection == KERNEL:
+        return "the kernel refuses process_vm_readv(2), as a seccomp filter has it do"
+    return "the SIGBUS handler cannot be installed"
+
+
+cdef int _add_seal(int fd) except -1:
+    """So that the file cannot shrink. Where that is not to be had, say why."""
+    from safemmap._seals import Seal, add_seals, get_seals
+
+    if fd == -1:
+        raise SealError(EINVAL, "anonymous memory has no seals, and needs none")
+    if Seal.SHRINK not in get_seals(fd):
+        add_seals(fd, Seal.SHRINK)
+    if _is_on_hugetlbfs(fd):
+        raise SealError(
+            EOPNOTSUPP,
+            "a file of huge pages can lack them, and fault, however it is sealed; use "
+            'protection="guarded"'
+        )
+    return 0
+
+
+cdef bint _cannot_shrink(int fd, off_t end) noexcept:
+    """Whether what lies before `end` stays. The order matters: a file that is not
+    sealed yet may be cut after its size was read."""
+    cdef struct_stat status
+    cdef int seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
+
+    return (
+        seals > 0 and seals & F_SEAL_SHRINK != 0
+        and fstat(fd, &status) == 0 and status.st_size >= end
+        and not _is_on_hugetlbfs(fd)
+    )
+
+
+cdef bint _is_on_hugetlbfs(int fd) noexcept:
+    cdef struct_statfs status
+
+    return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
 cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,

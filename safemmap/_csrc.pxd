@@ -58,21 +58,21 @@ cdef extern from "safemmap.h" nogil:
     int safemmap_event_fd()
     void safemmap_event_fd_clear()
 
-    int safemmap_copy(void *target, const void *source, size_t size,
-                      safemmap_fault *ret_fault)
-    int safemmap_load(const void *source, unsigned char *ret_byte,
-                      safemmap_fault *ret_fault)
-    int safemmap_store(void *target, unsigned char byte,
-                       safemmap_fault *ret_fault)
-    int safemmap_gather(void *target, const void *source, ptrdiff_t step,
-                        size_t count, safemmap_fault *ret_fault)
-    int safemmap_scatter(void *target, ptrdiff_t step, const void *source,
-                         size_t count, safemmap_fault *ret_fault)
-    int safemmap_find(const void *text, size_t size, const void *pattern,
-                      size_t pattern_size, ptrdiff_t *ret_index,
-                      safemmap_fault *ret_fault)
-    int safemmap_rfind(const void *text, size_t size, const void *pattern,
-                       size_t pattern_size, ptrdiff_t *ret_index,
-                       safemmap_fault *ret_fault)
-    int safemmap_find_byte(const void *text, size_t size, unsigned char byte,
-                           ptrdiff_t *ret_index, safemmap_fault *ret_fault)
+    ctypedef int operation_find "safemmap_find_operation"(const void *text, size_t size, const void *pattern,
+                                size_t pattern_size, ptrdiff_t *ret_index,
+                                safemmap_fault *ret_fault) noexcept nogil
+    struct safemmap_operations:
+        int (*copy)(void *target, const void *source, size_t size,
+                    safemmap_fault *ret_fault) noexcept nogil
+        int (*load)(const void *source, unsigned char *ret_byte,
+                    safemmap_fault *ret_fault) noexcept nogil
+        int (*store)(void *target, unsigned char byte, safemmap_fault *ret_fault) noexcept nogil
+        int (*gather)(void *target, const void *source, ptrdiff_t step, size_t count,
+                      safemmap_fault *ret_fault) noexcept nogil
+        int (*scatter)(void *target, ptrdiff_t step, const void *source, size_t count,
+                       safemmap_fault *ret_fault) noexcept nogil
+        operation_find *find
+        operation_find *rfind
+    const safemmap_operations safemmap_guarded
+    const safemmap_operations safemmap_kernel
+    const safemmap_operations safemmap_plain

@@ -31,6 +31,9 @@ cdef extern from "<errno.h>":
 
 cdef extern from "<fcntl.h>":
     const int F_DUPFD_CLOEXEC
+    const int F_GET_SEALS
+    const int F_SEAL_SHRINK
+    const int F_SEAL_WRITE
 
 cdef extern from "<sys/mman.h>":
     const int MREMAP_MAYMOVE

@@ -44,6 +44,7 @@ def wrap(
     *,
     offset: int = 0,
     access: int = ACCESS_READ,
+    protection: Literal["auto", "sealed", "guarded", "kernel"] = "auto",
     views: Literal["deferred", "interrupt", "deny", "crash"] = "deferred",
     filesystems: str = "local",
 ) -> mmap:
@@ -59,6 +60,7 @@ def wrap(
         ``ALLOCATIONGRANULARITY``.
     :param access: ``ACCESS_READ``, ``ACCESS_WRITE`` (changes reach the peer) or
         ``ACCESS_COPY`` (changes stay private).
+    :param protection: how operations survive, see `mmap`.
     :param views: what becomes of a view when a page is gone, see `mmap`.
     :param filesystems: where the file may lie: in ``"memory"`` (a memfd, or a file on
         a tmpfs, hugetlbfs or ramfs); on a ``"local"`` disk too, but not on FUSE, a
@@ -66,12 +68,14 @@ def wrap(
         where the server of the file can make this function wait for ever, and every
         page fault. What a disk consists of, or an overlayfs, is not looked at.
     :raises ValueError: the file is shorter than `length` and `offset` say, or
-        empty; `access`, `views` or `filesystems` is none of the above.
+        empty; `access`, `protection`, `views` or `filesystems` is none of the
+        above.
     :raises OverflowError: `length` or `offset` is negative.
     :raises OSError: `fd` is not open (``EBADF``), was opened with ``O_PATH``
         (``EBADF``), is not a regular file (``ENODEV``), lies where `filesystems` does
         not admit it or cannot be found (``EOPNOTSUPP``), or `offset` is not aligned
         (``EINVAL``).
+    :raises SealError: ``protection="sealed"``, and the file is not and cannot be.
     :raises PermissionError: `fd` was not opened for what `access` asks.
     """
     fd, length, offset, access = map(index, (fd, length, offset, access))
@@ -97,7 +101,14 @@ def wrap(
     try:
         _check_descriptor(own, fd, flags, access)
         _check_size(own, length, offset)
-        return mmap(own, length, access=access, offset=offset, views=views)
+        return mmap(
+            own,
+            length,
+            access=access,
+            offset=offset,
+            protection=protection,
+            views=views,
+        )
     finally:
         os.close(own)
 

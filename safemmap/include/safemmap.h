@@ -118,6 +118,9 @@ int safemmap_rfind(const void *text, size_t size, const void *pattern,
 
 /* ---- Other ways -------------------------------------------------------- */
 
+typedef int safemmap_find_operation(const void *, size_t, const void *, size_t,
+                                    ptrdiff_t *, struct safemmap_fault *);
+
 /* The same operations, in three ways. */
 struct safemmap_operations {
     int (*copy)(void *, const void *, size_t, struct safemmap_fault *);
@@ -127,10 +130,7 @@ struct safemmap_operations {
     int (*scatter)(void *, ptrdiff_t, const void *, size_t, struct safemmap_fault *);
     int (*compare)(const void *, const void *, size_t, int *,
                    struct safemmap_fault *);
-    int (*find)(const void *, size_t, const void *, size_t, ptrdiff_t *,
-                struct safemmap_fault *);
-    int (*rfind)(const void *, size_t, const void *, size_t, ptrdiff_t *,
-                 struct safemmap_fault *);
+    safemmap_find_operation *find, *rfind;
 };
 
 /* Those above. */
