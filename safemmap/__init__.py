@@ -27,3 +27,4 @@ from safemmap._watch import faults as faults
 from safemmap._wrap import wrap as wrap
 
 __version__ = "0.1.0"
+__all__ = [name for name in dir() if not name.startswith("_")]  # for help()

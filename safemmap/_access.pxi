@@ -48,6 +48,8 @@ cdef class Access:
             view.release()
         except BufferError:
             pass  # told below, together with what was made from it
+        if self.mapping.poisoned() and self.mapping.has_told(exc_value):
+            return
         self.mapping.check_data("access")
         if self.resets != self.mapping.resets:
             # Which it can only be when it was poisoned.

@@ -24,6 +24,7 @@ from cpython.buffer cimport (
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
     PyBuffer_Release,
+    PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
@@ -52,7 +53,7 @@ from posix.mman cimport (
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.time cimport timespec
 from posix.types cimport off_t, pid_t, time_t
-from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
+from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, pread, sysconf
 
 from safemmap._csrc cimport *
 from safemmap._system cimport *
@@ -171,6 +172,8 @@ cdef int _choice(str name, object value, dict choices) except -1:
 include "_region.pxi"
 
 
+# (What it refers to does not refer to it.)
+@cython.no_gc
 cdef class mmap:
     """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
 access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="deferred")
@@ -497,6 +500,29 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.exports -= 1
         return error
 
+    cdef inline int load(self, Py_ssize_t at, unsigned char *byte,
+                         safemmap_fault *fault) noexcept:
+        if self.granted == KERNEL and self.read_file(byte, at, 1) == 1:
+            return 0
+        return self.operations.load(self.data + at, byte, fault)
+
+    cdef inline Py_ssize_t read_file(self, void *target, Py_ssize_t start,
+                                     Py_ssize_t size) noexcept:
+        """How many bytes are read already. By way of the kernel the file itself is
+        quicker to read than its mapping, where both are the same."""
+        cdef Py_ssize_t done
+
+        if self.granted != KERNEL or self.fd == -1 or self.flags & MAP_PRIVATE:
+            return 0
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            done = pread(self.fd, target, size, self.offset + start)
+        else:
+            self.exports += 1
+            with nogil:
+                done = pread(self.fd, target, size, self.offset + start)
+            self.exports -= 1
+        return done if done > 0 else 0
+
     cdef bytes copy_out(self, Py_ssize_t start, Py_ssize_t size, str operation):
         """The bytes from `start`, both within bounds."""
         cdef safemmap_fault fault
@@ -506,7 +532,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
         if size == 1:
             # CPython keeps one object for each byte.
-            error = self.operations.load(self.data + start, &byte, &fault)
+            error = self.load(start, &byte, &fault)
             if error != 0 or self.poisoned():
                 self.fail(error, &fault, operation, start, start + 1)
             return PyBytes_FromStringAndSize(<char *>&byte, 1)
@@ -516,9 +542,14 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     cdef int copy_to(self, void *target, Py_ssize_t start, Py_ssize_t size,
                      str operation) except -1:
+        cdef Py_ssize_t done = self.read_file(target, start, size)
         cdef safemmap_fault fault
-        cdef int error = self.copy(target, self.data + start, size, &fault)
+        cdef int error = 0
 
+        if done < size:
+            error = self.copy(
+                <char *>target + done, self.data + start + done, size - done, &fault
+            )
         if error != 0 or self.poisoned():
             self.fail(error, &fault, operation, start, start + size, target)
         return 0
@@ -619,7 +650,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_data("read_byte")
         if self.pos >= self.length:
             raise ValueError("read byte out of range")
-        error = self.operations.load(self.data + self.pos, &byte, &fault)
+        error = self.load(self.pos, &byte, &fault)
         if error != 0 or self.poisoned():
             self.fail(error, &fault, "read_byte", self.pos, self.pos + 1)
         self.pos += 1
@@ -993,6 +1024,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_open()
         return self.length
 
+    def __bytes__(self):
+        # What bytes() would copy by itself, as a view.
+        self.check_data("bytes(m)")
+        return self.copy_out(0, self.length, "bytes(m)")
+
     cdef Py_ssize_t position_of(self, Py_ssize_t index) except -1:
         # The conversion of the index, or of a value, may have run code that closed
         # or resized the mapping.
@@ -1012,7 +1048,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_data("m[i]")
         if PyIndex_Check(item):
             start = self.position_of(PyNumber_AsSsize_t(item, IndexError))
-            error = self.operations.load(self.data + start, &byte, &fault)
+            error = self.load(start, &byte, &fault)
             if error != 0 or self.poisoned():
                 self.fail(error, &fault, "m[i]", start, start + 1)
             return byte
@@ -1197,6 +1233,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             self.region = None
             region.remove()
 
+    cdef bint has_told(self, object error) noexcept:
+        """Whether this is what a view's fault raises, in the thread or by an
+        operation."""
+        return (
+            isinstance(error, BusError) and error.poisoned
+            and <uintptr_t>self.data <= <uintptr_t>error.address
+            < <uintptr_t>self.data + <uintptr_t>self.length
+        )
+
     cdef int fail_poisoned(self, str operation) except -1:
         self.region.tell()
         return _raise(self.poisoned_error(operation))
@@ -1227,12 +1272,15 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
     def faulted(self):
         """Whether a view met a page that was gone since the mapping was made or
         `reset`."""
-        return self.poisoned()
+        return self.fault is not None
 
     @property
     def fault(self):
         """The first such `Fault`, or None."""
-        return self.region.first_fault(self) if self.poisoned() else None
+        if not self.poisoned():
+            return None
+        self.region.reported = True
+        return self.region.first_fault(self)
 
     def check(self):
         """Do nothing unless a view met a page that was gone.

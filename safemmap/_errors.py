@@ -9,13 +9,19 @@ __all__ = ["BusCode", "BusError", "Fault", "FaultWarning", "SealError"]
 
 
 class BusCode(enum.IntEnum):
-    """Why a page could not be had: the ``si_code`` of the fault, see sigaction(2)."""
+    """Why a page could not be had: the ``si_code`` of the fault, see sigaction(2).
 
-    ADRALN = 1  #: the address is not aligned as the access needs it
-    ADRERR = 2  #: no page behind the address: file too short, disk full, I/O error
-    OBJERR = 3  #: a hardware error that belongs to the object
-    MCEERR_AR = 4  #: poisoned memory was accessed
-    MCEERR_AO = 5  #: poisoned memory was found
+    ``ADRALN``: the access was not aligned; ``ADRERR``: there is no page behind the
+    address, because the file is too short, the disk full, or there was an I/O error;
+    ``OBJERR``: a hardware error that belongs to the object; ``MCEERR_AR`` and
+    ``MCEERR_AO``: memory that the hardware reports as damaged was accessed, or found.
+    """
+
+    ADRALN = 1
+    ADRERR = 2
+    OBJERR = 3
+    MCEERR_AR = 4
+    MCEERR_AO = 5
 
 
 class BusError(OSError):
@@ -45,7 +51,8 @@ class BusError(OSError):
         `mmap.reset`.
     :ivar start: the range asked for, in bytes from the start of the mapping.
     :ivar stop: its end.
-    :ivar needed: how many bytes the file must have for the page to hold any.
+    :ivar needed: how many bytes the file must have for `offset` to be in it; 0 where that
+        is not known.
     :ivar file_size: how many it had right after the fault; -1 where that is not known
         (``trackfd=False``).
     """
@@ -68,8 +75,9 @@ class BusError(OSError):
             return (
                 f"[Errno {self.errno}] {self.operation}: a view touched the page at "
                 f"offset {self.offset} (address {self.address:#x}) when it was gone, "
-                "and got zeros in its place; map the file again (mmap.reset does) once "
-                "it is what it should be"
+                "and got zeros in its place; what was computed from it is wrong. Once "
+                "the file is what it should be, call reset() on the mapping, or "
+                "protect() what was protected again"
             )
         if self.code == 0:
             return (
@@ -77,7 +85,7 @@ class BusError(OSError):
                 f"{self.stop} of the mapping: the file now ends at offset "
                 f"{self.offset}, and what lies behind reads as zeros"
             )
-        where = f"page at offset {self.offset} (address {self.address:#x})"
+        where = f"page of offset {self.offset} (address {self.address:#x})"
         if self.in_buffer:
             what = (
                 f"the {where} of the buffer handed to it is gone; it belongs to a "
@@ -108,14 +116,23 @@ class BusError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A page that a view touched when it was gone."""
+    """A page that a view touched when it was gone.
 
-    offset: int  #: of the access, in bytes from the start of the mapping
-    address: int  #: of the access
-    code: int  #: a `BusCode`, or the bare ``si_code`` where it has no name
-    thread: int  #: the kernel's id of the thread, see `threading.get_native_id`
-    time: float  #: seconds since the epoch
-    #: what was touched, a mapping or a `Protected`; None when that is gone
+    :ivar offset: of the byte that was touched, from the start of the mapping (or of the
+        buffer that is protected).
+    :ivar address: of that byte.
+    :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name.
+    :ivar thread: the kernel's id of the thread, see `threading.get_native_id`.
+    :ivar time: in seconds since the epoch, as `time.time` has it.
+    :ivar mapping: what was touched, an `mmap` (which may be closed) or a `Protected`;
+        None when that is gone.
+    """
+
+    offset: int
+    address: int
+    code: int
+    thread: int
+    time: float
     mapping: object = field(default=None, compare=False)
 
 

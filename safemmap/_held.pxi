@@ -18,6 +18,12 @@ cdef class Held:
         cdef int i
         cdef Region region
 
+        if not PyObject_CheckBuffer(obj):
+            raise TypeError(
+                f"protect takes what exports a buffer, and {type(obj).__name__!r} does "
+                "not; shared memory has one as .buf, a file of pyarrow's as "
+                ".read_buffer()"
+            )
         PyObject_GetBuffer(obj, &self.view, PyBUF_STRIDES)
         self.exported = True
         if self.view.len == 0:
@@ -53,12 +59,7 @@ cdef class Held:
         cdef Region region = self.region
 
         region.tell()
-        exception = _bus_error(
-            region.error_number(), region.fault_page(), region.c.fault.address,
-            region.c.fault.code, operation, 0, region.size,
-        )
-        exception.poisoned = True
-        return exception
+        return region.error_at(region.c.fault.address, region.c.fault.code, operation)
 
     def warn_unreported(self, name):
         """Not to be lost with the protection."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 _QUERY = 0xC0686611
 _QUERY_LAYOUT = struct.Struct("=9Q4I2Q")
 _COVERING_OR_NEXT = 0x10
-_READABLE, _WRITABLE, _EXECUTABLE, _FILE_BACKED = 0x1, 0x2, 0x4, 0x20
+_READABLE, _WRITABLE, _EXECUTABLE = 0x1, 0x2, 0x4
 
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) \S+ +(\d+)")
 # Smallest of the huge pages that a mapping can be made of, in bytes.
@@ -80,13 +80,13 @@ def _query(fd: int, address: int) -> Area | None:
         if error.errno == errno.ENOENT:
             return None
         raise
-    _, _, _, start, end, flags, page_size, *_ = _QUERY_LAYOUT.unpack(query)
+    _, _, _, start, end, flags, page_size, _, inode, *_ = _QUERY_LAYOUT.unpack(query)
     protection = (
         (mmap.PROT_READ if flags & _READABLE else 0)
         | (mmap.PROT_WRITE if flags & _WRITABLE else 0)
         | (mmap.PROT_EXEC if flags & _EXECUTABLE else 0)
     )
-    return Area(start, end, protection, page_size, bool(flags & _FILE_BACKED))
+    return Area(start, end, protection, page_size, inode != 0)
 
 
 def _parsed(start: int, end: int) -> Iterator[Area]:

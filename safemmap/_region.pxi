@@ -3,6 +3,9 @@
 
 from safemmap import _watch
 
+cdef dict _live = _watch.live
+cdef object _is_finalizing = sys.is_finalizing
+
 
 # (It refers to nothing that could refer to it.)
 @cython.no_gc
@@ -17,7 +20,7 @@ cdef class Region:
     cdef public bint reported   # somebody was told that it is poisoned
     cdef bint warned
     cdef set told               # threads that were told, by their identifiers
-    cdef dict interrupted       # and what is on its way to them
+    cdef dict interrupted       # and the address of what is on its way to them
 
     cdef void describe(self, const void *start, Py_ssize_t size, size_t page_size,
                        int protection) noexcept:
@@ -41,22 +44,20 @@ cdef class Region:
         if error == -ENOMEM:
             raise MemoryError("no memory to register the mapping")
         if error == -EFAULT:
-            exception = _bus_error(EFAULT, 0, self.start, BusCode.ADRERR, "protect", 0,
-                                   self.size)
-            exception.poisoned = True
-            raise exception
+            raise self.error_at(self.start, BusCode.ADRERR, "protect")
         if error < 0:
             raise _os_error(-error)
-        _watch.live[self.c.id] = self
+        _live[self.c.id] = self
         return 0
 
     cdef void remove(self) noexcept:
         # Waits for handlers on other threads, which need no GIL.
         safemmap_region_remove(&self.c)
-        if self.poisoned():
+        # At the end there may be no _watch.py left.
+        if self.poisoned() and not _is_finalizing():
             # Its events can be told from others' as long as it is there.
             _watch.drain()
-        _watch.live.pop(self.c.id, None)
+        _live.pop(self.c.id, None)
 
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
@@ -79,6 +80,19 @@ cdef class Region:
         if self.c.fault.code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO):
             return EHWPOISON
         return EFAULT
+
+    cdef object error_at(self, uintptr_t address, int code, str operation):
+        """For a page that was touched at this address."""
+        cdef Py_ssize_t offset = self.offset_of(
+            address - (address - self.c.start) % self.c.page_size
+        )
+
+        exception = _bus_error(
+            self.error_number(), offset, self.start + offset, code, operation, 0,
+            self.size,
+        )
+        exception.poisoned = True
+        return exception
 
     cdef object first_fault(self, object mapping):
         cdef const safemmap_region_fault *fault = &self.c.fault
@@ -129,9 +143,10 @@ cdef class Region:
             FaultWarning,
             (
                 f"{_watch.thread_name(self.c.fault.thread)} touched the byte at offset "
-                f"{offset} of {name} when its page was gone, and got zeros in the "
-                "place of data; check() raises where this matters, and access() has it "
-                "raised in time"
+                f"{offset} (address {self.c.fault.address:#x}) of {name} when its page "
+                "was gone, and got zeros in the place of data; check() raises where "
+                "this matters, and a scope (access(), or `with protect()`) has it raised "
+                "in time"
             ).encode(errors="backslashreplace"),
             1,
         )
@@ -161,16 +176,11 @@ cdef class Region:
             or state.async_exc != NULL
         ):
             return 0
-        exception = _bus_error(
-            self.error_number(),
-            self.offset_of(address - (address - self.c.start) % self.c.page_size),
-            address, code, "view", 0, self.size,
-        )
-        exception.poisoned = True
+        exception = self.error_at(address, code, "view")
         interruption = raised_as(exception)
         self.reported = True
         self.told.add(identifier)
-        self.interrupted[identifier] = interruption
+        self.interrupted[identifier] = <uintptr_t><PyObject *>interruption
         PyThreadState_SetAsyncExc(identifier, <PyObject *>interruption)
         return 0
 
@@ -181,7 +191,7 @@ cdef class Region:
         if interruption is None:
             return
         state = _thread_state(identifier)
-        if state != NULL and state.async_exc == <PyObject *>interruption:
+        if state != NULL and <uintptr_t>state.async_exc == <uintptr_t>interruption:
             PyThreadState_SetAsyncExc(identifier, NULL)
 
     cdef void take_back(self) noexcept:

@@ -65,9 +65,11 @@ def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
         have all of `seals` (``EINVAL``); the file takes no more seals, or `fd` is not
         open for writing (``EPERM``); `Seal.WRITE` is asked for while somebody can
         write through a mapping (``EBUSY``).
-    :raises OverflowError: `seals` has more than 32 bits.
+    :raises OverflowError: `seals` is negative, or has more than 32 bits.
     :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
     """
+    if seals < 0:
+        raise OverflowError(f"seals must not be negative, and are {seals}")
     seals = Seal(seals)
     if seals.bit_length() > 32:  # which fcntl would cut off
         raise OverflowError(f"seals are a number of 32 bits, and {seals:#x} is not")

@@ -14,7 +14,7 @@ import sys
 from _thread import RLock, get_native_id
 from collections import deque
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from safemmap import _core
@@ -156,11 +156,15 @@ def _stop() -> None:
         return
     _stopping = True
     _core.wake()
+    end = monotonic() + _PATIENCE
     _thread.join(_PATIENCE)
-    if _thread.is_alive():
-        _stopping = False
-    else:
-        _thread = None
+    # The kernel's thread can be there a little longer, for `os.fork` to count.
+    while not _thread.is_alive() and monotonic() < end:
+        if not os.path.exists(f"/proc/self/task/{_thread.native_id}"):
+            _thread = None
+            return
+        sleep(0.0001)
+    _stopping = False
 
 
 def _run() -> None:
