@@ -519,50 +519,59 @@ copy.restype = ctypes.c_void_p
 def test_closing_while_another_protection_faults(
     lossy: LossyFile, plain: standard.mmap
 ) -> None:
-    """Pages are put back under a thread that touches them all the time."""
+    """Pages are put back under threads that touch them all the time."""
     address = start_of(plain)
-    stop = threading.Event()
+    round_ = threading.Barrier(3)
+    going = True
+    wrong: list[bytes] = []
     copies = 0
 
     def touch() -> None:
         nonlocal copies
         target = ctypes.create_string_buffer(SIZE)
-        while not stop.is_set():
-            copy(target, address, SIZE)
-            copies += 1
-            assert target.raw[:PAGE] == lossy.data[:PAGE]
-            for page in range(1, 8):
-                got = target.raw[page * PAGE : (page + 1) * PAGE]
-                assert got in (bytes(PAGE), lossy.data[page * PAGE :][:PAGE])
+        while True:
+            round_.wait()
+            if not going:
+                return
+            while not stop.is_set():
+                copy(target, address, SIZE)
+                copies += 1
+                if target.raw != lossy.data[:PAGE] + bytes(SIZE - PAGE):
+                    wrong.append(target.raw)
+            round_.wait()
 
-    with warnings.catch_warnings(), pytest.raises(BusError), protect(plain):
-        # On a busy machine it may be a while from protect() to the block.
-        warnings.simplefilter("ignore", FaultWarning)
+    threads = [threading.Thread(target=touch, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    rng = random.Random(1)
+    for _ in range(100):
+        lossy.restore()
+        stop = threading.Event()
+        last = protect(plain)
+        others = []
+        for _ in range(8):
+            start, end = sorted(rng.choices(range(SIZE + 1), k=2))
+            others.append(protect(memoryview(plain)[start:end]))
         lossy.shrink(PAGE)
-        threads = [threading.Thread(target=touch) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        closed = refused = 0
-        while closed < 1500 or refused < 10:
-            part = memoryview(plain)[: (closed % 8 + 1) * PAGE]
-            try:
-                protection = protect(part)
-            except BusError:
-                refused += 1
-                # As long as something is replaced, nobody is let in.
-                if refused % 10 == 0:
-                    lossy.restore()
-                    lossy.shrink(PAGE)
-                if refused > 3000:
-                    break
-                continue
-            with contextlib.suppress(BusError), protection:
-                pass
-            closed += 1
+        round_.wait()
+        while not last.faulted:
+            pass
+        for protection in others:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FaultWarning)
+                protection.close()
         stop.set()
-        for thread in threads:
-            thread.join()
-    assert copies > 100
+        round_.wait()
+        with pytest.raises(BusError):
+            last.check()
+        last.close()
+    going = False
+    round_.wait()
+    for thread in threads:
+        thread.join()
+    assert copies > 500
+    assert not wrong
+    safemmap.faults()
 
 
 def test_nothing_lands_on_who_has_the_addresses_next(lossy: LossyFile) -> None:
