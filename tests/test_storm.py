@@ -58,3 +58,9 @@ def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
 def test_the_same_storm_kills_who_is_not_protected() -> None:
     done = storm(20, "memfd", "unprotected")
     assert (done.returncode, done.stdout) == (-signal.SIGBUS, "")
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=slow)])
+def test_overlays_leave_nothing_behind(count: int) -> None:
+    done = run_isolated("overlays.py", str(count), timeout=600)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
