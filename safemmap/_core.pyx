@@ -317,8 +317,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         cdef Py_ssize_t size = self.length
         # Zero where the constructor did not get far enough to say otherwise.
         cdef int fd = self.fd if self.trackfd else -1
+        cdef Region region = self.unregister()
 
-        self.unregister()
         self.data = NULL
         self.fd = -1
         with nogil:
@@ -326,6 +326,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 close(fd)
             if data != NULL:
                 _unmap(data, size)
+        if region is not None:
+            region.forget()
 
     def close(self):
         """Unmap the memory. Does nothing when it is closed already.
@@ -914,14 +916,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         return 0
 
     cdef int remap(self, Py_ssize_t size) except -1:
-        cdef void *data
+        cdef Region region = self.unregister()
+        cdef void *data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
+        cdef int error = errno
 
-        self.unregister()
-        data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
+        if data != MAP_FAILED:
+            self.data = <char *>data
+            self.length = size
+        if region is not None:
+            region.forget()
         if data == MAP_FAILED:
-            raise _os_error(errno)
-        self.data = <char *>data
-        self.length = size
+            raise _os_error(error)
         self.choose_protection(self.fd)
         return 0
 
@@ -1224,14 +1229,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 self.region = region
             else:
                 region.remove()  # another thread was quicker
+                region.forget()
         return 0
 
-    cdef void unregister(self) noexcept:
+    cdef Region unregister(self):
+        """The region, to be told to `forget` when the change is done, or None."""
         cdef Region region = self.region
 
         if region is not None:
             self.region = None
             region.remove()
+        return region
 
     cdef bint has_told(self, object error) noexcept:
         """Whether this is what a view's fault raises, in the thread or by an
@@ -1300,7 +1308,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         :raises ValueError: there is no file, or ``trackfd=False``.
         :raises OSError: as mmap(2) has it; the mapping is what it was.
         """
-        cdef Py_ssize_t offset
+        cdef Region region
         cdef void *data
 
         self.check_open()
@@ -1313,18 +1321,18 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 "mmap can't reset without a file (anonymous, or trackfd=False)"
             )
         self.check_file("reset", 0, self.length)
-        offset = self.region.fault_page()
         data = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
         if data == MAP_FAILED:
             raise _os_error(errno)
-        self.unregister()
+        region = self.unregister()
         _unmap(self.data, self.length)
         self.data = <char *>data
-        self.choose_protection(self.fd)
         self.resets += 1
-        self.reset_fault = offset
+        self.reset_fault = region.fault_page()
+        region.forget()
+        self.choose_protection(self.fd)
 
     cdef int check_file(self, str operation, Py_ssize_t start,
                         Py_ssize_t stop) except -1:

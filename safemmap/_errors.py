@@ -51,8 +51,8 @@ class BusError(OSError):
         `mmap.reset`.
     :ivar start: the range asked for, in bytes from the start of the mapping.
     :ivar stop: its end.
-    :ivar needed: how many bytes the file must have for `offset` to be in it; 0 where that
-        is not known.
+    :ivar needed: how many bytes the file must have for `offset` to be in it; 0 where
+        that is not known.
     :ivar file_size: how many it had right after the fault; -1 where that is not known
         (``trackfd=False``).
     """

@@ -13,11 +13,6 @@ cdef class Held:
     cdef readonly Region region  # None where no page of it can be lost
 
     def __cinit__(self, obj, owner, bint interrupts):
-        cdef char *low
-        cdef char *high
-        cdef int i
-        cdef Region region
-
         if not PyObject_CheckBuffer(obj):
             raise TypeError(
                 f"protect takes what exports a buffer, and {type(obj).__name__!r} does "
@@ -26,25 +21,56 @@ cdef class Held:
             )
         PyObject_GetBuffer(obj, &self.view, PyBUF_STRIDES)
         self.exported = True
-        if self.view.len == 0:
-            return
-        low = high = <char *>self.view.buf
-        for i in range(self.view.ndim):
-            if self.view.strides[i] < 0:
-                low += self.view.strides[i] * (self.view.shape[i] - 1)
-            else:
-                high += self.view.strides[i] * (self.view.shape[i] - 1)
-        high += self.view.itemsize
-        backing = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
-        if backing is None:
-            return
+        if self.view.len > 0:
+            self.register(owner, interrupts)
+
+    cdef int register(self, object owner, bint interrupts) except -1:
+        cdef char *low
+        cdef char *high
+        cdef Region region
+
+        self.extent(&low, &high)
         _ensure_handler()
-        region = Region.__new__(Region)
-        region.describe(low, high - low, backing.page_size, backing.protection)
-        region.c.put_back = True
-        region.add(owner, interrupts)
-        region.lent = 1
-        self.region = region
+        while True:
+            behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
+            # What another region has replaced looks like memory of the process's own:
+            # only when this one is registered, and not refused for that, it is told.
+            known = behind if behind is not None else _maps.PRIVATE
+            if known.page_size > <Py_ssize_t>sysconf(_SC_PAGESIZE):
+                raise BufferError(
+                    "this buffer is made of huge pages, which cannot be put back when "
+                    "the protection ends; map the file with safemmap.mmap"
+                )
+            region = Region.__new__(Region)
+            region.describe(low, high - low, known.page_size, known.protection)
+            region.c.put_back = True
+            region.add(owner, interrupts)
+            now = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
+            if now is not None and now == behind:
+                region.lent = 1
+                self.region = region
+                return 0
+            region.remove()
+            region.forget()
+            if now is None:
+                return 0
+
+    cdef void extent(self, char **ret_low, char **ret_high) noexcept:
+        """From the lowest byte of any element to behind the highest."""
+        cdef Py_ssize_t reach
+        cdef int i
+
+        ret_low[0] = ret_high[0] = <char *>self.view.buf
+        if self.view.strides == NULL:  # as ctypes has it: in one piece
+            ret_high[0] += self.view.len
+            return
+        for i in range(self.view.ndim):
+            reach = self.view.strides[i] * (self.view.shape[i] - 1)
+            if reach < 0:
+                ret_low[0] += reach
+            else:
+                ret_high[0] += reach
+        ret_high[0] += self.view.itemsize
 
     @property
     def faulted(self):
@@ -72,6 +98,7 @@ cdef class Held:
         if self.region is not None:
             self.region.take_back()
             self.region.remove()
+            self.region.forget()
             self.region = None
         if self.exported:
             self.exported = False

@@ -37,6 +37,10 @@ class Area:
     has_file: bool
 
 
+#: Memory of the process's own.
+PRIVATE = Area(0, 0, mmap.PROT_READ | mmap.PROT_WRITE, mmap.PAGESIZE, has_file=False)
+
+
 def file_behind(start: int, end: int) -> Area | None:
     """What there is of files (or shared memory) from address `start` to `end`, as if
     it were one mapping; None for memory of the process's own, which nobody can cut.

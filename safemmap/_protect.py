@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from safemmap._core import Held
-from safemmap._errors import BusError, Fault
+from safemmap._errors import Fault
 
 __all__ = ["Protected", "protect"]
 
@@ -36,7 +36,8 @@ def protect(
     :param views: ``"deferred"``, or ``"interrupt"``, which raises `BusError` in the
         thread that touched the page, too; see `safemmap.mmap`.
     :raises TypeError: `obj` exports no buffer.
-    :raises BufferError: its buffer is not in one piece of memory (PIL-style arrays).
+    :raises BufferError: its buffer is not in one piece of memory (PIL-style arrays), or
+        made of huge pages.
     :raises ValueError: `views` is neither of these.
     :raises BusError: a page of it is a zeroed one already, from a fault that another
         `protect`, or the mapping itself, has met.
@@ -84,9 +85,7 @@ class Protected:
 
         :raises BusError: one was; see `fault`.
         """
-        error = self._error("check")
-        if error is not None:
-            raise error
+        self._raise("check")
 
     def close(self) -> None:
         """End the protection, and release the buffer. Warns with `FaultWarning` of a
@@ -115,19 +114,23 @@ class Protected:
         traceback: TracebackType | None,
         /,
     ) -> None:
-        error = self._error("protect")
-        self.entered = False
-        self.close()
-        if error is not None:
-            raise error
+        try:
+            self._raise("protect")
+        finally:
+            self.entered = False
+            self.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_held"):
             self.close()
 
-    def _error(self, operation: str) -> BusError | None:
+    def _raise(self, operation: str) -> None:
         errors = [held.error(operation) for held in self._held if held.faulted]
-        return errors[0] if errors else None
+        try:
+            if errors:
+                raise errors[0]
+        finally:
+            del errors  # or its traceback would hold it, and all that is protected
 
 
 def _buffers(obj: Any) -> Iterator[Any]:

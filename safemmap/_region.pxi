@@ -51,8 +51,12 @@ cdef class Region:
         return 0
 
     cdef void remove(self) noexcept:
+        """No Python code runs here: the owner is in the middle of a change. It calls
+        `forget` after that."""
         # Waits for handlers on other threads, which need no GIL.
         safemmap_region_remove(&self.c)
+
+    cdef void forget(self) noexcept:
         # At the end there may be no _watch.py left.
         if self.poisoned() and not _is_finalizing():
             # Its events can be told from others' as long as it is there.

@@ -68,7 +68,7 @@ def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
     :raises OverflowError: `seals` is negative, or has more than 32 bits.
     :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
     """
-    if seals < 0:
+    if isinstance(seals, int) and seals < 0:
         raise OverflowError(f"seals must not be negative, and are {seals}")
     seals = Seal(seals)
     if seals.bit_length() > 32:  # which fcntl would cut off

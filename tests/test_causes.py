@@ -12,23 +12,37 @@ import pytest
 from conftest import ISOLATED, NAMESPACE, PAGE, possible
 
 
-def test_full_tmpfs(tmp_path: Path) -> None:
+def in_full_tmpfs(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     mount = [*NAMESPACE, "sh", "-c"]
     tmpfs = f"mount -t tmpfs -o size=64k tmpfs {tmp_path}"
     if not possible(*mount, tmpfs):
         pytest.skip("mounting a tmpfs needs root, or user namespaces")
-    script = ISOLATED / "full_tmpfs.py"
-    done = subprocess.run(
-        [*mount, f"{tmpfs} && exec {sys.executable} {script} {tmp_path}"],
+    return subprocess.run(
+        [*mount, f"{tmpfs} && exec {sys.executable} {ISOLATED / script} {tmp_path}"],
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def test_full_tmpfs(tmp_path: Path) -> None:
+    done = in_full_tmpfs("full_tmpfs.py", tmp_path)
     size = 3 * PAGE
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         *[f"{PAGE} {size} True"] * 3,
         "b'b' 0",
+    ]
+
+
+def test_full_tmpfs_under_numpy(tmp_path: Path) -> None:
+    done = in_full_tmpfs("full_tmpfs_views.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"view {PAGE} True",
+        f"protected {PAGE} True",
+        f"again {PAGE} True",
+        "survived",
     ]
 
 

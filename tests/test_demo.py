@@ -105,7 +105,7 @@ def test_the_standard_reader_dies_and_ours_does_not(tmp_path):
     assert (status, err) == (0, "")
     assert "killed by SIGBUS (signal 7)" in out
     assert "BusError: [Errno 14] m[i:j]" in out
-    assert "page at offset 4096" in out
+    assert "page of offset 4096" in out
     assert out.count("just what") == 2
     assert "NOT OBSERVED" not in out
     assert "\033" not in out

@@ -7,6 +7,7 @@ import os
 import sys
 
 import safemmap
+from safemmap import _watch
 
 faulthandler.disable()
 PAGE = safemmap.PAGESIZE
@@ -74,7 +75,38 @@ def many_holes() -> None:
     print("survived")
 
 
+def view_taken_by(change: str) -> None:
+    """Other threads run while a mapping tells of its faults, and take a view."""
+    fd = os.memfd_create("taken")
+    os.write(fd, b"d" * 8 * PAGE)
+    m = safemmap.mmap(fd, 8 * PAGE)
+    with memoryview(m) as view:
+        os.ftruncate(fd, PAGE)
+        assert view[2 * PAGE] == 0
+        assert m.faulted
+    os.pwrite(fd, b"d" * 8 * PAGE, 0)
+    views = []
+    forget = _watch.drain
+
+    def run_others() -> None:
+        forget()
+        with contextlib.suppress(ValueError):  # closed
+            views.append(memoryview(m))
+
+    _watch.drain = run_others
+    {"close": m.close, "reset": m.reset}[change]()
+    _watch.drain = forget
+    for view in views:
+        assert view[2 * PAGE : 2 * PAGE + 4] == b"dddd"
+    assert len(views) == (change != "close")
+    print("survived")
+
+
 match sys.argv[1]:
+    case "view taken by close":
+        view_taken_by("close")
+    case "view taken by reset":
+        view_taken_by("reset")
     case "anonymous, grown":
         anonymous_grown()
     case "anonymous, huge":

@@ -1,0 +1,408 @@
+"""Four threads read a file that another process changes all the time.
+
+See storm_peer.py for what that one does, and for how the reader knows which bytes are
+right. Arguments: for how many seconds, the seed, the file (a path, or "memfd"), and
+whether it is "protected" or "unprotected". Prints what came out how often.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import faulthandler
+import json
+import mmap as standard
+import os
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from storm_peer import CONTROL_SIZE, PAGE, PAGES, SIZE, Control
+
+import safemmap
+from safemmap import BusCode, BusError
+
+seconds, seed, path = float(sys.argv[1]), sys.argv[2], sys.argv[3]
+protected = sys.argv[4] == "protected"
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+faulthandler.disable()
+# (This alone puts no handler in the way of SIGBUS.)
+faulthandler.dump_traceback_later(seconds + 30, exit=True)
+sys.setswitchinterval(1e-4)
+
+protect: Callable[..., Any] = (
+    safemmap.protect if protected else lambda obj, **_: contextlib.nullcontext()
+)
+counts: collections.Counter[str] = collections.Counter()
+warned: collections.Counter[str] = collections.Counter()
+failures: list[str] = []
+
+
+def new_mapping(access: int = safemmap.ACCESS_READ, **options: Any) -> safemmap.mmap:
+    if not protected:
+        options["views"] = "crash"
+    return safemmap.mmap(fd, SIZE, access=access, **options)
+
+
+class Read(NamedTuple):
+    """What came out of an operation."""
+
+    start: int  #: the bytes that were touched, from here
+    stop: int  #: to before here
+    step: int = 1
+    data: bytes = b""
+    #: where it stopped early, at a zero
+    zero_at: int | None = None
+    #: it is an error if the file is shorter than that
+    checks_size: bool = False
+
+
+class Before(NamedTuple):
+    """What the peer said before an operation."""
+
+    zeroing: int
+    generation: int
+    size: int
+    values: bytes
+
+    @classmethod
+    def now(cls) -> Before:
+        return cls(
+            control.zeroing, control.generation, control.size, bytes(control.values)
+        )
+
+
+class Reader(threading.Thread):
+    def __init__(self, number: int) -> None:
+        super().__init__(name=f"reader {number}")
+        self.random = random.Random(f"{seed} {number}")
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.own = [
+            new_mapping(),
+            new_mapping(safemmap.ACCESS_WRITE),
+            new_mapping(safemmap.ACCESS_COPY),
+            new_mapping(trackfd=False),
+        ]
+        self.plain: list[Any] = [
+            standard.mmap(fd, SIZE, access=standard.ACCESS_READ),
+            standard.mmap(fd, SIZE),
+            np.memmap(f"/proc/self/fd/{fd}", np.uint8, "r", shape=SIZE),
+            np.memmap(f"/proc/self/fd/{fd}", np.uint8, "c", shape=SIZE),
+        ]
+        # Of the operation under way:
+        self.touched = False  # a view was read
+        self.alone = False  # no other thread can poison what it reads
+        self.range = (0, 0)
+        self.how: list[object] = []  # for whoever has to find out why it failed
+
+    def run(self) -> None:
+        try:
+            while time.monotonic() < deadline and not failures:
+                self.step()
+        except BaseException:
+            failures.append(f"{self.how}\n{traceback.format_exc()}")
+
+    def step(self) -> None:
+        self.choose_range()
+        kind = self.random.choice((self.guarded, self.view, self.scope, self.protect))
+        self.how = [kind.__name__, self.range]
+        before = Before.now()
+        try:
+            read = kind()
+        except BusError as error:
+            outcome = self.judge_error(before, error)
+        else:
+            outcome = self.judge(before, read)
+        self.counts[outcome] += 1
+        self.counts[f"{kind.__name__}: {outcome}"] += 1
+
+    def choose_range(self) -> None:
+        start, stop = sorted(self.random.choices(range(SIZE + 1), k=2))
+        match self.random.randrange(4):
+            case 0:
+                start, stop = 0, SIZE
+            case 1:
+                start, stop = start // PAGE * PAGE, stop // PAGE * PAGE
+            case 2:
+                stop = min(start + 100, SIZE)
+        self.range = (start, stop) if start < stop else (SIZE - 1, SIZE)
+        self.touched = False
+
+    # ---- Operations ------------------------------------------------------
+
+    def mapping(self) -> safemmap.mmap:
+        """A clean one, if that can be had."""
+        self.alone = self.random.random() < 0.8
+        if not self.alone:
+            self.how += ["shared"]
+            m = shared
+        else:
+            index = self.random.randrange(len(self.own))
+            m = self.own[index]
+        if m.faulted:
+            try:
+                m.reset()
+            except BusError:  # the file is too short
+                self.alone = False
+            except BufferError:
+                assert m is shared
+            except ValueError:  # trackfd=False
+                with contextlib.suppress(BusError):
+                    m.check()  # told, so that closing is silent
+                m.close()
+                try:
+                    self.own[index] = m = new_mapping(trackfd=False)
+                except ValueError as error:
+                    assert "length is greater than file size" in str(error)
+                    self.own[index] = m = new_mapping_later()
+        self.how += [m, m.faulted]
+        return m
+
+    def guarded(self) -> Read:
+        m = self.mapping()
+        start, stop = self.range
+        which = self.random.randrange(5)
+        self.how += [which]
+        match which:
+            case 0:
+                return Read(start, stop, data=m[start:stop])
+            case 1:
+                step = self.random.choice((2, 100, PAGE, PAGE + 1))
+                data_ = m[start:stop:step]
+                last = start + (len(data_) - 1) * step
+                return Read(start, last + 1, step, data_)
+            case 2:
+                found = m.find(b"\0", start, stop)
+                if found >= 0:
+                    return Read(start, found, zero_at=found)
+                return Read(start, stop)
+            case 3:
+                data = bytearray(stop - start)
+                assert m.readinto(data, start) == stop - start
+                return Read(start, stop, data=bytes(data))
+            case _:
+                data_ = m.snapshot(start, stop - start)
+                tracked = m not in self.own[3:]
+                return Read(start, stop, data=data_, checks_size=tracked)
+
+    def view(self) -> Read:
+        m = self.mapping()
+        start, stop = self.range
+        with memoryview(m) as view:
+            self.touched = True
+            data = self.copied(view[start:stop])
+            m.check()  # before another thread can reset what is shared
+        self.faulted_in_silence(m)
+        return Read(start, stop, data=data)
+
+    def scope(self) -> Read:
+        m = self.mapping()
+        start, stop = self.range
+        with m.access(start, stop - start) as view:
+            self.touched = True
+            data = self.copied(view)
+        self.faulted_in_silence(m)
+        tracked = m not in self.own[3:]
+        return Read(start, stop, data=data, checks_size=tracked)
+
+    def protect(self) -> Read:
+        self.alone = self.random.random() < 0.7
+        plain = self.random.choice(self.plain) if self.alone else shared_plain
+        start, stop = self.range
+        obj: Any = plain
+        if self.random.random() < 0.5:
+            obj = memoryview(plain)[start:stop]
+        self.how += [plain, obj]
+        protection = protect(obj)
+        with protection:
+            self.touched = True
+            data = self.copied(memoryview(plain)[start:stop])
+        if self.alone:
+            self.faulted_in_silence(protection)
+        return Read(start, stop, data=data)
+
+    def copied(self, view: memoryview) -> bytes:
+        with view:
+            if self.random.random() < 0.5:
+                return bytes(view)
+            array = np.frombuffer(view, np.uint8)
+            result = array.copy().tobytes()
+            del array
+            return result
+
+    def faulted_in_silence(self, what: Any) -> None:
+        """Nobody else can have had the fault, and nothing was raised."""
+        if protected and self.alone and what.faulted:
+            raise AssertionError(f"a fault was not reported: {what.fault}")
+
+    # ---- Judgement -------------------------------------------------------
+
+    def judge_error(self, before: Before, error: BusError) -> str:
+        stop = self.range[1]
+        assert error.errno == errno.EFAULT, error
+        assert error.code in (0, BusCode.ADRERR), error
+        assert 0 <= error.offset < SIZE, error
+        still = self.stood_still(before)
+        if still and self.alone and stop <= before.size:
+            raise AssertionError(f"{before.size} bytes, all there: {error}")
+        if error.code == 0:
+            return "short"
+        if not error.poisoned:
+            return "recovered"
+        if not self.touched:
+            return "refused"
+        # (Where others read the same, they have the same fault.)
+        self.counts["faults of its own"] += self.alone
+        return "overlaid"
+
+    def judge(self, before: Before, read: Read) -> str:
+        still = self.stood_still(before)
+        no_zeros = before.zeroing % 2 == 0 and control.zeroing == before.zeroing
+        edge = -(-before.size // PAGE) * PAGE
+        if still and read.stop > (before.size if read.checks_size else edge):
+            raise AssertionError(f"{read!r:.200} from a file of {before.size} bytes")
+        if not no_zeros:
+            return "may hold zeros"
+        data = np.frombuffer(read.data, np.uint8)
+        where = np.arange(read.start, read.stop, read.step)[: data.size]
+        if before.size % PAGE and not read.checks_size:
+            # The rest of the page in which the file ends is zeros without a fault.
+            data = data[(where < before.size) | (where >= edge)]
+            where = where[(where < before.size) | (where >= edge)]
+        zeros = where[data == 0].tolist()
+        if read.zero_at is not None and not before.size <= read.zero_at < edge:
+            zeros.append(read.zero_at)
+        if zeros:
+            raise AssertionError(f"zeros at {zeros[:5]}, {before}, {control.size}")
+        if not still:
+            return "no zeros"
+        values = np.frombuffer(before.values, np.uint8)
+        wrong = where[data != values[where // PAGE]].tolist()
+        if wrong:
+            raise AssertionError(f"wrong bytes at {wrong[:5]}, {before}")
+        return "right"
+
+    def stood_still(self, before: Before) -> bool:
+        generation = before.generation
+        return generation % 2 == 0 and control.generation == generation
+
+    def close(self) -> None:
+        for m in self.own:
+            with contextlib.suppress(BusError):
+                m.check()
+            m.close()
+        # Nothing of ours is left in what is not ours.
+        for plain in self.plain:
+            assert bytes(plain) == os.pread(fd, SIZE, 0)
+
+
+def new_mapping_later() -> safemmap.mmap:
+    """As soon as the file is long enough."""
+    while time.monotonic() < deadline + 10:
+        with contextlib.suppress(ValueError):
+            return new_mapping(trackfd=False)
+        time.sleep(0)
+    raise AssertionError("the peer does not grow its file any more")
+
+
+@contextlib.contextmanager
+def peer() -> Iterator[subprocess.Popen[bytes]]:
+    script = str(Path(__file__).with_name("storm_peer.py"))
+    process = subprocess.Popen(
+        [sys.executable, script, str(fd), str(control_fd), seed],
+        pass_fds=(fd, control_fd),
+    )
+    try:
+        yield process
+    finally:
+        control.stop = 1
+        try:
+            process.wait(10)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def note(message: Warning | str, *_: object, **__: object) -> None:
+    warned[type(message).__name__] += 1
+
+
+if path == "memfd":
+    fd = os.memfd_create("storm")
+else:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+os.write(fd, b"\xff" * SIZE)
+control_fd = os.memfd_create("control")
+os.ftruncate(control_fd, CONTROL_SIZE)
+control = Control.shared(control_fd)
+control.size = SIZE
+control.values[:] = [255] * PAGES
+
+shared = new_mapping()
+shared_plain = standard.mmap(fd, SIZE, access=standard.ACCESS_READ)
+readers = [Reader(number) for number in range(4)]
+events = dropped = 0
+warnings.simplefilter("always")
+warnings.showwarning = note
+
+
+def take_events() -> None:
+    global events, dropped
+    taken = safemmap.faults()
+    events += len(taken)
+    dropped += taken.dropped
+    threads = {reader.native_id for reader in readers}
+    for fault in taken:
+        assert fault.code is BusCode.ADRERR, fault
+        assert 0 <= fault.offset < SIZE, fault
+        assert fault.thread in threads, fault
+
+
+with peer() as process:
+    deadline = time.monotonic() + seconds
+    for reader in readers:
+        reader.start()
+    try:
+        while any(reader.is_alive() for reader in readers):
+            time.sleep(0.02)
+            take_events()
+            assert process.poll() is None, "the peer died"
+        take_events()
+    except BaseException:
+        failures.append(traceback.format_exc())
+    for reader in readers:
+        reader.join()
+
+if failures:
+    print("\n".join(failures), file=sys.stderr, flush=True)
+    os._exit(1)  # with readers that may not be able to end
+assert process.returncode == 0
+for reader in readers:
+    counts += reader.counts
+    reader.close()
+assert bytes(shared_plain) == os.pread(fd, SIZE, 0)
+with contextlib.suppress(BusError):
+    shared.check()
+shared.close()
+assert set(warned) <= {"FaultWarning"}, warned
+print(
+    json.dumps(
+        {
+            **counts,
+            "changes": control.generation // 2,
+            "events": events,
+            "dropped": dropped,
+            "warned": warned.total(),
+        }
+    )
+)
