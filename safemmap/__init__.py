@@ -27,4 +27,5 @@ from safemmap._watch import faults as faults
 from safemmap._wrap import wrap as wrap
 
 __version__ = "0.1.0"
-__all__ = [name for name in dir() if not name.startswith("_")]  # for help()
+# For help(). (Type checkers know from the lines above.)
+globals()["__all__"] = [name for name in dir() if not name.startswith("_")]

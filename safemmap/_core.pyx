@@ -450,9 +450,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
     cdef int fail(self, int error, const safemmap_fault *fault, str operation,
                   Py_ssize_t start, Py_ssize_t stop,
                   const void *buffer=NULL) except -1:
-        """Raise what an operation over `start` to `stop` returned: an error, or success
-        on a mapping that a view on another thread has poisoned meanwhile. Warn if it was
-        done, but without the handler.
+        """Raise what an operation over `start` to `stop` returned: an error, or
+        success on a mapping that a view on another thread has poisoned meanwhile. Warn
+        if it was done, but without the handler.
 
         `buffer` is the memory of the caller's that took part in it.
         """
@@ -805,7 +805,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     cdef Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
                                  Py_ssize_t high, bint backward) except? -2:
-        cdef operation_find *find = (
+        cdef safemmap_find_operation *find = (
             self.operations.rfind if backward else self.operations.find
         )
         cdef Py_ssize_t size = high - low

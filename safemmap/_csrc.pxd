@@ -58,21 +58,23 @@ cdef extern from "safemmap.h" nogil:
     int safemmap_event_fd()
     void safemmap_event_fd_clear()
 
-    ctypedef int operation_find "safemmap_find_operation"(const void *text, size_t size, const void *pattern,
-                                size_t pattern_size, ptrdiff_t *ret_index,
-                                safemmap_fault *ret_fault) noexcept nogil
+    ctypedef int safemmap_find_operation(
+        const void *text, size_t size, const void *pattern, size_t pattern_size,
+        ptrdiff_t *ret_index, safemmap_fault *ret_fault
+    ) noexcept nogil
     struct safemmap_operations:
         int (*copy)(void *target, const void *source, size_t size,
                     safemmap_fault *ret_fault) noexcept nogil
         int (*load)(const void *source, unsigned char *ret_byte,
                     safemmap_fault *ret_fault) noexcept nogil
-        int (*store)(void *target, unsigned char byte, safemmap_fault *ret_fault) noexcept nogil
+        int (*store)(void *target, unsigned char byte,
+                     safemmap_fault *ret_fault) noexcept nogil
         int (*gather)(void *target, const void *source, ptrdiff_t step, size_t count,
                       safemmap_fault *ret_fault) noexcept nogil
         int (*scatter)(void *target, ptrdiff_t step, const void *source, size_t count,
                        safemmap_fault *ret_fault) noexcept nogil
-        operation_find *find
-        operation_find *rfind
+        safemmap_find_operation *find
+        safemmap_find_operation *rfind
     const safemmap_operations safemmap_guarded
     const safemmap_operations safemmap_kernel
     const safemmap_operations safemmap_plain

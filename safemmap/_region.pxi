@@ -149,8 +149,8 @@ cdef class Region:
                 f"{_watch.thread_name(self.c.fault.thread)} touched the byte at offset "
                 f"{offset} (address {self.c.fault.address:#x}) of {name} when its page "
                 "was gone, and got zeros in the place of data; check() raises where "
-                "this matters, and a scope (access(), or `with protect()`) has it raised "
-                "in time"
+                "this matters, and a scope (access(), or with protect()) has it "
+                "raised in time"
             ).encode(errors="backslashreplace"),
             1,
         )

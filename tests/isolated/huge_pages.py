@@ -81,7 +81,7 @@ def taken(number: int) -> Iterator[None]:
 
 
 def protect(fd: int) -> None:
-    """Refused: huge pages cannot be moved aside, and zeros would stay in their place."""
+    """Refused: huge pages cannot be moved aside, and zeros would stay."""
     plain = standard.mmap(fd, 3 * HUGE)
     try:
         safemmap.protect(plain)
