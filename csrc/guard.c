@@ -29,7 +29,8 @@ prepare(size_t size)
 {
     int due = safemmap__self.checks_due - 1;
 
-    if (UNLIKELY(due < 0 || size >= SAFEMMAP_BULK)) {
+    if (UNLIKELY(due < 0 || size >= SAFEMMAP_BULK ||
+                 __atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED))) {
         int error = safemmap_install();
 
         if (error < 0)

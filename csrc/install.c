@@ -163,10 +163,12 @@ safemmap_install(void)
     if (sigaction(SIGBUS, NULL, &present) < 0)
         return -errno;
     entry = entry_of(&present);
-    if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE))
+    if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
+        !__atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED))
         return 0;
     pthread_mutex_lock(&lock);
     error = install_locked();
+    __atomic_store_n(&safemmap__given_up, error == -EBUSY, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&lock);
     return error;
 }

@@ -89,6 +89,10 @@ struct safemmap__thread {
  * compiler's, which would drop the stores (gcc -O1 does). */
 extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 
+/* Set while others are above the handler and no entry is left to go above them: no
+ * guard is to be relied on, whether it is time to look or not. */
+extern bool safemmap__given_up;
+
 /* NULL before the first installation. */
 extern struct safemmap__chain *safemmap__chain;
 

@@ -178,8 +178,9 @@ class TestInterrupt:
             lossy.shrink(0)
             touch = functools.partial(view.__getitem__, 0)
             wait = functools.partial(time.sleep, 0.05)
+            calls: tuple[Callable[[], object], ...] = (touch, wait, mapping.check)
             with pytest.raises(BusError) as caught:
-                list(map(operator.call, (touch, wait, mapping.check)))
+                list(map(operator.call, calls))
             assert caught.value.operation == "check"
             spin(0.05)
 

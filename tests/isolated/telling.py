@@ -156,7 +156,7 @@ def no_more_threads() -> None:
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    threading.Thread.start = fail  # type: ignore[method-assign]
+    threading.Thread.start = fail  # type: ignore[assignment, method-assign]
     m, view = poisoned()
     threading.Thread.start = start  # type: ignore[method-assign]
     view.release()

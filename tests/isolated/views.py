@@ -97,7 +97,7 @@ def view_taken_by(change: str) -> None:
     {"close": m.close, "reset": m.reset}[change]()
     _watch.drain = forget
     for view in views:
-        assert view[2 * PAGE : 2 * PAGE + 4] == b"dddd"
+        assert bytes(view[2 * PAGE : 2 * PAGE + 4]) == b"dddd"
     assert len(views) == (change != "close")
     print("survived")
 
