@@ -6,13 +6,13 @@ the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
 one that its receiver can trust.
 """
 
+from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
 from safemmap._errors import BusCode as BusCode
 from safemmap._errors import BusError as BusError
 from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
 from safemmap._errors import SealError as SealError
-from safemmap._protect import Protected as Protected
 from safemmap._protect import protect as protect
 from safemmap._seals import Seal as Seal
 from safemmap._seals import add_seals as add_seals

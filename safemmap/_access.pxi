@@ -49,6 +49,7 @@ cdef class Access:
         except BufferError:
             pass  # told below, together with what was made from it
         if self.mapping.poisoned() and self.mapping.has_told(exc_value):
+            self.mapping.region.tell()
             return
         self.mapping.check_data("access")
         if self.resets != self.mapping.resets:

@@ -29,7 +29,6 @@ from cpython.buffer cimport (
 )
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
-from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.slice cimport PySlice_Check
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
@@ -61,6 +60,9 @@ from safemmap._system cimport *
 import os
 import sys
 import weakref
+from collections import deque
+from sys import _current_frames
+from time import monotonic
 
 from safemmap._errors import (
     BusCode,
@@ -68,7 +70,6 @@ from safemmap._errors import (
     Fault,
     FaultWarning,
     SealError,
-    raised_as,
 )
 
 cdef enum AccessMode:
@@ -1177,6 +1178,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         # Other threads may run meanwhile, and cannot close or move it.
         self.exports += 1
         try:
+            _ensure_watcher()
             self.register()
             _fill(view, exporter, self.data + start, stop - start, readonly, flags)
         except BaseException:
@@ -1451,7 +1453,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
 
 include "_access.pxi"
-include "_held.pxi"
+include "_protected.pxi"
 
 
 cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:

@@ -136,11 +136,6 @@ class Fault:
     mapping: object = field(default=None, compare=False)
 
 
-def raised_as(error: BusError) -> type[BusError]:
-    """A class which raises `error` where only a class can be raised."""
-    return type("BusError", (BusError,), {"__new__": lambda cls: error})
-
-
 class SealError(OSError):
     """A file cannot have the seals that were asked for. The message says why.
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from safemmap._core import Held
-from safemmap._errors import Fault
+from safemmap._core import Protected
 
-__all__ = ["Protected", "protect"]
+__all__ = ["protect"]
 
 
 def protect(
@@ -42,95 +40,7 @@ def protect(
     :raises BusError: a page of it is a zeroed one already, from a fault that another
         `protect`, or the mapping itself, has met.
     """
-    return Protected(obj, views)
-
-
-class Protected:
-    """What `protect` returns: a context manager."""
-
-    def __init__(self, obj: Any, views: str) -> None:
-        self.entered = False
-        self._closed = False
-        self._held: list[Held] = []
-        self._fault: Fault | None = None
-        if views not in ("deferred", "interrupt"):
-            raise ValueError(
-                f"views must be 'deferred' or 'interrupt' here, not {views!r}"
-            )
-        self._name = f"<safemmap.Protected {type(obj).__name__} at {id(obj):#x}>"
-        try:
-            for buffer in _buffers(obj):
-                self._held.append(Held(buffer, self, views == "interrupt"))
-        except BaseException:
-            self.close()
-            raise
-
-    def __repr__(self) -> str:
-        return self._name
-
-    @property
-    def faulted(self) -> bool:
-        """Whether a page was gone when it was touched; also after the end."""
-        return self.fault is not None
-
-    @property
-    def fault(self) -> Fault | None:
-        """The first such fault, or None. Its offset is in bytes from the start of the
-        buffer that holds it."""
-        faults = [fault for held in self._held if (fault := held.fault) is not None]
-        return min(faults, key=lambda fault: fault.time, default=self._fault)
-
-    def check(self) -> None:
-        """Do nothing unless a page was gone when it was touched.
-
-        :raises BusError: one was; see `fault`.
-        """
-        self._raise("check")
-
-    def close(self) -> None:
-        """End the protection, and release the buffer. Warns with `FaultWarning` of a
-        fault that nobody has asked about."""
-        if self._closed:
-            return
-        self._closed = True
-        self._fault = self.fault
-        try:
-            for held in self._held:
-                held.warn_unreported(self._name)
-        finally:
-            for held in self._held:
-                held.release()
-
-    def __enter__(self) -> Self:
-        if self._closed:
-            raise ValueError("this protection has ended; protect() the object again")
-        self.entered = True
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        try:
-            self._raise("protect")
-        finally:
-            self.entered = False
-            self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_held"):
-            self.close()
-
-    def _raise(self, operation: str) -> None:
-        errors = [held.error(operation) for held in self._held if held.faulted]
-        try:
-            if errors:
-                raise errors[0]
-        finally:
-            del errors  # or its traceback would hold it, and all that is protected
+    return Protected(obj, _buffers(obj), views)
 
 
 def _buffers(obj: Any) -> Iterator[Any]:
@@ -144,10 +54,21 @@ def _buffers(obj: Any) -> Iterator[Any]:
     elif hasattr(obj, "chunks"):
         for chunk in obj.chunks:
             yield from _buffers(chunk)
-    elif hasattr(obj, "dictionary"):
-        yield from _buffers(obj.indices)
-        yield from _buffers(obj.dictionary)
-    elif hasattr(obj, "buffers"):
+    elif hasattr(obj, "buffers"):  # an array
         yield from (buffer for buffer in obj.buffers() if buffer is not None)
+        yield from _dictionaries(obj)
     else:
         yield obj
+
+
+def _dictionaries(array: Any) -> Iterator[Any]:
+    """Those of an array and of what it is made of, which are not among its buffers."""
+    if hasattr(array, "dictionary"):
+        yield from _buffers(array.dictionary)
+    if hasattr(array, "field"):  # a struct, a union
+        for i in range(array.type.num_fields):
+            yield from _dictionaries(array.field(i))
+    for part in ("values", "keys", "items", "storage"):  # a list, a map, an extension
+        child = getattr(array, part, None)
+        if hasattr(child, "buffers"):
+            yield from _dictionaries(child)

@@ -3,8 +3,45 @@
 
 from safemmap import _watch
 
-cdef dict _live = _watch.live
-cdef object _is_finalizing = sys.is_finalizing
+# Everything between here and the queue of the core is compiled code that calls no
+# Python function: an exception which is on its way to this thread (`views="interrupt"`,
+# Ctrl-C) cannot come up in the middle.
+cdef dict _live = {}            # the regions, by their ids
+cdef object _recent = deque()   # what `faults` has not returned yet
+cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
+cdef unsigned long _lost = 0    # what fell out of _recent
+cdef unsigned long _dropped_before = 0  # by the core, when `faults` was called last
+cdef bint _watching = False     # whether there is a thread in `watch`
+
+# Faults that wait for `faults`.
+cdef Py_ssize_t _CAPACITY = 1024
+# A program that asks by itself is not to be warned of what it is about to learn:
+# seconds from a fault to the warning.
+cdef double _GRACE = 0.1
+
+
+cdef object _drain():
+    """Take what is in the queue of the core, on any thread."""
+    global _lost
+    cdef safemmap_event event
+    cdef Region region
+
+    while safemmap_event_take(&event):
+        region = _live.get(event.region)
+        if region is None:
+            continue
+        if len(_recent) >= _CAPACITY:
+            _recent.popleft()
+            _lost += 1
+        _recent.append((
+            region.owner, event.region, region.offset_of(event.fault.address),
+            event.fault.address, event.fault.code, event.fault.thread,
+            event.fault.time_ns,
+        ))
+        if event.region not in _unwarned:
+            _unwarned[event.region] = monotonic() + _GRACE
+            safemmap_event_wake()
+        region.interrupt(&event)
 
 
 # (It refers to nothing that could refer to it.)
@@ -19,8 +56,9 @@ cdef class Region:
     cdef bint interrupts
     cdef public bint reported   # somebody was told that it is poisoned
     cdef bint warned
-    cdef set told               # threads that were told, by their identifiers
-    cdef dict interrupted       # and the address of what is on its way to them
+    cdef set told               # threads that were told, by the kernel's ids
+    cdef dict interrupted       # for each its identifier, and the address of what is
+                                # on its way to it
 
     cdef void describe(self, const void *start, Py_ssize_t size, size_t page_size,
                        int protection) noexcept:
@@ -35,7 +73,6 @@ cdef class Region:
     cdef int add(self, object owner, bint interrupts) except -1:
         cdef int error
 
-        _watch.start()
         self.owner = weakref.ref(owner)
         self.interrupts = interrupts
         self.told = set()
@@ -57,11 +94,10 @@ cdef class Region:
         safemmap_region_remove(&self.c)
 
     cdef void forget(self) noexcept:
-        # At the end there may be no _watch.py left.
-        if self.poisoned() and not _is_finalizing():
-            # Its events can be told from others' as long as it is there.
-            _watch.drain()
+        # Its events can be told from others' as long as it is there.
+        _drain()
         _live.pop(self.c.id, None)
+        _unwarned.pop(self.c.id, None)
 
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
@@ -101,25 +137,14 @@ cdef class Region:
     cdef object first_fault(self, object mapping):
         cdef const safemmap_region_fault *fault = &self.c.fault
 
-        return self.fault_at(fault.address, fault.code, fault.thread, fault.time_ns,
-                             mapping)
-
-    cdef object fault_at(self, uintptr_t address, int code, pid_t thread,
-                         int64_t time_ns, object mapping):
-        return Fault(
-            offset=self.offset_of(address),
-            address=address,
-            code=_CODES.get(code, code),
-            thread=thread,
-            time=time_ns / 1e9,
-            mapping=mapping,
-        )
+        return _fault(self.offset_of(fault.address), fault.address, fault.code,
+                      fault.thread, fault.time_ns, mapping)
 
     # ---- Telling ---------------------------------------------------------
 
     cdef void tell(self) noexcept:
         """This thread gets a BusError now, and needs none later."""
-        cdef object thread = PyThread_get_thread_ident()
+        cdef object thread = PyThread_get_thread_native_id()
 
         self.reported = True
         self.told.add(thread)
@@ -158,42 +183,39 @@ cdef class Region:
 
     # ---- Interrupting ----------------------------------------------------
 
-    def met(self, event):
-        """What an event says. Interrupts the thread that it came from, where that is
-        wanted and the thread has not left."""
-        address, code, thread, time_ns, identifier = event
-        if (
-            self.interrupts and self.lent > 0 and identifier not in self.told
-            and self.c.start <= <uintptr_t>address < self.c.end
-        ):
-            self.interrupt(identifier, thread, address, code)
-        return self.fault_at(address, code, thread, time_ns, None)
+    cdef int interrupt(self, const safemmap_event *event) except -1:
+        """The thread that met the fault, where that is wanted and it is still there."""
+        cdef unsigned long identifier = <unsigned long>event.pthread
+        cdef PyThreadState *state
+        cdef object thread = event.fault.thread
 
-    cdef int interrupt(self, object identifier, unsigned long thread,
-                       uintptr_t address, int code) except -1:
-        cdef PyThreadState *state = _thread_state(identifier)
-
-        # Another thread may have its identifier by now; and an exception that is on
-        # its way there already is somebody else's.
+        if not self.interrupts or self.lent == 0 or thread in self.told:
+            return 0
+        # Another one may have its identifier by now. An exception that is on its way
+        # there already is somebody else's.
+        state = _thread_state(identifier)
         if (
-            state == NULL or state.native_thread_id != thread
-            or state.async_exc != NULL
+            state == NULL or state.native_thread_id != <unsigned long>thread
+            or state.async_exc != NULL or not _is_in_program(identifier)
         ):
             return 0
-        exception = self.error_at(address, code, "view")
-        interruption = raised_as(exception)
-        self.reported = True
-        self.told.add(identifier)
-        self.interrupted[identifier] = <uintptr_t><PyObject *>interruption
+        interruption = _raising(
+            self.error_at(event.fault.address, event.fault.code, "view")
+        )
+        self.told.add(thread)
+        self.interrupted[thread] = (
+            identifier, <uintptr_t><PyObject *>interruption
+        )
         PyThreadState_SetAsyncExc(identifier, <PyObject *>interruption)
         return 0
 
-    cdef void cancel(self, object identifier) noexcept:
+    cdef void cancel(self, object thread) noexcept:
         cdef PyThreadState *state
-        cdef object interruption = self.interrupted.pop(identifier, None)
+        cdef object pending = self.interrupted.pop(thread, None)
 
-        if interruption is None:
+        if pending is None:
             return
+        identifier, interruption = pending
         state = _thread_state(identifier)
         if state != NULL and <uintptr_t>state.async_exc == <uintptr_t>interruption:
             PyThreadState_SetAsyncExc(identifier, NULL)
@@ -202,8 +224,16 @@ cdef class Region:
         """A buffer was released; with the last one it is too late to interrupt."""
         self.lent -= 1
         if self.lent == 0 and self.interrupted:
-            for identifier in tuple(self.interrupted):
-                self.cancel(identifier)
+            for thread in tuple(self.interrupted):
+                self.cancel(thread)
+
+
+cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
+                   int64_t time_ns, object mapping):
+    return Fault(
+        offset=offset, address=address, code=_CODES.get(code, code), thread=thread,
+        time=time_ns / 1e9, mapping=mapping,
+    )
 
 
 cdef PyThreadState *_thread_state(unsigned long identifier) noexcept:
@@ -214,43 +244,131 @@ cdef PyThreadState *_thread_state(unsigned long identifier) noexcept:
     return state
 
 
+cdef bint _is_in_program(unsigned long identifier) except -1:
+    """Whether the thread runs any Python code but that of threading.py, which is no
+    place for an exception."""
+    frame = _current_frames().get(identifier)
+    while frame is not None:
+        if frame.f_globals.get("__name__") != "threading":
+            return True
+        frame = frame.f_back
+    return False
+
+
+@cython.final
+cdef class _Instance:
+    """What is called for a new instance of a class, and has it already."""
+
+    cdef object instance
+
+    def __call__(self, cls):
+        return self.instance
+
+
+cdef object _raising(object error):
+    """A class which raises `error`, for where only a class can be raised."""
+    cdef _Instance instance = _Instance.__new__(_Instance)
+
+    instance.instance = error
+    return type("BusError", (BusError,), {"__new__": staticmethod(instance)})
+
+
+cdef int _ensure_watcher() except -1:
+    """Before a view is handed out."""
+    if not _watching:
+        _watch.start()
+    return 0
+
+
 # ---- For _watch.py -------------------------------------------------------
 
-def next_event():
-    """The oldest fault in the queue, as the id of its region and what `Region.met`
-    takes, or None."""
-    cdef safemmap_event event
-
-    if not safemmap_event_take(&event):
-        return None
-    return event.region, (
-        event.fault.address, event.fault.code, event.fault.thread,
-        event.fault.time_ns, <unsigned long>event.pthread,
-    )
-
-
-def events_dropped():
-    """How many did not fit into the queue since the process began."""
-    return safemmap_events_dropped()
-
-
-def wait_for_events(timeout):
-    """Wait until there is an event, `wake` is called, or `timeout` seconds (None for
-    ever) are over."""
+def watch(timeout):
+    """Wait until there is a fault, `wake` is called, or `timeout` seconds (None for
+    ever) are over. Then interrupt, and return the regions of which to warn, and how
+    long the next of them can wait."""
+    global _watching
     cdef timespec until
     cdef const timespec *pointer = NULL
+    cdef double now
 
     if timeout is not None:
         until.tv_sec = <time_t>timeout
         until.tv_nsec = <long>((timeout - until.tv_sec) * 1e9)
         pointer = &until
+    _watching = True
     with nogil:
         safemmap_event_wait(pointer)
+    _drain()
+    now = monotonic()
+    due = [id for id, when in _unwarned.items() if when <= now]
+    regions = [_live.get(id) for id in due]
+    for id in due:
+        del _unwarned[id]
+    next_due = min(_unwarned.values(), default=None)
+    return regions, None if next_due is None else next_due - now
+
+
+def has_regions():
+    """Whether there is anything to watch."""
+    return bool(_live)
+
+
+def stop_watching():
+    """What `watch` has said last was all: the next view starts another thread."""
+    global _watching
+    _watching = False
+
+
+def warn_of_all():
+    """At the end of the program."""
+    _drain()
+    for region in [_live.get(id) for id in _unwarned]:
+        if region is not None:
+            region.warn_unasked()
 
 
 def wake():
-    """End a `wait_for_events`."""
+    """End a `watch`."""
     safemmap_event_wake()
+
+
+def take_faults():
+    """Those since the last call, and how many are lost."""
+    global _lost, _dropped_before
+    cdef unsigned long dropped, lost
+    cdef list taken
+    cdef Region region
+
+    # In this order: a fault that comes later makes it readable again.
+    safemmap_event_fd_clear()
+    _drain()
+    taken = list(_recent)
+    # (Nothing is taken before all of this has succeeded.)
+    found = [
+        _fault(offset, address, code, thread, time_ns, owner())
+        for owner, _, offset, address, code, thread, time_ns in taken
+    ]
+    for entry in taken:
+        region = _live.get(entry[1])
+        if region is not None:
+            region.reported = True
+        # (Another thread may have taken it meanwhile.)
+        if _recent and _recent[0] is entry:
+            _recent.popleft()
+    dropped = safemmap_events_dropped()
+    lost = dropped - _dropped_before + _lost
+    _dropped_before = dropped
+    _lost = 0
+    return found, lost
+
+
+def forget_parent():
+    """In the child of a fork: what its parent's views have met is none of its own."""
+    global _lost, _dropped_before, _watching
+    _recent.clear()
+    _unwarned.clear()
+    _lost = _dropped_before = 0
+    _watching = False
 
 
 def event_fd():
@@ -260,8 +378,3 @@ def event_fd():
     if fd < 0:
         raise _os_error(-fd)
     return fd
-
-
-def clear_event_fd():
-    """Make it unreadable until the next fault."""
-    safemmap_event_fd_clear()

@@ -10,6 +10,7 @@ cdef extern from "Python.h":
     ctypedef struct MappingType "PyTypeObject":
         const char *tp_name
         PySequenceMethods *tp_as_sequence
+    unsigned long PyThread_get_thread_native_id()
     ctypedef struct PyInterpreterState:
         pass
     ctypedef struct PyThreadState:

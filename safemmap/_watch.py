@@ -1,52 +1,47 @@
 """Tells of faults in views while the program does something else.
 
 The handler can only put an event into a queue. A thread takes it from there, which
-runs while anything is registered: it interrupts the thread that met the fault where
-that is wanted, and warns of a fault that nobody has asked about. It is stopped around
-a fork, so that a process which has no threads of its own stays one for `os.fork`.
+runs from the first view on: it interrupts the thread that met the fault where that is
+wanted, and warns of a fault that nobody has asked about. It is stopped around a fork,
+so that a process which has no threads of its own stays one for `os.fork`; a child has
+none until it takes a view itself.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from _thread import RLock, get_native_id
-from collections import deque
-from dataclasses import replace
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safemmap import _core
 from safemmap._errors import Fault
 
 if TYPE_CHECKING:
     import threading
-    import weakref
-
-    from safemmap._core import Region
 
 __all__ = ["Faults", "fault_fd", "faults"]
 
-# A program that asks by itself is not to be warned of what it is about to learn:
-# seconds from a fault to the warning.
-_GRACE = 0.1
 # Seconds for which a fork waits for a warning that is being given.
 _PATIENCE = 1.0
-# Faults that wait for `faults`.
-_CAPACITY = 1024
-
-#: What is registered, by its id.
-live: dict[int, Region] = {}
-
-_recent: deque[tuple[weakref.ref[Any], int, Fault]] = deque(maxlen=_CAPACITY)
-_lost = 0  # those that fell out of `_recent`
-_dropped_before = 0  # by the core, when `faults` was called last
-_unwarned: dict[int, float] = {}  # when to warn of which region
+# What a thread needs to have unblocked.
+_OWN_FAULTS = {
+    signal.SIGBUS,
+    signal.SIGSEGV,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGABRT,
+    signal.SIGSYS,
+}
 
 _lock = RLock()  # for the three below
 _thread: threading.Thread | None = None
 _stopping = False
+_hooked = False
 _finished = False
 
 
@@ -70,19 +65,9 @@ def faults() -> Faults:
     Makes `fault_fd` unreadable until there is another. The mappings concerned count as
     asked about: they do not warn of these faults any more.
     """
-    global _lost, _dropped_before
-    _core.clear_event_fd()
-    drain()
-    found = Faults()
-    while _recent:
-        owner, region_id, fault = _recent.popleft()
-        region = live.get(region_id)
-        if region is not None:
-            region.reported = True
-        found.append(replace(fault, mapping=owner()))
-    dropped = _core.events_dropped()
-    found.dropped = dropped - _dropped_before + _lost
-    _dropped_before, _lost = dropped, 0
+    taken, dropped = _core.take_faults()
+    found = Faults(taken)
+    found.dropped = dropped
     return found
 
 
@@ -101,23 +86,6 @@ def fault_fd() -> int:
     return _core.event_fd()
 
 
-def drain() -> None:
-    """Take what is in the queue of the core, on any thread."""
-    global _lost
-    while (event := _core.next_event()) is not None:
-        region_id, met = event
-        region = live.get(region_id)
-        if region is None:
-            continue
-        fault = region.met(met)
-        if len(_recent) == _CAPACITY:
-            _lost += 1
-        _recent.append((region.owner, region_id, fault))
-        if region_id not in _unwarned:
-            _unwarned[region_id] = monotonic() + _GRACE
-            _core.wake()
-
-
 def thread_name(native_id: int) -> str:
     """A thread as a reader knows it, by the kernel's id."""
     threading = sys.modules.get("threading")
@@ -133,21 +101,45 @@ def thread_name(native_id: int) -> str:
 def start() -> None:
     """Have somebody watch from now on."""
     global _thread, _stopping
-    if _thread is not None or _finished:
-        return
+    # Here, since it is to have its own hook at a fork before ours.
     import threading
 
     with _lock:
-        if _thread is not None:
+        if _thread is not None or _finished:
             return
+        _hook()
         _stopping = False
-        _thread = threading.Thread(target=_run, name="safemmap watcher", daemon=True)
+        thread = threading.Thread(target=_run, name="safemmap watcher", daemon=True)
+        # Signals are for the program's own threads, which may wait for them with
+        # sigwait(3).
+        mask = signal.pthread_sigmask(
+            signal.SIG_BLOCK, signal.valid_signals() - _OWN_FAULTS
+        )
         try:
-            _thread.start()
+            _thread = thread
+            thread.start()
         except RuntimeError:
-            # There are no more to be had. The next view tries again, and close() warns
-            # too.
-            _thread = None
+            pass  # there are no more to be had; the next view tries again
+        finally:
+            if not thread.is_alive():
+                _thread = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _run() -> None:
+    timeout: float | None = 0.0
+    while not _stopping:
+        try:
+            regions, timeout = _core.watch(timeout)
+            for region in regions:
+                if region is not None:
+                    region.warn_unasked()
+        except Exception:
+            # Of a page that a hook for warnings has touched in here.
+            traceback = sys.modules.get("traceback")
+            if traceback is not None:
+                traceback.print_exc()
+    _core.stop_watching()
 
 
 def _stop() -> None:
@@ -167,24 +159,19 @@ def _stop() -> None:
     _stopping = False
 
 
-def _run() -> None:
-    while not _stopping:
-        due = min(_unwarned.values(), default=None)
-        _core.wait_for_events(None if due is None else max(0.0, due - monotonic()))
-        drain()
-        _warn(monotonic())
-
-
-def _warn(now: float) -> None:
-    for region_id, due in list(_unwarned.items()):
-        if due <= now:
-            del _unwarned[region_id]
-            region = live.get(region_id)
-            if region is not None:
-                region.warn_unasked()
-
-
 # ---- Fork and exit -------------------------------------------------------
+
+
+def _hook() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
+        atexit.register(_at_exit)
 
 
 def _before_fork() -> None:
@@ -194,34 +181,21 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     try:
-        if live:
+        if _core.has_regions():
             start()
     finally:
         _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _thread, _lost, _dropped_before
+    global _lock, _thread
     _lock = RLock()
     _thread = None
-    _recent.clear()
-    _unwarned.clear()
-    _lost = _dropped_before = 0
-    if live:
-        start()
+    _core.forget_parent()
 
 
 def _at_exit() -> None:
     global _finished
     _finished = True
     _stop()
-    drain()
-    _warn(float("inf"))
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
-atexit.register(_at_exit)
+    _core.warn_of_all()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
+import hashlib
 import operator
 import os
 import signal
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PAGE, LossyFile
+from conftest import PAGE, LossyFile, open_fds
 
 import safemmap
 from safemmap import BusCode, BusError
@@ -89,6 +91,7 @@ class TestInterrupt:
                     with pytest.raises(BusError):
                         view[size]
                         spin()
+                    assert mapping.faulted
                 else:
                     view[size]
                     spin(0.3)
@@ -106,6 +109,7 @@ class TestInterrupt:
             lossy.restore()
             mapping.reset()
 
+    @pytest.mark.filterwarnings("ignore::safemmap.FaultWarning")
     def test_only_the_thread_that_touched_it(
         self, lossy: LossyFile, mapping: safemmap.mmap
     ) -> None:
@@ -164,7 +168,6 @@ class TestInterrupt:
                     view[0]
                     sleep_with_the_gil(1000)
                 spin(0.05)
-            assert caught.value.operation == "access"
             del caught, view
             lossy.restore()
             gc.collect()
@@ -272,6 +275,76 @@ class TestInterrupt:
         os.close(fd)
         assert outcomes
         assert {type(error) for error in outcomes} == {ZeroDivisionError}
+
+    @pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"  # what this is about
+    )
+    @pytest.mark.parametrize("swallows", [True, False])
+    def test_one_that_gets_lost_is_not_the_last_word(
+        self, lossy: LossyFile, monkeypatch: pytest.MonkeyPatch, swallows: bool
+    ) -> None:
+        """It is an OSError, which others swallow; or the buffer is released first."""
+        reported: list[BaseException | None] = []
+        monkeypatch.setattr(
+            "sys.unraisablehook", lambda args: reported.append(args.exc_value)
+        )
+        m = safemmap.mmap(lossy.fd, SIZE, views="interrupt")
+        lossy.shrink(0)
+        if swallows:
+            with memoryview(m) as view, contextlib.suppress(OSError):
+                view[0]
+                spin()
+        else:
+            hashlib.sha256(m)
+        spin(0.4)
+        assert [type(error) for error in reported] == [safemmap.FaultWarning]
+        with pytest.warns(safemmap.FaultWarning):
+            m.close()
+
+    def test_the_mapping_is_freed_after_it(self) -> None:
+        """No traceback holds on to what it is about."""
+
+        def interrupted() -> None:
+            fd = os.memfd_create("freed")
+            os.ftruncate(fd, SIZE)
+            m = safemmap.mmap(fd, SIZE, views="interrupt")
+            os.ftruncate(fd, 0)
+            os.close(fd)
+            view = memoryview(m)
+            with contextlib.suppress(BusError):
+                view[0]
+                spin()
+            assert m.faulted
+
+        before = open_fds()
+        for _ in range(3):
+            interrupted()
+        gc.collect()
+        assert open_fds() <= before
+
+    def test_none_comes_up_while_another_mapping_tells(self, lossy: LossyFile) -> None:
+        """The thread has one on its way when it closes something else."""
+        safemmap.faults()
+        for _ in range(20):
+            other = LossyFile(SIZE)
+            poisoned = safemmap.mmap(other.fd, SIZE)
+            m = safemmap.mmap(lossy.fd, SIZE, views="interrupt")
+            view = memoryview(m)
+            with contextlib.suppress(BusError):
+                other.shrink(0)
+                memoryview(poisoned)[0]
+                assert poisoned.faulted
+                lossy.shrink(0)
+                view[0]
+                poisoned.close()
+                spin(0.05)
+            poisoned.close()
+            assert m.faulted
+            view.release()
+            m.close()
+            assert {fault.mapping for fault in safemmap.faults()} <= {m, poisoned}
+            lossy.restore()
+            other.close()
 
 
 class TestDeny:

@@ -527,8 +527,7 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
         "huge file",
         "huge file, not tracked",
         "many holes",
-        "view taken by close",
-        "view taken by reset",
+        "others while it is made anew",
     ],
 )
 def test_in_a_process_of_its_own(case: str) -> None:

@@ -5,9 +5,9 @@ import ctypes
 import faulthandler
 import os
 import sys
+import threading
 
 import safemmap
-from safemmap import _watch
 
 faulthandler.disable()
 PAGE = safemmap.PAGESIZE
@@ -75,38 +75,58 @@ def many_holes() -> None:
     print("survived")
 
 
-def view_taken_by(change: str) -> None:
-    """Other threads run while a mapping tells of its faults, and take a view."""
-    fd = os.memfd_create("taken")
+def others_while_it_is_made_anew() -> None:
+    """Other threads read and take views while a mapping is reset, and tells of a
+    thousand faults of others."""
+    sys.setswitchinterval(1e-6)
+    fd = os.memfd_create("anew")
     os.write(fd, b"d" * 8 * PAGE)
+    gone = os.memfd_create("gone")
     m = safemmap.mmap(fd, 8 * PAGE)
-    with memoryview(m) as view:
-        os.ftruncate(fd, PAGE)
-        assert view[2 * PAGE] == 0
-        assert m.faulted
-    os.pwrite(fd, b"d" * 8 * PAGE, 0)
-    views = []
-    forget = _watch.drain
+    wrong: list[bytes] = []
+    stopping = threading.Event()
 
-    def run_others() -> None:
-        forget()
-        with contextlib.suppress(ValueError):  # closed
-            views.append(memoryview(m))
+    def use() -> None:
+        while not stopping.is_set():
+            try:
+                read = m[2 * PAGE : 2 * PAGE + 4]
+                if read != b"dddd":
+                    wrong.append(read)
+                memoryview(m).release()
+            except safemmap.BusError:
+                pass
 
-    _watch.drain = run_others
-    {"close": m.close, "reset": m.reset}[change]()
-    _watch.drain = forget
-    for view in views:
-        assert bytes(view[2 * PAGE : 2 * PAGE + 4]) == b"dddd"
-    assert len(views) == (change != "close")
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        os.ftruncate(gone, PAGE)
+        others = [safemmap.mmap(gone, PAGE) for _ in range(100)]
+        os.ftruncate(gone, 0)
+        for other in others:
+            memoryview(other)[0]
+        with memoryview(m) as view:
+            os.ftruncate(fd, PAGE)
+            assert view[2 * PAGE] == 0
+        os.ftruncate(fd, 0)
+        # Longer than before it is read: a hole would be zeros, too.
+        os.pwrite(fd, b"d" * 8 * PAGE, 0)
+        while m.faulted:
+            with contextlib.suppress(BufferError):
+                m.reset()
+        for other in others:
+            assert other.faulted
+            other.close()
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:5]
     print("survived")
 
 
 match sys.argv[1]:
-    case "view taken by close":
-        view_taken_by("close")
-    case "view taken by reset":
-        view_taken_by("reset")
+    case "others while it is made anew":
+        others_while_it_is_made_anew()
     case "anonymous, grown":
         anonymous_grown()
     case "anonymous, huge":

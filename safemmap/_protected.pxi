@@ -1,0 +1,196 @@
+# Protection for memory that somebody else has mapped.
+
+from safemmap import _maps
+
+
+@cython.no_gc_clear
+@cython.final
+cdef class _Held:
+    """A buffer of somebody else's, exported, and its pages registered for `owner`."""
+
+    cdef Py_buffer view
+    cdef bint exported
+    cdef Region region  # None where no page of it can be lost
+
+    def __cinit__(self, obj, owner, bint interrupts):
+        if not PyObject_CheckBuffer(obj):
+            raise TypeError(
+                f"protect takes what exports a buffer, and {type(obj).__name__!r} does "
+                "not; shared memory has one as .buf, a file of pyarrow's as "
+                ".read_buffer()"
+            )
+        PyObject_GetBuffer(obj, &self.view, PyBUF_STRIDES)
+        self.exported = True
+        if self.view.len > 0:
+            self.register(owner, interrupts)
+
+    cdef int register(self, object owner, bint interrupts) except -1:
+        cdef char *low
+        cdef char *high
+        cdef Region region
+
+        self.extent(&low, &high)
+        _ensure_handler()
+        _ensure_watcher()
+        while self.region is None:
+            behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
+            # What another region has replaced looks like memory of the process's own:
+            # only when this one is registered, and not refused for that, it is told.
+            known = behind if behind is not None else _maps.PRIVATE
+            if known.page_size > <Py_ssize_t>sysconf(_SC_PAGESIZE):
+                raise BufferError(
+                    "this buffer is made of huge pages, which cannot be put back when "
+                    "the protection ends; map the file with safemmap.mmap"
+                )
+            region = Region.__new__(Region)
+            region.describe(low, high - low, known.page_size, known.protection)
+            region.c.put_back = True
+            region.add(owner, interrupts)
+            region.lent = 1
+            if behind is not None or region.poisoned():
+                self.region = region
+                break
+            now = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
+            if region.poisoned():
+                self.region = region
+                break
+            region.remove()
+            region.forget()
+            if now is None:
+                break
+        return 0
+
+    cdef void extent(self, char **ret_low, char **ret_high) noexcept:
+        """From the lowest byte of any element to behind the highest."""
+        cdef Py_ssize_t reach
+        cdef int i
+
+        ret_low[0] = ret_high[0] = <char *>self.view.buf
+        if self.view.strides == NULL:  # as ctypes has it: in one piece
+            ret_high[0] += self.view.len
+            return
+        for i in range(self.view.ndim):
+            reach = self.view.strides[i] * (self.view.shape[i] - 1)
+            if reach < 0:
+                ret_low[0] += reach
+            else:
+                ret_high[0] += reach
+        ret_high[0] += self.view.itemsize
+
+    cdef bint faulted(self) noexcept:
+        """Also after the release."""
+        return self.region is not None and self.region.poisoned()
+
+    cdef void release(self) noexcept:
+        """End the protection, and give the buffer back."""
+        if not self.exported:
+            return
+        self.exported = False
+        if self.region is not None:
+            self.region.take_back()
+            self.region.remove()
+            self.region.forget()
+        PyBuffer_Release(&self.view)
+
+    def __dealloc__(self):
+        self.release()
+
+
+@cython.final
+cdef class Protected:
+    """What `protect` returns: a context manager."""
+
+    cdef list held
+    cdef readonly bint entered
+    cdef bint closed
+    cdef str name
+    cdef object __weakref__
+
+    def __cinit__(self, obj, buffers, views):
+        self.name = f"<safemmap.Protected {type(obj).__name__} at {id(obj):#x}>"
+        self.held = []
+        if views not in ("deferred", "interrupt"):
+            raise ValueError(
+                f"views must be 'deferred' or 'interrupt' here, not {views!r}"
+            )
+        for buffer in buffers:
+            self.held.append(_Held(buffer, self, views == "interrupt"))
+
+    def __repr__(self):
+        return self.name
+
+    @property
+    def faulted(self):
+        """Whether a page was gone when it was touched; also after the end."""
+        return self.fault is not None
+
+    @property
+    def fault(self):
+        """The first such fault, or None. Its offset is in bytes from the start of the
+        buffer that holds it."""
+        cdef _Held held, first = None
+
+        for held in self.held:
+            if held.faulted():
+                held.region.reported = True
+                if (
+                    first is None
+                    or held.region.c.fault.time_ns < first.region.c.fault.time_ns
+                ):
+                    first = held
+        return None if first is None else first.region.first_fault(self)
+
+    def check(self):
+        """Do nothing unless a page was gone when it was touched.
+
+        :raises BusError: one was; see `fault`.
+        """
+        self.check_for("check")
+
+    cdef int check_for(self, str operation) except -1:
+        cdef _Held held, first = None
+
+        for held in self.held:
+            if held.faulted():
+                held.region.tell()
+                if first is None:
+                    first = held
+        if first is None:
+            return 0
+        return _raise(
+            first.region.error_at(
+                first.region.c.fault.address, first.region.c.fault.code, operation
+            )
+        )
+
+    def close(self):
+        """End the protection, and release the buffer. Warns with `FaultWarning` of a
+        fault that nobody has asked about."""
+        cdef _Held held
+
+        if self.closed:
+            return
+        self.closed = True
+        for held in self.held:
+            held.release()
+        for held in self.held:
+            if held.faulted() and not held.region.reported:
+                held.region.reported = True
+                held.region.warn(self.name)
+
+    def __enter__(self):
+        if self.closed:
+            raise ValueError("this protection has ended; protect() the object again")
+        self.entered = True
+        return self
+
+    def __exit__(self, exc_type, exc_value, traceback, /):
+        self.entered = False
+        try:
+            self.check_for("protect")
+        finally:
+            self.close()
+
+    def __del__(self):
+        if self.held is not None:
+            self.close()
