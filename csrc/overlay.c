@@ -84,33 +84,47 @@ bit(const unsigned char *bits, size_t page)
     return (bits[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1;
 }
 
-static void
-set_bit(unsigned char *bits, size_t page, bool value)
+/* The first page from `page` to before `last` whose bit has this value, or `last`. A
+ * peer chooses how many pages there are: they are passed eight at a time. */
+static size_t
+next_with(const unsigned char *bits, bool value, size_t page, size_t last)
 {
-    unsigned char mask = (unsigned char)(1u << (page % CHAR_BIT));
+    const unsigned char none = value ? 0 : UCHAR_MAX;
 
-    if (value)
-        bits[page / CHAR_BIT] |= mask;
-    else
-        bits[page / CHAR_BIT] &= (unsigned char)~mask;
+    while (page < last && bit(bits, page) != value) {
+        page++;
+        while (page % CHAR_BIT == 0 && page + CHAR_BIT <= last &&
+               bits[page / CHAR_BIT] == none)
+            page += CHAR_BIT;
+    }
+    return page;
+}
+
+/* Returns how many have changed. */
+static size_t
+set_bits(unsigned char *bits, size_t first, size_t last, bool value)
+{
+    size_t changed = 0;
+
+    while ((first = next_with(bits, !value, first, last)) < last) {
+        const unsigned char none = value ? 0 : UCHAR_MAX;
+
+        if (first % CHAR_BIT == 0 && first + CHAR_BIT <= last &&
+            bits[first / CHAR_BIT] == none) {
+            bits[first / CHAR_BIT] = (unsigned char)~none;
+            changed += CHAR_BIT;
+            continue;
+        }
+        bits[first / CHAR_BIT] ^= (unsigned char)(1u << (first % CHAR_BIT));
+        changed++;
+    }
+    return changed;
 }
 
 static bool
 is_overlaid(const struct safemmap_region *region, size_t page)
 {
     return page >= region->tail || bit(region->overlaid, page);
-}
-
-static void
-set_overlaid(struct safemmap_region *region, size_t page, bool value)
-{
-    if (bit(region->overlaid, page) == value)
-        return;
-    set_bit(region->overlaid, page, value);
-    if (value)
-        region->singles++;
-    else
-        region->singles--;
 }
 
 /* safemmap__visitor: a struct range of it was replaced. */
@@ -124,8 +138,7 @@ mark(struct safemmap_region *region, void *context)
         if (first < region->tail)
             region->tail = first;
     } else
-        for (; first < last; first++)
-            set_overlaid(region, first, true);
+        region->singles += set_bits(region->overlaid, first, last, true);
 }
 
 /* safemmap__visitor: a struct range of it was put back. */
@@ -135,11 +148,11 @@ unmark(struct safemmap_region *region, void *context)
     size_t first, last, count = page_count(region);
 
     pages_in(region, context, &first, &last);
-    if (last > region->tail)
-        for (; region->tail < count; region->tail++)
-            set_overlaid(region, region->tail, true);
-    for (; first < last; first++)
-        set_overlaid(region, first, false);
+    if (last > region->tail) {
+        region->singles += set_bits(region->overlaid, region->tail, count, true);
+        region->tail = count;
+    }
+    region->singles -= set_bits(region->overlaid, first, last, false);
 }
 
 /* The page after the run of pages from `page` on, up to `last`, that are still the
@@ -147,11 +160,10 @@ unmark(struct safemmap_region *region, void *context)
 static size_t
 run_end(const struct safemmap_region *region, size_t page, size_t last)
 {
-    if (region->singles == 0)
-        return last < region->tail ? last : region->tail;
-    while (page < last && !is_overlaid(region, page))
-        page++;
-    return page;
+    if (last > region->tail)
+        last = region->tail;
+    return region->singles == 0 ? last
+                                : next_with(region->overlaid, true, page, last);
 }
 
 /* ---- Poison ------------------------------------------------------------ */
@@ -221,16 +233,10 @@ move(uintptr_t from, uintptr_t to, size_t size, bool keep)
     return mremap((void *)from, size, size, flags, (void *)to) != MAP_FAILED;
 }
 
-static void
-set_shadowed(struct safemmap_region *region, size_t first, size_t last, bool value)
-{
-    for (; first < last; first++)
-        set_bit(region->shadowed, first, value);
-}
-
-/* False: they are lost with the replacement. (Before Linux 5.13 a file's pages cannot
- * be moved so.) */
-static bool
+/* Negative errno: they would be lost with the replacement. (Before Linux 5.13 a
+ * file's pages cannot be moved so, and before 6.17 only those of one mapping at a
+ * time: -EFAULT.) */
+static int
 shadow(struct safemmap_region *region, size_t first, size_t last)
 {
     size_t size = region->end - region->start;
@@ -240,18 +246,17 @@ shadow(struct safemmap_region *region, size_t first, size_t last)
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         if (shadow == MAP_FAILED)
-            return false;
+            return -errno;
         region->shadow = (uintptr_t)shadow;
     }
     if (!move(address_of(region, first), region->shadow + first * region->page_size,
               (last - first) * region->page_size, true))
-        return false;
-    set_shadowed(region, first, last, true);
-    return true;
+        return -errno;
+    set_bits(region->shadowed, first, last, true);
+    return 0;
 }
 
-/* Page by page where it must be: a run may have come in pieces that the kernel does
- * not move as one. */
+/* In pieces where it must be: the run may have come so. */
 static void
 unshadow(struct safemmap_region *region, size_t first, size_t last)
 {
@@ -260,12 +265,13 @@ unshadow(struct safemmap_region *region, size_t first, size_t last)
 
     if (!move(region->shadow + first * page_size, range.start,
               range.end - range.start, false)) {
-        if (last - first > 1)
-            for (; first < last; first++)
-                unshadow(region, first, first + 1);
+        if (last - first > 1) {
+            unshadow(region, first, first + (last - first) / 2);
+            unshadow(region, first + (last - first) / 2, last);
+        }
         return;
     }
-    set_shadowed(region, first, last, false);
+    set_bits(region->shadowed, first, last, false);
     safemmap__regions_visit(range.start, range.end, unmark, &range);
 }
 
@@ -279,14 +285,13 @@ safemmap__put_back(struct safemmap_region *region)
         return;
     reading = safemmap__start_reading();
     hold_pages();
-    for (size_t page = 0; page < count; page++)
-        if (bit(region->shadowed, page)) {
-            size_t first = page;
+    for (size_t page = 0;
+         (page = next_with(region->shadowed, true, page, count)) < count;) {
+        size_t first = page;
 
-            while (page < count && bit(region->shadowed, page))
-                page++;
-            unshadow(region, first, page);
-        }
+        page = next_with(region->shadowed, false, page, count);
+        unshadow(region, first, page);
+    }
     munmap((void *)region->shadow, region->end - region->start);
     region->shadow = 0;
     release_pages();
@@ -299,12 +304,16 @@ static bool
 replace_run(struct safemmap_region *region, size_t first, size_t last)
 {
     struct range range = {address_of(region, first), address_of(region, last)};
-    bool shadowed = region->put_back && shadow(region, first, last);
+    int error = region->put_back ? shadow(region, first, last) : -ENOTSUP;
+    size_t middle = first + (last - first) / 2;
 
+    if (error == -EFAULT && last - first > 1)
+        return replace_run(region, first, middle) &&
+               replace_run(region, middle, last);
     if (mmap((void *)range.start, range.end - range.start, region->protection,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
              0) == MAP_FAILED) {
-        if (shadowed)
+        if (error == 0)
             unshadow(region, first, last);
         return false;
     }
@@ -325,7 +334,7 @@ replace(struct safemmap_region *region, size_t first, size_t last,
         size_t end = run_end(region, page, last);
 
         if (end == page)
-            end++;
+            end = next_with(region->overlaid, false, page, last);
         else if (!replace_run(region, page, end))
             all = false;
         page = end;
