@@ -403,7 +403,8 @@ class TestExporters:
         with pytest.raises(BusError) as caught, protect(mapping):
             lossy.shrink(4 * PAGE)
             assert mapping[:] == lossy.data[2 * PAGE : 4 * PAGE] + bytes(2 * PAGE)
-        assert caught.value.offset == 2 * PAGE
+        # (As memcpy(3) likes: from the front, or from the back.)
+        assert caught.value.offset in (2 * PAGE, 3 * PAGE)
         lossy.restore()
         assert mapping[:] == lossy.data[2 * PAGE : 6 * PAGE]
         mapping.close()
@@ -481,6 +482,7 @@ class TestTogether:
             lossy.restore()
             assert plain[:] == lossy.data
 
+    @pytest.mark.filterwarnings("ignore::safemmap.FaultWarning")  # it takes a while
     def test_thousands_in_any_order(
         self, lossy: LossyFile, plain: standard.mmap
     ) -> None:

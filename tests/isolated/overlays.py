@@ -86,7 +86,9 @@ events = 0
 cycles(count)
 after = used()
 assert events >= count, events
-assert after[:2] == before[:2], (before, after)
+# (malloc may have needed one more arena, for a thread.)
+assert after[0] - before[0] < 16, (before, after)
+assert after[1] == before[1], (before, after)
 assert after[2] - before[2] < 2 << 20, (before, after)
 with contextlib.suppress(safemmap.BusError):
     ours.check()  # told, so that closing is silent
