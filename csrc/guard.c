@@ -31,7 +31,7 @@ prepare(size_t size)
 
     if (UNLIKELY(due < 0 || size >= SAFEMMAP_BULK ||
                  __atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED))) {
-        int error = safemmap_install();
+        int error = safemmap__look();
 
         if (error < 0)
             return error;
@@ -49,12 +49,14 @@ fell_back(int error)
 }
 
 /* Returns from the operation unless it can be guarded. */
-#define PREPARE(size, instead)                                     \
-    do {                                                           \
-        int error_ = prepare(size);                                \
-                                                                   \
-        if (UNLIKELY(error_ < 0))                                  \
-            return error_ == -EBUSY ? fell_back(instead) : error_; \
+#define PREPARE(size, instead)                                 \
+    do {                                                       \
+        int error_ = prepare(size);                            \
+                                                               \
+        if (UNLIKELY(error_ < 0))                              \
+            return error_ == -EBUSY       ? fell_back(instead) \
+                   : error_ == -ECANCELED ? (instead)          \
+                                          : error_;            \
     } while (0)
 
 static inline void

@@ -154,6 +154,9 @@ install_locked(void)
     return 0;
 }
 
+/* Set by safemmap_uninstall(). */
+static bool uninstalled;
+
 int
 safemmap_install(void)
 {
@@ -168,9 +171,91 @@ safemmap_install(void)
         return 0;
     pthread_mutex_lock(&lock);
     error = install_locked();
+    __atomic_store_n(&uninstalled, false, __ATOMIC_RELAXED);
     __atomic_store_n(&safemmap__given_up, error == -EBUSY, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&lock);
     return error;
+}
+
+int
+safemmap__look(void)
+{
+    return __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED
+                                                           : safemmap_install();
+}
+
+static int
+uninstall_locked(void)
+{
+    struct sigaction present;
+    int entry;
+
+    if (sigaction(SIGBUS, NULL, &present) < 0)
+        return -errno;
+    entry = entry_of(&present);
+    if (entry > 0 || (entry < 0 && top >= 0))
+        return -EBUSY;
+    if (!safemmap__registry_is_empty())
+        return -EADDRINUSE;
+    /* (It may never have been installed.) */
+    if (entry == 0 && sigaction(SIGBUS, &safemmap__chain->link[0].action, NULL) < 0)
+        return -errno;
+    __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
+    __atomic_store_n(&uninstalled, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&safemmap__given_up, true, __ATOMIC_RELAXED);
+    return 0;
+}
+
+int
+safemmap_uninstall(void)
+{
+    int error;
+
+    pthread_mutex_lock(&lock);
+    error = uninstall_locked();
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+static void
+note(const struct sigaction *action, bool ours, struct safemmap_action *ret_actions,
+     size_t room, size_t *count)
+{
+    if (*count < room) {
+        ret_actions[*count].ours = ours;
+        ret_actions[*count].ignores = action->sa_handler == SIG_IGN;
+        ret_actions[*count].function =
+            is_handler(action) ? (uintptr_t)action->sa_sigaction : 0;
+    }
+    ++*count;
+}
+
+size_t
+safemmap_get_actions(struct safemmap_action *ret_actions, size_t room)
+{
+    struct sigaction present;
+    size_t count = 0;
+
+    pthread_mutex_lock(&lock);
+    if (sigaction(SIGBUS, NULL, &present) == 0) {
+        int entry = entry_of(&present);
+
+        note(&present, entry >= 0, ret_actions, room, &count);
+        if (entry < 0) {
+            /* Below it is ours, if ever. */
+            entry = top;
+            if (top >= 0) {
+                present.sa_sigaction = safemmap__entries[top];
+                note(&present, true, ret_actions, room, &count);
+            }
+        }
+        for (int at = entry; at >= 0; at--)
+            if (!safemmap__chain->link[at].moved)
+                note(&safemmap__chain->link[at].action, false, ret_actions, room,
+                     &count);
+    }
+    pthread_mutex_unlock(&lock);
+    return count;
 }
 
 void

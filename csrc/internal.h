@@ -186,7 +186,12 @@ void safemmap__events_reset(void);
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
 
+/* ---- install.c ---- */
+/* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */
+int safemmap__look(void);
+
 /* ---- registry.c ---- */
+bool safemmap__registry_is_empty(void);
 /* Holds the registry still against other writers: around fork(), and for
  * safemmap__readers_wait(). */
 void safemmap__registry_lock(void);

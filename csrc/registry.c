@@ -36,6 +36,20 @@ safemmap__registry_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
+bool
+safemmap__registry_is_empty(void)
+{
+    bool empty;
+
+    safemmap__registry_lock();
+    /* Only the first leaf is ever without a region. */
+    empty = safemmap__directory == NULL ||
+            (safemmap__directory->count == 1 &&
+             safemmap__directory->entry[0].leaf->count == 0);
+    safemmap__registry_unlock();
+    return empty;
+}
+
 /* Guarded by `lock`. Both are there as soon as there is a directory; the spare
  * directory holds as many entries as the published one. */
 static struct safemmap__leaf *spare_leaf;

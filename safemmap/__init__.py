@@ -6,6 +6,7 @@ the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
 one that its receiver can trust.
 """
 
+from safemmap import handler as handler
 from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
 from safemmap._errors import BusCode as BusCode

@@ -31,7 +31,15 @@ from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_Check
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
-from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
+from libc.errno cimport (
+    EADDRINUSE,
+    EBUSY,
+    EFAULT,
+    EINVAL,
+    ENOMEM,
+    EOPNOTSUPP,
+    errno,
+)
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport int64_t, uintptr_t
 from posix.fcntl cimport fcntl
@@ -430,9 +438,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         """How operations survive: ``"sealed"``, ``"guarded"`` or ``"kernel"``.
 
         A guarded mapping says ``"kernel"`` while other handlers have taken the place of
-        this library's too often.
+        this library's too often, and after `handler.uninstall`.
         """
-        if self.granted == GUARDED and safemmap_install() == -EBUSY:
+        if self.granted == GUARDED and (
+            not _handler_allowed or safemmap_install() == -EBUSY
+        ):
             return "kernel"
         return _PROTECTION_NAMES[<int>self.granted]
 
@@ -490,6 +500,20 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         return _bus_error(error, offset, address, code, operation, start, stop,
                           self.offset + offset + 1, file_size)
 
+    cdef inline void start_bulk(self) noexcept:
+        """The GIL is about to be given up, under an operation that needs the mapping
+        and the handler to stay."""
+        global _under_way
+
+        self.exports += 1
+        _under_way += 1
+
+    cdef inline void end_bulk(self) noexcept:
+        global _under_way
+
+        self.exports -= 1
+        _under_way -= 1
+
     cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
                          safemmap_fault *fault) noexcept:
         cdef const safemmap_operations *operations = self.operations
@@ -497,10 +521,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             return operations.copy(target, source, size, fault)
-        self.exports += 1
+        self.start_bulk()
         with nogil:
             error = operations.copy(target, source, size, fault)
-        self.exports -= 1
+        self.end_bulk()
         return error
 
     cdef inline int load(self, Py_ssize_t at, unsigned char *byte,
@@ -520,10 +544,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             done = pread(self.fd, target, size, self.offset + start)
         else:
-            self.exports += 1
+            self.start_bulk()
             with nogil:
                 done = pread(self.fd, target, size, self.offset + start)
-            self.exports -= 1
+            self.end_bulk()
         return done if done > 0 else 0
 
     cdef bytes copy_out(self, Py_ssize_t start, Py_ssize_t size, str operation):
@@ -591,12 +615,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = operations.find(self.data + start, size, newline, 1, &found, &fault)
         else:
-            self.exports += 1
+            self.start_bulk()
             with nogil:
                 error = operations.find(
                     self.data + start, size, newline, 1, &found, &fault
                 )
-            self.exports -= 1
+            self.end_bulk()
         if error != 0 or self.poisoned():
             self.fail(error, &fault, "readline", start, stop)
         return -1 if found < 0 else start + found + 1
@@ -821,12 +845,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 self.data + low, size, pattern.buf, pattern.len, &found, &fault
             )
         else:
-            self.exports += 1
+            self.start_bulk()
             with nogil:
                 error = find(
                     self.data + low, size, pattern.buf, pattern.len, &found, &fault
                 )
-            self.exports -= 1
+            self.end_bulk()
         if error != 0 or self.poisoned():
             self.fail(
                 error, &fault, "rfind" if backward else "find", low, high, pattern.buf
@@ -954,10 +978,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if self.mode == ACCESS_READ or self.mode == ACCESS_COPY:
             return
         self.check_data("flush")
-        self.exports += 1
+        self.start_bulk()
         with nogil:
             failed = msync(self.data + start, count, how)
-        self.exports -= 1
+        self.end_bulk()
         if failed:
             raise _os_error(errno)
         self.check_data("flush")
@@ -1079,12 +1103,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = operations.gather(target, self.data + start, step, size, &fault)
         else:
-            self.exports += 1
+            self.start_bulk()
             with nogil:
                 error = operations.gather(
                     target, self.data + start, step, size, &fault
                 )
-            self.exports -= 1
+            self.end_bulk()
         if error != 0 or self.poisoned():
             self.fail_strided(error, &fault, start, step, size, target)
         return result
@@ -1098,12 +1122,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = operations.scatter(self.data + start, step, source, size, &fault)
         else:
-            self.exports += 1
+            self.start_bulk()
             with nogil:
                 error = operations.scatter(
                     self.data + start, step, source, size, &fault
                 )
-            self.exports -= 1
+            self.end_bulk()
         if error != 0 or self.poisoned():
             self.fail_strided(error, &fault, start, step, size, source)
         return 0
@@ -1209,11 +1233,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             )
         if self.views == CRASH or self.granted == SEALED:
             return 0
-        if self.granted == KERNEL:
+        if self.granted == KERNEL or not _handler_allowed:
             raise BufferError(
-                "this mapping goes by way of the kernel (protection=\"kernel\", or "
-                "SAFEMMAP_HANDLER=0), and hands out no buffer; slices, read() and "
-                "readinto() copy"
+                "this mapping goes by way of the kernel (protection=\"kernel\", "
+                "SAFEMMAP_HANDLER=0, or handler.uninstall()), and hands out no buffer; "
+                "slices, read() and readinto() copy"
             )
         _ensure_handler()
         if safemmap_install() == -EBUSY:
@@ -1453,6 +1477,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
 
 include "_access.pxi"
+include "_handler.pxi"
 include "_protected.pxi"
 
 
@@ -1548,6 +1573,7 @@ cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:
 
 cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
 cdef bint _displaced_told = False
+cdef Py_ssize_t _under_way = 0  # operations that have given up the GIL
 
 
 cdef int _ensure_handler() except -1:

@@ -45,6 +45,12 @@ cdef extern from "safemmap.h" nogil:
     const size_t SAFEMMAP_BULK
 
     int safemmap_install()
+    int safemmap_uninstall()
+    struct safemmap_action:
+        bint ours
+        bint ignores
+        uintptr_t function
+    size_t safemmap_get_actions(safemmap_action *ret_actions, size_t room)
     void safemmap_get_counts(safemmap_counts *ret_counts)
 
     int safemmap_region_add(safemmap_region *region)

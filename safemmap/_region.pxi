@@ -57,8 +57,8 @@ cdef class Region:
     cdef public bint reported   # somebody was told that it is poisoned
     cdef bint warned
     cdef set told               # threads that were told, by the kernel's ids
-    cdef dict interrupted       # for each its identifier, and the address of what is
-                                # on its way to it
+    # For each its identifier, and the address of what is on its way to it.
+    cdef dict interrupted
 
     cdef void describe(self, const void *start, Py_ssize_t size, size_t page_size,
                        int protection) noexcept:

@@ -27,6 +27,12 @@ cdef extern from "Python.h":
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start,
                                      Py_ssize_t *stop, Py_ssize_t step)
 
+cdef extern from "<dlfcn.h>":
+    ctypedef struct Dl_info:
+        const char *dli_fname
+        const char *dli_sname
+    int dladdr(const void *address, Dl_info *ret_info)
+
 cdef extern from "<errno.h>":
     const int EHWPOISON
 

@@ -51,6 +51,21 @@ struct safemmap_fault {
 #define SAFEMMAP_REINSTALLS 63
 int safemmap_install(void);
 
+/* Puts back the action that was there before. From then on operations go by way of
+ * the kernel, until safemmap_install() is called. Fails with -EBUSY (another handler
+ * is above this one, or between it and the one that was there first, and may call
+ * it), or -EADDRINUSE (a region is registered). */
+int safemmap_uninstall(void);
+
+/* Who gets a SIGBUS, one after the other: fills in as many as there is room for, and
+ * returns how many there are. */
+struct safemmap_action {
+    bool ours;
+    bool ignores;       /* SIG_IGN */
+    uintptr_t function; /* 0 for SIG_DFL and SIG_IGN */
+};
+size_t safemmap_get_actions(struct safemmap_action *ret_actions, size_t room);
+
 /* Counts since the process started, all threads together. */
 struct safemmap_counts {
     uint64_t recovered; /* faults that ended a guarded operation */
