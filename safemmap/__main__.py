@@ -33,6 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "status is 0 only if the one was killed and the other survived.",
     )
     demo.set_defaults(run=_demo.run)
+    doctor = commands.add_parser(
+        "doctor",
+        help="see who handles SIGBUS here, and what this kernel offers",
+        description="Tell who handles SIGBUS in this environment, in what order as "
+        "far as it can be told, what this kernel offers, and what to do about each "
+        "problem. The exit status is 1 if something will not work.",
+    )
+    doctor.set_defaults(run=_run_doctor)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run())
@@ -45,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"safemmap: {error}", file=sys.stderr)
         return 1
+
+
+def _run_doctor() -> int:
+    from safemmap import _doctor
+
+    return _doctor.run()
 
 
 if __name__ == "__main__":

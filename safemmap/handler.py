@@ -25,8 +25,8 @@ class Status:
     :ivar installed: whether the handler is there, on top or below others.
     :ivar on_top: whether it is the one that the kernel calls.
     :ivar displaced_by: who is above it, as well as that can be told, or None.
-    :ivar below: to whom it passes on what is not its own, one after the other; the last
-        word is what the kernel does by itself (``"SIG_DFL"``).
+    :ivar below: to whom it passes on what is not its own, one after the other. (To whom
+        a handler that was there before passes it on, nobody can see.)
     :ivar reinstalls: how often it was put above somebody who had displaced it.
     :ivar recovered: faults that ended an operation with `BusError`.
     :ivar overlaid: faults of views, answered with zeros.

@@ -1,0 +1,199 @@
+"""``python -m safemmap doctor``: who owns SIGBUS here, what this kernel offers, and
+what to do about each problem."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import safemmap
+from safemmap import Seal, handler
+
+__all__ = ["run"]
+
+_OK, _NOTE, _PROBLEM = "ok", "note", "PROBLEM"
+
+Finding = tuple[str, str]
+
+_MADV_POPULATE_READ = 22
+_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
+
+
+def run() -> int:
+    """Print what was found; the exit status is 1 if something will not work."""
+    print(
+        f"safemmap {safemmap.__version__} on Python {platform.python_version()}, "
+        f"{platform.system()} {platform.release()} ({platform.machine()})"
+    )
+    worst = 0
+    for title, look in _CHAPTERS:
+        print(f"\n{title}")
+        for grade, text in look():
+            print(f"  {grade:8}{text}")
+            worst = max(worst, grade == _PROBLEM)
+    return worst
+
+
+# ---- SIGBUS --------------------------------------------------------------
+
+
+def _owner() -> Iterator[Finding]:
+    if os.environ.get("SAFEMMAP_HANDLER") == "0":
+        yield (
+            _NOTE,
+            "SAFEMMAP_HANDLER=0: no handler is installed; mappings that are not sealed "
+            "go by way of the kernel, without views",
+        )
+    before = handler.status().below
+    yield _OK, f"before safemmap: {', then '.join(before)}"
+    if os.environ.get("SAFEMMAP_HANDLER") != "0":
+        with contextlib.suppress(RuntimeError):
+            handler.install()
+        now = handler.status()
+        if now.on_top:
+            yield _OK, "with a mapping: safemmap, then " + ", then ".join(now.below)
+        else:
+            yield (
+                _PROBLEM,
+                f"{now.displaced_by} keeps safemmap from being on top; install it "
+                "before, or not at all",
+            )
+    if signal.SIGBUS in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        yield (
+            _PROBLEM,
+            "this thread blocks SIGBUS: the kernel kills it for a fault, whatever "
+            "handler there is; unblock it with signal.pthread_sigmask",
+        )
+    else:
+        yield _OK, "SIGBUS is not blocked in this thread"
+
+
+def _recovery() -> Iterator[Finding]:
+    """By trying it."""
+    page = safemmap.PAGESIZE
+    ways: list[tuple[str, Callable[[safemmap.mmap], object]]] = [
+        ("guarded", lambda m: m[0]),
+        ("kernel", lambda m: m[0]),
+    ]
+    for way, touch in ways:
+        if way == "guarded" and os.environ.get("SAFEMMAP_HANDLER") == "0":
+            continue
+        fd = os.memfd_create("doctor")
+        try:
+            os.ftruncate(fd, page)
+            with safemmap.mmap(fd, page, protection=way) as m:  # type: ignore[arg-type]
+                os.ftruncate(fd, 0)
+                touch(m)
+        except safemmap.BusError:
+            yield _OK, f"a {way} read of a page that is gone raises BusError"
+        except OSError as error:
+            yield _PROBLEM, f"{way}: {error}"
+        else:
+            yield _PROBLEM, f"a {way} read of a page that is gone was not noticed"
+        finally:
+            os.close(fd)
+
+
+# ---- The kernel ----------------------------------------------------------
+
+
+def _seals() -> Iterator[Finding]:
+    known = []
+    for seal in Seal:
+        fd = os.memfd_create("doctor", os.MFD_ALLOW_SEALING)
+        with contextlib.suppress(safemmap.SealError):
+            safemmap.add_seals(fd, seal)
+            known.append(str(seal.name))
+        os.close(fd)
+    missing = [str(seal.name) for seal in Seal if str(seal.name) not in known]
+    yield _OK, f"memfd_create, with the seals {', '.join(known)}"
+    if missing:
+        yield _NOTE, f"this kernel lacks the seals {', '.join(missing)}"
+
+
+def _memory() -> Iterator[Finding]:
+    with safemmap.mmap(-1, safemmap.PAGESIZE) as m:
+        try:
+            m.madvise(_MADV_POPULATE_READ)
+            yield _OK, "MADV_POPULATE_READ (Linux 5.14)"
+        except OSError:
+            yield _NOTE, "no MADV_POPULATE_READ (Linux 5.14)"
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        used = Path("/proc/self/maps").read_text().count("\n")
+    except OSError as error:
+        yield _PROBLEM, f"no /proc, which protect() and wrap() look into: {error}"
+    else:
+        grade = _NOTE if used > limit // 2 else _OK
+        yield grade, f"{used} of {limit} mappings are in use (vm.max_map_count)"
+    yield from _file(
+        "/proc/sys/vm/nr_hugepages",
+        lambda text: f"hugetlbfs, with {int(text)} pages set aside",
+        "no hugetlbfs",
+    )
+    yield from _file(
+        "/proc/sys/vm/memory_failure_recovery",
+        lambda text: (
+            "memory failures are "
+            + ("survived" if int(text) else "fatal for the machine")
+        ),
+        "memory failures are not handled by this kernel (CONFIG_MEMORY_FAILURE)",
+    )
+
+
+def _file(
+    path: str, describe: Callable[[str], str], otherwise: str
+) -> Iterator[Finding]:
+    try:
+        text = Path(path).read_text()
+    except FileNotFoundError:
+        yield _NOTE, otherwise
+    except OSError as error:
+        yield _NOTE, str(error)
+    else:
+        yield _OK, describe(text)
+
+
+def _calls() -> Iterator[Finding]:
+    number = _USERFAULTFD.get(platform.machine())
+    if number is not None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = libc.syscall(number, os.O_CLOEXEC)
+        if fd >= 0:
+            os.close(fd)
+            yield _OK, "userfaultfd"
+        else:
+            name = errno.errorcode.get(ctypes.get_errno(), "?")
+            yield _NOTE, f"no userfaultfd for this process ({name})"
+    if os.access("/dev/fuse", os.R_OK | os.W_OK):
+        yield (
+            _NOTE,
+            "this user can mount FUSE filesystems, and so may its peers: leave "
+            'wrap(filesystems="local") as it is',
+        )
+    else:
+        yield _OK, "/dev/fuse is not open to this user"
+
+
+def _python() -> Iterator[Finding]:
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        yield _OK, "the GIL is on"
+    else:
+        yield _PROBLEM, "the GIL is off, which safemmap was not tried with"
+
+
+_CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+    ("Who gets a SIGBUS", _owner),
+    ("Does it work?", _recovery),
+    ("Seals", _seals),
+    ("Memory", _memory),
+    ("System calls and devices", _calls),
+    ("Python", _python),
+)
