@@ -24,6 +24,18 @@
 
 /* ---- Arming ------------------------------------------------------------ */
 
+/* A fault of a thread that blocks SIGBUS is fatal, by the kernel's rule. */
+static bool
+is_blocked(void)
+{
+    sigset_t mask;
+
+    return pthread_sigmask(SIG_BLOCK, NULL, &mask) != 0 ||
+           sigismember(&mask, SIGBUS) == 1;
+}
+
+/* -ECANCELED: there is no handler to be had for this operation, though nothing is
+ * wrong. */
 static inline int
 prepare(size_t size)
 {
@@ -35,6 +47,8 @@ prepare(size_t size)
 
         if (error < 0)
             return error;
+        if (is_blocked())
+            return -ECANCELED;
         due = CHECK_EVERY - 1;
     }
     safemmap__self.checks_due = due;

@@ -27,6 +27,11 @@ def search_both(m: safemmap.mmap, data: bytes) -> tuple[int, ...]:
     return m.find(last), m.rfind(last), m.find(b"\0"), m.rfind(b"\0", PAGE, 2 * PAGE)
 
 
+def read_byte_at_5(m: safemmap.mmap, data: bytes) -> int:
+    m.seek(5 * PAGE)
+    return m.read_byte()
+
+
 def write_all(m: safemmap.mmap, data: bytes) -> bytes:
     m.seek(2 * PAGE - 7)
     m.write(data[:50])
@@ -49,7 +54,7 @@ OPERATIONS: dict[str, Callable[[safemmap.mmap, bytes], Any]] = {
     "m[i:j:k]": lambda m, data: m[::3],
     "m[i:j:-k]": lambda m, data: m[SIZE - 3 : 5 : -(PAGE + 1)],
     "read": lambda m, data: (m.read(PAGE), m.read(), m.tell()),
-    "read_byte": lambda m, data: (m.seek(5 * PAGE), m.read_byte())[1],
+    "read_byte": read_byte_at_5,
     "readline": lambda m, data: (m.readline(), m.readline(), m.tell()),
     "iteration": lambda m, data: b"".join(m),
     "in": lambda m, data: (7 in m, b"\0" in m),

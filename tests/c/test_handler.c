@@ -80,6 +80,51 @@ mask_and_errno(void)
         check_state_survives();
 }
 
+static void *
+operate_with_sigbus_blocked(void *unused)
+{
+    sigset_t sigbus, mask;
+    struct file file = file_new(1);
+    struct safemmap_fault fault;
+    unsigned char byte;
+
+    (void)unused;
+    sigemptyset(&sigbus);
+    sigaddset(&sigbus, SIGBUS);
+    for (int round = 0; round < 3; round++) {
+        CHECK_EQ(pthread_sigmask(SIG_BLOCK, &sigbus, NULL), 0);
+        for (int i = 0; i < 100; i++) {
+            check_recovers(&gone);
+            CHECK_EQ(safemmap_load(file.map + 9, &byte, &fault), 0);
+            CHECK_EQ(byte, pattern(9));
+        }
+        mask = mask_now();
+        CHECK_EQ(sigismember(&mask, SIGBUS), 1);
+        CHECK_EQ(pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL), 0);
+        /* What was noticed once is looked at each time. */
+        for (int i = 0; i < 64; i++)
+            CHECK_EQ(safemmap_load(file.map + 9, &byte, &fault), 0);
+        safemmap__self.checks_due = 0;
+        check_recovers(&gone);
+        safemmap__self.checks_due = 0;
+    }
+    return NULL;
+}
+
+/* They go by way of the kernel. */
+static void
+sigbus_blocked(void)
+{
+    struct safemmap_counts counts;
+    pthread_t thread;
+
+    gone = file_gone();
+    CHECK_EQ(pthread_create(&thread, NULL, operate_with_sigbus_blocked, NULL), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    safemmap_get_counts(&counts);
+    CHECK_EQ(counts.recovered, 3);
+}
+
 /* ---- Handlers above ours ----------------------------------------------- */
 
 static void
@@ -322,7 +367,7 @@ stacks(void)
     run_in_thread(fault_on_own_stack, least + 128 * 1024);
 }
 
-TEST_MAIN(TEST(mask_and_errno), TEST(called_by_a_handler_above),
+TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
           TEST(called_without_a_context), TEST(passed_on_with_raise),
           TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))

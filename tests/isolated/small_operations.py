@@ -1,5 +1,5 @@
-"""Small guarded operations between two calls of getppid(2), which nobody else makes
-here: marks for who traces the system calls. Argument: how many."""
+"""Small operations between two calls of getppid(2), which nobody else makes
+here: marks for who traces the system calls. Arguments: how many, and the protection."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import safemmap
 count = int(sys.argv[1])
 fd = os.memfd_create("file")
 os.ftruncate(fd, safemmap.PAGESIZE)
-m = safemmap.mmap(fd, safemmap.PAGESIZE)
+m = safemmap.mmap(fd, safemmap.PAGESIZE, protection=sys.argv[2])
 
 os.getppid()
 for i in range(count // 4):
