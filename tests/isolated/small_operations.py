@@ -9,7 +9,7 @@ import safemmap
 count = int(sys.argv[1])
 fd = os.memfd_create("file")
 os.ftruncate(fd, safemmap.PAGESIZE)
-m = safemmap.mmap(fd, safemmap.PAGESIZE, protection=sys.argv[2])
+m = safemmap.mmap(fd, safemmap.PAGESIZE, protection=sys.argv[2])  # type: ignore[arg-type]
 
 os.getppid()
 for i in range(count // 4):
