@@ -143,6 +143,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return neighbours.compiled(tmp_path_factory.mktemp("neighbours"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("handler", "order", "what"), cells())
 def test_cell(handler: str, order: str, what: str, library: Path) -> None:
     done = run_isolated(
