@@ -223,12 +223,12 @@ fault_of(const siginfo_t *info)
 
 /* ---- The shadow: where the file's pages wait to be put back ------------ */
 
-/* Moves pages, and with `keep` leaves empty ones of the same file behind, so that
- * whoever touches them meanwhile gets the file's content or a fault of ours. */
+/* Moves pages, and leaves empty ones of the same file behind, so that whoever touches
+ * them meanwhile gets the file's content or a fault of ours. */
 static bool
-move(uintptr_t from, uintptr_t to, size_t size, bool keep)
+move(uintptr_t from, uintptr_t to, size_t size)
 {
-    int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (keep ? MREMAP_DONTUNMAP : 0);
+    const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
 
     return mremap((void *)from, size, size, flags, (void *)to) != MAP_FAILED;
 }
@@ -250,7 +250,7 @@ shadow(struct safemmap_region *region, size_t first, size_t last)
         region->shadow = (uintptr_t)shadow;
     }
     if (!move(address_of(region, first), region->shadow + first * region->page_size,
-              (last - first) * region->page_size, true))
+              (last - first) * region->page_size))
         return -errno;
     set_bits(region->shadowed, first, last, true);
     return 0;
@@ -263,8 +263,9 @@ unshadow(struct safemmap_region *region, size_t first, size_t last)
     size_t page_size = region->page_size;
     struct range range = {address_of(region, first), address_of(region, last)};
 
+    /* The shadow is kept whole: in a hole of it somebody else's memory could be. */
     if (!move(region->shadow + first * page_size, range.start,
-              range.end - range.start, false)) {
+              range.end - range.start)) {
         if (last - first > 1) {
             unshadow(region, first, first + (last - first) / 2);
             unshadow(region, first + (last - first) / 2, last);

@@ -17,6 +17,8 @@ if sys.argv[1] == "forbidden":
 import safemmap
 from safemmap import handler
 
+faulthandler.disable()  # PYTHONFAULTHANDLER has it on from the start
+
 SIZE = 8 * safemmap.PAGESIZE
 
 
@@ -79,7 +81,6 @@ def counts() -> None:
     memoryview(m)[0]
     assert m.faulted
     m.close()
-    assert signal.getsignal(signal.SIGBUS) == signal.SIG_DFL
     now = handler.status()
     assert (now.recovered, now.overlaid, now.forwarded) == (3, 1, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ if sys.argv[1] == "forbidden":
     os.environ["SAFEMMAP_HANDLER"] = "0"
 
 import safemmap
+
+faulthandler.disable()  # PYTHONFAULTHANDLER has it on from the start
 
 SIZE = 8 * safemmap.PAGESIZE
 BULK = 1 << 20
