@@ -166,6 +166,38 @@ run_end(const struct safemmap_region *region, size_t page, size_t last)
                                 : next_with(region->overlaid, true, page, last);
 }
 
+/* ---- All that have a part in it ---------------------------------------- */
+
+struct partners {
+    const struct safemmap_region *owner;
+    bool met;
+    safemmap__visitor *visit;
+    void *context;
+};
+
+/* safemmap__visitor */
+static void
+meet(struct safemmap_region *region, void *context)
+{
+    struct partners *partners = context;
+
+    partners->met = partners->met || region == partners->owner;
+    partners->visit(region, partners->context);
+}
+
+/* Another thread may have taken the owner out of the registry since it was chosen:
+ * it takes part as long as there is a handler that has chosen it. */
+static void
+visit_partners(struct safemmap_region *owner, const struct range *range,
+               safemmap__visitor *visit, void *context)
+{
+    struct partners partners = {owner, false, visit, context};
+
+    safemmap__regions_visit(range->start, range->end, meet, &partners);
+    if (!partners.met)
+        visit(owner, context);
+}
+
 /* ---- Poison ------------------------------------------------------------ */
 
 struct fault {
@@ -199,10 +231,11 @@ poison(struct safemmap_region *region, void *context)
 
 /* Before the first zero can be read, so that who reads one learns of it. */
 static void
-poison_all(struct fault *fault, uintptr_t start, uintptr_t end)
+poison_all(struct safemmap_region *owner, struct fault *fault, uintptr_t start,
+           uintptr_t end)
 {
     fault->replacing = (struct range){start, end};
-    safemmap__regions_visit(start, end, poison, fault);
+    visit_partners(owner, &fault->replacing, poison, fault);
 }
 
 static struct fault
@@ -318,7 +351,7 @@ replace_run(struct safemmap_region *region, size_t first, size_t last)
             unshadow(region, first, last);
         return false;
     }
-    safemmap__regions_visit(range.start, range.end, mark, &range);
+    visit_partners(region, &range, mark, &range);
     return true;
 }
 
@@ -330,7 +363,7 @@ replace(struct safemmap_region *region, size_t first, size_t last,
 {
     bool all = true;
 
-    poison_all(fault, address_of(region, first), address_of(region, last));
+    poison_all(region, fault, address_of(region, first), address_of(region, last));
     for (size_t page = first; page < last && page < region->tail;) {
         size_t end = run_end(region, page, last);
 
@@ -416,7 +449,7 @@ overlay_held(struct safemmap_region *owner, const siginfo_t *info)
         return readable(address);
 
     fault = fault_of(info);
-    poison_all(&fault, address, address + 1);
+    poison_all(owner, &fault, address, address + 1);
     fault.met = true;
     extent(owner, page, info, &first, &last);
     if (!replace(owner, first, last, &fault) && !is_overlaid(owner, page) &&

@@ -425,6 +425,16 @@ put_back(void)
  * move so much at once. */
 static size_t move_at_most = SIZE_MAX;
 
+/* While it is set, a thread that moves pages stays there. */
+static bool held, somebody_moves;
+
+static void
+wait_while(const bool *flag, bool value)
+{
+    while (__atomic_load_n(flag, __ATOMIC_SEQ_CST) == value)
+        sched_yield();
+}
+
 void *
 mremap(void *from, size_t old_size, size_t new_size, int flags, ...)
 {
@@ -434,6 +444,8 @@ mremap(void *from, size_t old_size, size_t new_size, int flags, ...)
     va_start(rest, flags);
     to = va_arg(rest, void *);
     va_end(rest);
+    __atomic_store_n(&somebody_moves, true, __ATOMIC_SEQ_CST);
+    wait_while(&held, true);
     if (old_size > move_at_most) {
         errno = EFAULT;
         return MAP_FAILED;
@@ -513,6 +525,79 @@ put_back_while_overlapping(void)
     CHECK_EQ(load(&file, 15 * PAGE), 0);
     safemmap_region_remove(&inner);
     CHECK_EQ(mappings_in(&file), 1);
+    regrow(&file);
+    check_pattern(&file);
+}
+
+static void *
+load_first(void *file)
+{
+    CHECK_EQ(load(file, 0), 0);
+    return NULL;
+}
+
+static void *
+remove_region(void *region)
+{
+    safemmap_region_remove(region);
+    return NULL;
+}
+
+/* safemmap__visitor */
+static void
+look_for(struct safemmap_region *region, void *context)
+{
+    if (region == *(struct safemmap_region **)context)
+        *(struct safemmap_region **)context = NULL;
+}
+
+static bool
+is_registered(struct safemmap_region *region)
+{
+    struct safemmap__reading reading = safemmap__start_reading();
+
+    safemmap__regions_visit(region->start, region->end, look_for, &region);
+    safemmap__stop_reading(&reading);
+    return region == NULL;
+}
+
+/* Threads have found the region, and wait for one that has pages of another; then it
+ * is taken from the registry, and then they go on. */
+static void
+removed_under_waiting_faults(void)
+{
+    struct file file = file_new(4), other = file_new(1);
+    struct safemmap_region region = region_of(&file), rest = region_of(&file),
+                           first = region_of(&other);
+    pthread_t holding, faulting[2], removing;
+
+    CHECK_EQ(safemmap_install(), 0);
+    region.put_back = rest.put_back = first.put_back = true;
+    rest.fd = -1; /* so that the region is the one to act */
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(safemmap_region_add(&rest), 0);
+    CHECK_EQ(safemmap_region_add(&first), 0);
+    file_cut(&file, 0);
+    file_cut(&other, 0);
+    __atomic_store_n(&held, true, __ATOMIC_SEQ_CST);
+    CHECK_EQ(pthread_create(&holding, NULL, load_first, &other), 0);
+    wait_while(&somebody_moves, false);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&faulting[i], NULL, load_first, &file), 0);
+    usleep(20000); /* into the handler: nothing shows that they are there */
+    CHECK_EQ(pthread_create(&removing, NULL, remove_region, &region), 0);
+    while (is_registered(&region))
+        sched_yield();
+    __atomic_store_n(&held, false, __ATOMIC_SEQ_CST);
+    pthread_join(holding, NULL);
+    for (int i = 0; i < 2; i++)
+        pthread_join(faulting[i], NULL);
+    pthread_join(removing, NULL);
+
+    CHECK(safemmap_region_poisoned(&region));
+    CHECK(safemmap_region_poisoned(&rest));
+    safemmap_region_remove(&rest);
+    safemmap_region_remove(&first);
     regrow(&file);
     check_pattern(&file);
 }
@@ -724,7 +809,7 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(no_store_is_lost), TEST(overlapping),
           TEST(no_store_is_lost_to_an_overlapping_region), TEST(put_back),
           TEST(put_back_in_pieces), TEST(put_back_private),
-          TEST(put_back_while_overlapping), TEST(nothing_is_left_behind),
-          TEST(add_errors), TEST(add_twice), TEST(remove_anything),
-          TEST(outside_is_foreign), TEST(raise_is_foreign),
+          TEST(put_back_while_overlapping), TEST(removed_under_waiting_faults),
+          TEST(nothing_is_left_behind), TEST(add_errors), TEST(add_twice),
+          TEST(remove_anything), TEST(outside_is_foreign), TEST(raise_is_foreign),
           TEST(passed_on_with_raise))
