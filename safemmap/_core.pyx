@@ -29,6 +29,7 @@ from cpython.buffer cimport (
 )
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_New
 from cpython.slice cimport PySlice_Check
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport (
@@ -1239,12 +1240,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 "SAFEMMAP_HANDLER=0, or handler.uninstall()), and hands out no buffer; "
                 "slices, read() and readinto() copy"
             )
-        _ensure_handler()
-        if safemmap_install() == -EBUSY:
-            raise BufferError(
-                "other SIGBUS handlers have taken the place of safemmap's, and without "
-                "it a buffer cannot be protected; slices, read() and readinto() copy"
-            )
+        _ensure_handler_for_buffer()
         if self.region is None:
             region = Region.__new__(Region)
             region.describe(self.data, self.length, self.page_size, self.prot)
@@ -1571,40 +1567,7 @@ cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:
     return 0 if index < 0 else size if index > size else index
 
 
-cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
-cdef bint _displaced_told = False
 cdef Py_ssize_t _under_way = 0  # operations that have given up the GIL
-
-
-cdef int _ensure_handler() except -1:
-    cdef int error
-
-    if not _handler_allowed:
-        raise RuntimeError(
-            "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 forbids"
-        )
-    error = safemmap_install()
-    if error == -EBUSY:
-        _warn_displaced()
-    elif error < 0:
-        raise OSError(-error, f"{_why_not(GUARDED)}: {os.strerror(-error)}")
-    return 0
-
-
-cdef int _warn_displaced() except -1:
-    """Once."""
-    global _displaced_told
-
-    if not _displaced_told:
-        _displaced_told = True
-        PyErr_WarnEx(
-            RuntimeWarning,
-            b"other SIGBUS handlers have taken the place of safemmap's again and again:"
-            b" operations go by way of the kernel from now on, which is slower, and no"
-            b" more views are handed out; python -m safemmap doctor tells who it is",
-            1,
-        )
-    return 0
 
 
 cdef str _why_not(Protection protection):

@@ -1,4 +1,51 @@
-# What handler.py says and does about the SIGBUS handler.
+# The SIGBUS handler: when it is needed, what handler.py says and does, and the end.
+
+cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
+cdef bint _displaced_told = False
+
+
+cdef bint _ensure_handler() except -1:
+    """In place, and on top if that can be had. True: it cannot."""
+    cdef int error
+
+    if not _handler_allowed:
+        raise RuntimeError(
+            "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 forbids"
+        )
+    error = safemmap_install()
+    if error == -EBUSY:
+        _warn_displaced()
+    elif error < 0:
+        raise OSError(-error, f"{_why_not(GUARDED)}: {os.strerror(-error)}")
+    return error == -EBUSY
+
+
+cdef int _ensure_handler_for_buffer() except -1:
+    if _ensure_handler():
+        raise BufferError(
+            "other SIGBUS handlers have taken the place of safemmap's, and without it a "
+            "buffer cannot be protected; slices, read() and readinto() copy"
+        )
+    return 0
+
+
+cdef int _warn_displaced() except -1:
+    """Once."""
+    global _displaced_told
+
+    if not _displaced_told:
+        _displaced_told = True
+        PyErr_WarnEx(
+            RuntimeWarning,
+            b"other SIGBUS handlers have taken the place of safemmap's again and again:"
+            b" operations go by way of the kernel from now on, which is slower, and no"
+            b" more views are handed out; python -m safemmap doctor tells who it is",
+            1,
+        )
+    return 0
+
+
+# ---- For handler.py ------------------------------------------------------
 
 def handler_counts():
     """Faults that ended an operation, faults of views, signals that went to others, and
@@ -54,3 +101,22 @@ def uninstall_handler():
     if error == 0:
         _handler_allowed = False
     return error
+
+
+# ---- At exit -------------------------------------------------------------
+# The last the interpreter does to signals is to disable faulthandler, which puts back
+# what it found when it was enabled and not what is there now. Threads without the GIL,
+# and C code that runs later still, may be in memory of ours. What comes next is the end
+# of the interpreter's own dict, and of this in it.
+
+cdef void _put_back_on_top(object capsule) noexcept:
+    cdef safemmap_counts counts
+
+    safemmap_get_counts(&counts)
+    if _handler_allowed and counts.installs > 0:
+        safemmap_install()
+
+
+(<object>PyInterpreterState_GetDict(PyInterpreterState_Get()))["safemmap"] = (
+    PyCapsule_New(&_handler_allowed, NULL, _put_back_on_top)
+)

@@ -30,7 +30,7 @@ cdef class _Held:
         cdef Region region
 
         self.extent(&low, &high)
-        _ensure_handler()
+        _ensure_handler_for_buffer()
         _ensure_watcher()
         while self.region is None:
             behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)

@@ -18,6 +18,7 @@ cdef extern from "Python.h":
         unsigned long native_thread_id
         PyObject *async_exc
     PyInterpreterState *PyInterpreterState_Get()
+    PyObject *PyInterpreterState_GetDict(PyInterpreterState *interpreter)
     PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *interpreter)
     PyThreadState *PyThreadState_Next(PyThreadState *state)
     int PyThreadState_SetAsyncExc(unsigned long thread_id, PyObject *exception)

@@ -31,19 +31,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("enabled", ["never", "before", "after"])
 @pytest.mark.parametrize("what", VARIANTS)
-def test_exit(
-    what: str, enabled: str, library: Path, request: pytest.FixtureRequest
-) -> None:
-    if enabled == "before" and (
-        "threads that fault" in what or what == "C code reads last"
-    ):
-        request.applymarker(
-            pytest.mark.xfail(
-                strict=what == "C code reads last",
-                reason="at its end the interpreter disables faulthandler, which puts "
-                "SIG_DFL in place of ours while threads still run",
-            )
-        )
+def test_exit(what: str, enabled: str, library: Path) -> None:
     for _ in range(5 if "threads" in what else 1):
         done = run_isolated("exit_alive.py", what, enabled, str(library))
         assert (done.returncode, done.stdout) == (0, f"end\n{VARIANTS[what]}")

@@ -110,6 +110,13 @@ def displaced_again_and_again() -> None:
         (warning,) = caught
         assert warning.category is RuntimeWarning
         assert "again and again" in str(warning.message)
+        for export, what in ((memoryview, m), (safemmap.protect, bytearray(1))):
+            try:
+                export(what)
+            except BufferError as error:
+                assert "taken the place" in str(error)
+            else:
+                raise AssertionError("a view that nobody protects")
         kept.release()
         check_kernel(m, fd)
         # Nobody else is left.
