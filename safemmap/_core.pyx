@@ -79,6 +79,7 @@ from safemmap._errors import (
     Fault,
     FaultWarning,
     SealError,
+    file_too_short,
 )
 
 cdef enum AccessMode:
@@ -877,17 +878,23 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             raise _os_error(errno)
         return status.st_size
 
-    def resize(self, newsize, /):
+    def resize(self, newsize, /, *, truncate=True):
         """Resize the mapping and the file behind it to `newsize` bytes.
+
+        With ``truncate=False`` the mapping alone, to follow a file that its owner has
+        resized (as ``wl_shm_pool.resize`` has it): any kind of mapping, and only as far
+        as the file reaches.
 
         When it fails, both are what they were.
 
         :raises BufferError: a buffer is exported, or an operation under way.
-        :raises TypeError: the mapping is read-only or copy-on-write.
-        :raises ValueError: `newsize` is negative, or ``trackfd=False``.
+        :raises TypeError: the mapping is read-only or copy-on-write (and `truncate`).
+        :raises ValueError: `newsize` is negative, or ``trackfd=False``; without
+            `truncate` also: the file is shorter than that, or the memory anonymous.
         :raises OSError: as ftruncate(2) and mremap(2) have it.
         """
         cdef Py_ssize_t size = _index(newsize)
+        cdef bint file_too = truncate
 
         self.check_open()
         if self.exports > 0:
@@ -895,7 +902,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_data("resize")
         if not self.trackfd:
             raise ValueError("mmap can't resize with trackfd=False.")
-        if self.mode != ACCESS_WRITE and self.mode != ACCESS_DEFAULT:
+        if file_too and self.mode != ACCESS_WRITE and self.mode != ACCESS_DEFAULT:
             raise TypeError(
                 "mmap can't resize a readonly or copy-on-write memory map."
             )
@@ -906,7 +913,22 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             and size > self.length
         ):
             raise ValueError("mmap: can't expand a shared anonymous mapping")
-        self.resize_both(size)
+        if file_too:
+            self.resize_both(size)
+        elif self.fd == -1:
+            raise ValueError("mmap can't follow a file: this memory is anonymous")
+        else:
+            self.check_file_reaches(self.offset + size)
+            self.remap(size)
+
+    cdef int check_file_reaches(self, off_t end) except -1:
+        cdef struct_stat status
+
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        if end > status.st_size:
+            raise file_too_short(end - self.offset, self.offset, status.st_size)
+        return 0
 
     cdef int resize_both(self, Py_ssize_t size) except -1:
         """The mapping never reaches beyond the file, and no data is given up before

@@ -5,7 +5,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-__all__ = ["BusCode", "BusError", "Fault", "FaultWarning", "SealError"]
+__all__ = [
+    "BusCode",
+    "BusError",
+    "Fault",
+    "FaultWarning",
+    "SealError",
+    "file_too_short",
+]
 
 
 class BusCode(enum.IntEnum):
@@ -146,3 +153,11 @@ class SealError(OSError):
 
 class FaultWarning(RuntimeWarning):
     """A view got zeros in the place of data, and nobody has asked about it."""
+
+
+def file_too_short(length: int, offset: int, size: int) -> ValueError:
+    """For so many bytes from there in a file of `size` bytes."""
+    return ValueError(
+        f"{length} bytes from offset {offset} were announced, "
+        f"but the file has only {size}"
+    )

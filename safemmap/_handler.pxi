@@ -23,8 +23,8 @@ cdef bint _ensure_handler() except -1:
 cdef int _ensure_handler_for_buffer() except -1:
     if _ensure_handler():
         raise BufferError(
-            "other SIGBUS handlers have taken the place of safemmap's, and without it a "
-            "buffer cannot be protected; slices, read() and readinto() copy"
+            "other SIGBUS handlers have taken the place of safemmap's, and without "
+            "it a buffer cannot be protected; slices, read() and readinto() copy"
         )
     return 0
 

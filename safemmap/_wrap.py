@@ -10,6 +10,7 @@ from operator import index
 from typing import Literal
 
 from safemmap._core import mmap
+from safemmap._errors import file_too_short
 from safemmap._filesystems import check_filesystem, check_name
 from safemmap._standard import (
     ACCESS_COPY,
@@ -140,7 +141,4 @@ def _check_descriptor(own: int, fd: int, flags: int, access: int) -> None:
 def _check_size(own: int, length: int, offset: int) -> None:
     size = os.fstat(own).st_size
     if length > 0 and offset + length > size:
-        raise ValueError(
-            f"{length} bytes from offset {offset} were announced, "
-            f"but the file has only {size}"
-        )
+        raise file_too_short(length, offset, size)

@@ -8,6 +8,7 @@ import pytest
 from conftest import PAGE, LossyFile, run_isolated
 
 import safemmap
+from safemmap import BusError, Seal
 
 
 @pytest.mark.parametrize("script", ["resize_race.py", "resize_fails.py"])
@@ -50,6 +51,92 @@ def test_descriptor_that_may_not_truncate(lossy: LossyFile) -> None:
             m.resize(PAGE)
         assert m[:] == lossy.data[: 4 * PAGE]
     os.close(fd)
+
+
+class TestFollowing:
+    """resize(truncate=False), as a compositor does it for wl_shm_pool.resize."""
+
+    @pytest.mark.parametrize("access", [1, 2, 3])
+    @pytest.mark.parametrize("protection", ["guarded", "kernel"])
+    def test_a_file_that_its_owner_has_resized(
+        self, lossy: LossyFile, access: int, protection: str
+    ) -> None:
+        with safemmap.wrap(lossy.fd, PAGE, access=access, protection=protection) as m:
+            m.resize(8 * PAGE, truncate=False)
+            assert m[:] == lossy.data
+            m.resize(3 * PAGE, truncate=False)
+            assert (len(m), m.size()) == (3 * PAGE, 8 * PAGE)
+            lossy.shrink(2 * PAGE)
+            with pytest.raises(BusError):
+                m[:]
+
+    def test_only_as_far_as_the_file_reaches(self, lossy: LossyFile) -> None:
+        """Nor is it grown: a size that is announced is only a claim."""
+        with safemmap.wrap(lossy.fd, access=safemmap.ACCESS_WRITE) as m:
+            with pytest.raises(ValueError, match=f"has only {8 * PAGE}"):
+                m.resize(8 * PAGE + 1, truncate=False)
+            assert m.size() == len(m) == 8 * PAGE
+            lossy.shrink(PAGE)
+            with pytest.raises(ValueError, match=f"has only {PAGE}"):
+                m.resize(2 * PAGE, truncate=False)
+            m.resize(PAGE, truncate=False)
+            assert m[:] == lossy.data[:PAGE]
+        with safemmap.wrap(lossy.fd, offset=0) as m:
+            for size, error in (
+                (-1, ValueError),
+                (0, OSError),
+                (1 << 70, OverflowError),
+            ):
+                with pytest.raises(error):
+                    m.resize(size, truncate=False)
+
+    def test_with_an_offset(self, lossy: LossyFile) -> None:
+        with safemmap.wrap(lossy.fd, PAGE, offset=4 * PAGE) as m:
+            m.resize(4 * PAGE, truncate=False)
+            assert m[:] == lossy.data[4 * PAGE :]
+            with pytest.raises(ValueError, match=f"from offset {4 * PAGE}"):
+                m.resize(5 * PAGE, truncate=False)
+
+    def test_views_stay_where_they_are(self, lossy: LossyFile) -> None:
+        with safemmap.wrap(lossy.fd, PAGE) as m:
+            with m.access() as view:
+                with pytest.raises(BufferError):
+                    m.resize(2 * PAGE, truncate=False)
+                assert view == lossy.data[:PAGE]
+            m.resize(2 * PAGE, truncate=False)
+
+    def test_what_is_poisoned_stays_so(self, lossy: LossyFile) -> None:
+        with safemmap.wrap(lossy.fd) as m:
+            lossy.shrink(PAGE)
+            with memoryview(m) as view:
+                assert view[2 * PAGE] == 0
+            with pytest.raises(BusError):
+                m.resize(PAGE, truncate=False)
+
+    def test_protection_is_decided_again(self) -> None:
+        """The attack on libwayland: sealed while small, then announced as large."""
+        fd = safemmap.memfd(PAGE, seals=Seal.SHRINK)
+        with safemmap.wrap(fd) as m:
+            assert m.protection == "sealed"
+            with pytest.raises(ValueError, match="only"):
+                m.resize(2 * PAGE, truncate=False)
+            os.ftruncate(fd, 2 * PAGE)
+            m.resize(2 * PAGE, truncate=False)
+            assert m.protection == "sealed"
+        os.close(fd)
+        fd = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, 2 * PAGE)
+        with safemmap.wrap(fd, PAGE) as m:
+            assert m.protection == "guarded"
+            safemmap.add_seals(fd, Seal.SHRINK)
+            m.resize(2 * PAGE, truncate=False)
+            assert m.protection == "sealed"
+        os.close(fd)
+
+    def test_what_has_no_file(self) -> None:
+        m = safemmap.mmap(-1, PAGE)
+        with m, pytest.raises(ValueError, match="anonymous"):
+            m.resize(PAGE, truncate=False)
 
 
 def test_hugetlb_mapping_is_unmapped_whole() -> None:
