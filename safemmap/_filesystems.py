@@ -20,7 +20,7 @@ import re
 from safemmap._errors import SealError
 from safemmap._seals import get_seals
 
-__all__ = ["check_filesystem", "check_name"]
+__all__ = ["check_filesystem", "check_name", "is_on_disk"]
 
 #: Pages come from memory (and swap). A regular file on the first two can have seals.
 _MEMORY = frozenset({"tmpfs", "hugetlbfs", "devtmpfs", "ramfs"})
@@ -78,6 +78,11 @@ def check_filesystem(fd: int, filesystems: str) -> None:
     else:
         where = f"on a filesystem of type {found}"
     raise _refusal(fd, f"is {where}", described)
+
+
+def is_on_disk(fd: int) -> bool:
+    """:raises OSError: that cannot be looked up."""
+    return _type_of(fd) in _DISK
 
 
 def _refusal(fd: int, finding: str, described: str) -> OSError:

@@ -61,7 +61,13 @@ class TestFollowing:
     def test_a_file_that_its_owner_has_resized(
         self, lossy: LossyFile, access: int, protection: str
     ) -> None:
-        with safemmap.wrap(lossy.fd, PAGE, access=access, protection=protection) as m:
+        m = safemmap.wrap(
+            lossy.fd,
+            PAGE,
+            access=access,
+            protection=protection,  # type: ignore[arg-type]
+        )
+        with m:
             m.resize(8 * PAGE, truncate=False)
             assert m[:] == lossy.data
             m.resize(3 * PAGE, truncate=False)

@@ -1,0 +1,80 @@
+"""Run as a script, in a mount namespace of its own: mounts a filesystem, sends open
+files of it over a socket, and stays as long as somebody listens.
+
+Arguments: the filesystem, the socket's descriptor, and what the filesystem needs.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+
+def serve_tmpfs(link: socket.socket, size: str) -> None:
+    """Two files that have no names: the one to read, and one to take up the room."""
+    folder = tempfile.gettempdir()  # which only this namespace has it over
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True
+    )
+    files = [os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600) for _ in range(2)]
+    socket.send_fds(link, [b"!"], files)
+    # The filesystem lives as long as they do.
+
+
+def serve_fuse(link: socket.socket, size: str, good: str) -> None:
+    import mfusepy
+
+    folder = tempfile.mkdtemp(prefix="safemmap-")
+
+    class Failing(mfusepy.Operations):  # type: ignore[misc]
+        use_ns = True
+
+        def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+            if path == "/":
+                return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
+            mode = stat.S_IFREG | 0o444
+            return {"st_mode": mode, "st_nlink": 1, "st_size": int(size)}
+
+        def read(self, path: str, count: int, offset: int, fh: int) -> bytes:
+            if offset + count > int(good):
+                raise OSError(errno.EIO, "on purpose")
+            return bytes(1 + at % 251 for at in range(offset, offset + count))
+
+        def init_with_config(self, connection: Any, config: Any) -> None:
+            # Page by page, or one that is gone would take its neighbours with it.
+            if connection is not None:
+                connection.max_read = mmap.PAGESIZE
+            threading.Thread(target=hand_over, daemon=True).start()
+
+    def hand_over() -> None:
+        while not os.path.ismount(folder):
+            time.sleep(0.001)
+        fd = os.open(f"{folder}/file", os.O_RDONLY)
+        socket.send_fds(link, [b"!"], [fd])
+        os.close(fd)
+        link.recv(1)  # until the other side is closed
+        end(folder)
+
+    options = {"ro": True, "max_read": mmap.PAGESIZE}
+    mfusepy.FUSE(Failing(), folder, foreground=True, nothreads=True, **options)
+    end(folder)
+
+
+def end(folder: str) -> None:
+    subprocess.run(["umount", "--lazy", folder], check=False)
+    os.rmdir(folder)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    serve = serve_tmpfs if sys.argv[1] == "tmpfs" else serve_fuse
+    serve(socket.socket(fileno=int(sys.argv[2])), *sys.argv[3:])

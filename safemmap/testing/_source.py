@@ -1,0 +1,122 @@
+"""What the sources of faults have in common."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+from contextlib import ExitStack
+from types import TracebackType
+from typing import ClassVar, Self
+
+from safemmap.testing._steps import Step, perform
+
+__all__ = ["FaultSource", "Unavailable", "pattern"]
+
+
+class Unavailable(RuntimeError):
+    """This machine cannot do it; the message says what is missing."""
+
+
+class FaultSource:
+    """A file of which pages go away.
+
+    :ivar fd: the file, open for reading, and for writing where `writable`.
+    :ivar size: how long the file is, in bytes, before anything happens to it.
+    :ivar data: what is in it then. There are no zeros among these bytes.
+    :ivar gone: the offsets of the bytes that `strike` takes away.
+    :ivar map_flags: with which flags it must be mapped.
+    :param size: in bytes, and
+    :param keep: how many of them stay, from the start; both are rounded up to whole
+        pages.
+    :raises ValueError: nothing would go.
+    :raises Unavailable: on entering it, see `missing`.
+    """
+
+    name: ClassVar[str]  #: as in `SOURCES`
+    #: In one line.
+    description: ClassVar[str]
+    #: Whether a load gets a signal where nobody protects it. (Else there are zeros.)
+    raises_signal: ClassVar[bool] = True
+    #: Whether the bytes are there until `strike` is called. (Else they never are.)
+    starts_whole: ClassVar[bool] = True
+    #: Whether `restore` can bring them back.
+    restores: ClassVar[bool] = True
+    writable: ClassVar[bool] = True
+    #: Whether the machine does not get over it before it is started again.
+    destructive: ClassVar[bool] = False
+    page_size: ClassVar[int] = mmap.PAGESIZE
+
+    fd: int
+
+    def __init__(
+        self, size: int = 4 * mmap.PAGESIZE, keep: int = mmap.PAGESIZE
+    ) -> None:
+        self.size = -(-size // self.page_size) * self.page_size
+        start = -(-keep // self.page_size) * self.page_size
+        if not 0 <= start < self.size:
+            raise ValueError(
+                f"from 0 to {self.size - self.page_size} bytes of {self.size} can be "
+                f"kept, in whole pages, not {keep}"
+            )
+        self.gone = range(start, self.size)
+        self.data = pattern(self.size)
+        self.map_flags: int = mmap.MAP_SHARED
+        self._open = ExitStack()
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """What this machine lacks for it, as a kernel option, a right or a package;
+        None if it can be done."""
+        return None
+
+    def __enter__(self) -> Self:
+        reason = self.missing()
+        if reason is not None:
+            raise Unavailable(f"{self.name}: {reason}")
+        with ExitStack() as stack:
+            self.fd = self.open(stack)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.size} bytes, {self.gone} go>"
+
+    def strike(self) -> None:
+        """Take the pages away."""
+        perform(self.steps())
+
+    def restore(self) -> None:
+        """Bring the pages and what was in them back.
+
+        :raises NotImplementedError: where that cannot be (`restores`).
+        """
+        if not self.restores:
+            raise NotImplementedError(f"{self.name} cannot be undone")
+        perform(self.steps_back())
+
+    # ---- For the sources -------------------------------------------------
+
+    def open(self, stack: ExitStack) -> int:
+        """Make the file; whatever is put on `stack` ends with it."""
+        raise NotImplementedError
+
+    def steps(self) -> list[Step]:
+        """What any process that has the file can do to strike."""
+        return []
+
+    def steps_back(self) -> list[Step]:
+        """The same, to restore."""
+        return []
+
+
+def pattern(size: int) -> bytes:
+    """Bytes without a zero, that differ from page to page."""
+    return bytes(itertools.islice(itertools.cycle(range(1, 252)), size))

@@ -1,0 +1,260 @@
+"""Faults on purpose: each source does what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import mmap as standard
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PAGE
+
+import safemmap
+from safemmap import BusError, testing
+
+UNPROTECTED = """
+import faulthandler, mmap, resource, sys
+from safemmap import testing
+faulthandler.disable()
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with testing.SOURCES[sys.argv[1]]() as file:
+    m = mmap.mmap(file.fd, file.size, flags=file.map_flags, prot=mmap.PROT_READ)
+    kept = m[: file.gone.start]
+    file.strike()
+    assert m[: file.gone.start] == kept == file.data[: file.gone.start]
+    print("kept", flush=True)
+    print(any(m[file.gone.start :]))
+"""
+
+NO_USE = """
+import sys
+
+def test_not_used():
+    assert "pytest_safemmap" in sys.modules and "safemmap" not in sys.modules
+"""
+
+USES = """
+def test_each(fault_source):
+    assert fault_source.size > 0
+
+def test_one(new_fault_source):
+    from safemmap import testing
+    file = new_fault_source(testing.Shrink, size=100_000, keep=5000)
+    assert (file.size, file.gone.start) == (102400, 8192)
+
+def test_missing(new_fault_source, monkeypatch):
+    from safemmap import testing
+    missing = staticmethod(lambda: "a screw is loose")
+    monkeypatch.setattr(testing.Shrink, "missing", missing)
+    new_fault_source(testing.Shrink)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_mounted() -> Iterator[None]:
+    before = Path("/proc/self/mountinfo").read_text()
+    yield
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def read(m: safemmap.mmap, file: testing.FaultSource) -> bytes:
+    assert m[: file.gone.start] == file.data[: file.gone.start]
+    return m[file.gone.start :]
+
+
+def test_what_is_protected_survives(fault_source: testing.FaultSource) -> None:
+    file = fault_source
+    assert len(file.data) in (0, file.size)
+    with safemmap.mmap(
+        file.fd, file.size, file.map_flags, safemmap.PROT_READ, protection="guarded"
+    ) as m:
+        if file.starts_whole:
+            assert m[:] == file.data
+        file.strike()
+        if file.raises_signal:
+            with pytest.raises(BusError) as caught:
+                read(m, file)
+            assert caught.value.offset == file.gone.start
+        else:
+            assert not any(read(m, file)[-len(file.gone) :])
+        if file.restores:
+            file.restore()
+            assert m[:] == file.data
+            file.strike()  # and again
+        else:
+            with pytest.raises(NotImplementedError, match=file.name):
+                file.restore()
+
+
+@pytest.mark.parametrize("name", testing.SOURCES)
+def test_what_is_not_protected_dies(name: str) -> None:
+    source = testing.SOURCES[name]
+    reason = source.missing()
+    if source.destructive or reason is not None:
+        pytest.skip(reason or f"{source.description}: tests/vm does it")
+    done = subprocess.run(
+        [sys.executable, "-c", UNPROTECTED, name],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if source.raises_signal:
+        expected = (-signal.SIGBUS, "kept\n")
+    else:
+        expected = (0, "kept\nFalse\n")
+    assert (done.returncode, done.stdout, done.stderr) == (*expected, "")
+
+
+def test_what_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        testing.Shrink, "missing", staticmethod(lambda: "a screw is loose")
+    )
+    with (
+        pytest.raises(testing.Unavailable, match="shrink: a screw is loose"),
+        testing.Shrink(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("size", "keep"), [(0, 0), (PAGE, 1), (PAGE, -PAGE), (-1, 0)])
+def test_something_has_to_go(size: int, keep: int) -> None:
+    with pytest.raises(ValueError, match="can be kept"):
+        testing.Shrink(size=size, keep=keep)
+
+
+class TestPeer:
+    @pytest.fixture
+    def file(self, new_fault_source: Callable[..., testing.Shrink]) -> testing.Shrink:
+        return new_fault_source(testing.Shrink, size=64 * PAGE)
+
+    def needs_userfaultfd(self) -> None:
+        if testing.UserFault.missing() is not None:
+            pytest.skip(str(testing.UserFault.missing()))
+
+    def test_at_a_byte_of_a_read(self, file: testing.Shrink) -> None:
+        self.needs_userfaultfd()
+        at = 40 * PAGE + 7
+        with safemmap.mmap(file.fd, file.size) as m, testing.Peer(file) as peer:
+            for _ in range(3):
+                assert m[:] == file.data
+                peer.strike_at(at)
+                # What is read before it does not count.
+                assert m[: 40 * PAGE] == file.data[: 40 * PAGE]
+                assert m[at + PAGE] == file.data[at + PAGE]
+                assert os.fstat(file.fd).st_size == file.size
+                target = bytearray(file.size)
+                with pytest.raises(BusError) as caught:
+                    m.readinto(target, 0)
+                assert os.fstat(file.fd).st_size == PAGE
+                assert caught.value.offset == PAGE
+                file.restore()
+
+    def test_kills_who_is_not_protected(self) -> None:
+        self.needs_userfaultfd()
+        script = (
+            "import faulthandler, mmap, resource\n"
+            "from safemmap import testing\n"
+            "faulthandler.disable()\n"
+            "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+            "with testing.Shrink() as file, testing.Peer(file) as peer:\n"
+            "    m = mmap.mmap(file.fd, file.size)\n"
+            "    peer.strike_at(2 * mmap.PAGESIZE)\n"
+            "    print(m[: 2 * mmap.PAGESIZE] == file.data[: 2 * mmap.PAGESIZE],"
+            " flush=True)\n"
+            "    m[:]\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (-signal.SIGBUS, "True\n")
+        assert done.stderr == ""
+
+    def test_at_a_byte_that_nobody_reads(self, file: testing.Shrink) -> None:
+        self.needs_userfaultfd()
+        with safemmap.mmap(file.fd, file.size) as m:
+            with testing.Peer(file) as peer:
+                peer.strike_at(9 * PAGE)
+            assert m[:] == file.data
+
+    def test_at_random(self, file: testing.Shrink) -> None:
+        outcomes: set[str] = set()
+        with safemmap.mmap(file.fd, file.size) as m:
+            with testing.Peer(file) as peer:
+                assert peer.strike_at_random(seed=5) == 5
+                while len(outcomes) < 2:
+                    try:
+                        assert m[:PAGE] + m[-PAGE:]
+                        outcomes.add("read")
+                    except BusError:
+                        outcomes.add("gone")
+            assert m[:] == file.data  # as it leaves it
+
+    def test_with_others(
+        self, new_fault_source: Callable[..., testing.FaultSource]
+    ) -> None:
+        for kind in testing.FullTmpfs, testing.DiskTruncation:
+            file = new_fault_source(kind)
+            with safemmap.mmap(file.fd, file.size) as m, testing.Peer(file) as peer:
+                peer.strike_at_random()
+                with pytest.raises(BusError):
+                    while True:
+                        m[:]
+
+    def test_what_no_peer_can_do(
+        self, new_fault_source: Callable[..., testing.FaultSource]
+    ) -> None:
+        with pytest.raises(ValueError, match="no peer can do that"):
+            testing.Peer(new_fault_source(testing.HugePages))
+
+    def test_bad_arguments(self, file: testing.Shrink) -> None:
+        self.needs_userfaultfd()
+        with testing.Peer(file) as peer:
+            for offset in (-1, file.size):
+                with pytest.raises(ValueError, match="is not in"):
+                    peer.strike_at(offset)
+            with pytest.raises(ValueError, match="has not mapped"):
+                peer.strike_at(0)
+
+
+def test_restoring_a_mapping_of_the_standard_library(
+    new_fault_source: Callable[..., testing.Shrink],
+) -> None:
+    file = new_fault_source(testing.Shrink)
+    with standard.mmap(file.fd, file.size) as m:
+        file.strike()
+        file.restore()
+        assert m[:] == file.data
+
+
+def run_pytest(folder: Path, test: str) -> str:
+    (folder / "test_mine.py").write_text(test)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_fixtures(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, USES)
+    possible = [s for s in testing.SOURCES.values() if not s.destructive]
+    usable = [source for source in possible if source.missing() is None]
+    assert f"{1 + len(usable)} passed" in said
+    assert "shrink: a screw is loose" in said
+    for source in possible:
+        assert source in usable or f"{source.name}: {source.missing()}" in said
+
+
+def test_fixtures_that_nobody_uses_cost_nothing(tmp_path: Path) -> None:
+    assert "1 passed" in run_pytest(tmp_path, NO_USE)
