@@ -1,24 +1,18 @@
-"""How the benchmarks measure: alternatives in turn, medians of ratios.
-
-Each benchmark times `safemmap` and what it is compared with in rounds, one batch of
-each per round in an order that changes, so that a machine which slows down for a
-while slows all of them. The ratio is the median over the rounds of the quotient
-within a round; the spread is its first and third quartile.
-"""
+"""How the benchmarks measure: see safemmap/_compare/timing.py."""
 
 from __future__ import annotations
 
 import os
-import random
 import statistics
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
+from safemmap._compare import timing
+from safemmap._compare.timing import Ratio, Timed
+
 ROUNDS = 41
-BATCH_NS = 1_000_000
 
 
 @dataclass
@@ -26,45 +20,24 @@ class Line:
     """One line of the table: nanoseconds, and ratios to `safemmap`'s."""
 
     name: str
-    medians: dict[str, float] = field(default_factory=dict)
-    ratios: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    medians: dict[str, float]
+    ratios: dict[str, Ratio]
 
 
 LINES = pytest.StashKey[list[Line]]()
 
 
-def timed(function: Callable[[], object], times: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(times):
-        function()
-    return (time.perf_counter_ns() - start) / times
-
-
-def measure(
-    name: str, rounds: int, alternatives: dict[str, Callable[[], object]]
-) -> Line:
-    line = Line(name)
-    times = {}
-    for label, function in alternatives.items():
-        once = max(timed(function, 1), timed(function, 1))
-        times[label] = max(1, int(BATCH_NS / once)) if rounds > 1 else 1
-    results: dict[str, list[float]] = {label: [] for label in alternatives}
-    order = list(alternatives)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for label in order:
-            results[label].append(timed(alternatives[label], times[label]))
-    for label, nanoseconds in results.items():
-        line.medians[label] = statistics.median(nanoseconds)
-        if label != "safemmap":
-            pairs = zip(results["safemmap"], nanoseconds, strict=True)
-            quotients = sorted(ours / theirs for ours, theirs in pairs)
-            line.ratios[label] = (
-                statistics.median(quotients),
-                quotients[len(quotients) // 4],
-                quotients[len(quotients) * 3 // 4],
-            )
-    return line
+def measure(name: str, rounds: int, alternatives: dict[str, Timed]) -> Line:
+    results = timing.measure(alternatives, rounds)
+    return Line(
+        name,
+        {label: statistics.median(times) for label, times in results.items()},
+        {
+            label: timing.ratio(results, "safemmap", to=label)
+            for label in results
+            if label != "safemmap"
+        },
+    )
 
 
 @pytest.fixture
@@ -76,7 +49,13 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Iterator[Callable[...,
         line = measure(name, rounds, alternatives)
         request.config.stash[LINES].append(line)
         benchmark.extra_info.update(medians_ns=line.medians, ratios=line.ratios)
-        benchmark.pedantic(alternatives["safemmap"], rounds=max(3, rounds // 4))
+        ours = alternatives["safemmap"]
+        prepare = getattr(ours, "prepare", None)
+        benchmark.pedantic(
+            ours,
+            setup=None if prepare is None else lambda: prepare(1),
+            rounds=max(3, rounds // 4),
+        )
 
     yield run
 

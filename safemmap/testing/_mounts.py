@@ -75,6 +75,10 @@ def end(folder: str) -> None:
     os._exit(0)
 
 
+def main(kind: str, link: str, *arguments: str) -> None:
+    serve = serve_tmpfs if kind == "tmpfs" else serve_fuse
+    serve(socket.socket(fileno=int(link)), *arguments)
+
+
 if __name__ == "__main__":
-    serve = serve_tmpfs if sys.argv[1] == "tmpfs" else serve_fuse
-    serve(socket.socket(fileno=int(sys.argv[2])), *sys.argv[3:])
+    main(*sys.argv[1:])

@@ -1,0 +1,20 @@
+"""All approaches beside each other: what ``python -m safemmap compare`` measures, in
+its short form. (The names are those of that command; `guarded` is safemmap's.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from safemmap._compare.costs import Cost, costs
+
+COSTS = costs(quick=True)
+
+
+@pytest.mark.parametrize("cost", COSTS, ids=[cost.name for cost in COSTS])
+def test_cost(compare: Callable[..., None], cost: Cost) -> None:
+    with cost.prepare() as alternatives:
+        ours = "guarded" if "guarded" in alternatives else "view"
+        others = {k: v for k, v in alternatives.items() if k != ours}
+        compare(cost.name, safemmap=alternatives[ours], **others)

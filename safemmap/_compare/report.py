@@ -1,0 +1,166 @@
+"""The two tables, for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from safemmap._compare.approaches import APPROACHES
+from safemmap._compare.result import CostLine, Result
+from safemmap._compare.survival import Outcome
+from safemmap.testing import SOURCES
+
+__all__ = ["STYLES", "markdown", "show"]
+
+#: The colour of an outcome: green is safe, yellow is not what was there, red is bad.
+STYLES = {
+    Outcome.DATA: "green",
+    Outcome.BLOCKED: "green",
+    Outcome.REFUSED: "green",
+    Outcome.RAISED: "green",
+    Outcome.SHORT: "green",
+    Outcome.CHANGED: "yellow",
+    Outcome.ZEROS: "red",
+    Outcome.HUNG: "bold red",
+    Outcome.KILLED: "bold red",
+    Outcome.IMPOSSIBLE: "bright_black",
+}
+
+_MEANINGS = {
+    Outcome.DATA: "what was there before",
+    Outcome.BLOCKED: "the seal kept the peer from it",
+    Outcome.REFUSED: "the file was not accepted",
+    Outcome.RAISED: "an exception that tells",
+    Outcome.SHORT: "fewer bytes than asked for, which tells",
+    Outcome.CHANGED: "zeros that the file has there now",
+    Outcome.ZEROS: "which are not in the file, and nothing tells",
+    Outcome.HUNG: "until somebody kills it",
+    Outcome.KILLED: "by SIGBUS",
+    Outcome.IMPOSSIBLE: "the fault cannot be had",
+}
+
+
+def show(result: Result, console: Console) -> None:
+    _in_parts(
+        console, "What becomes of a reader", 25, list(APPROACHES), _survival(result)
+    )
+    for text in _remarks(result):
+        console.print(Text(text), style="bright_black")
+    _in_parts(
+        console,
+        "What it costs: the time (median), and how many times that",
+        34,
+        _measured(result),
+        _costs(result),
+    )
+    for name, approach in APPROACHES.items():
+        console.print(Text(f"{name}: {approach.description}"), style="bright_black")
+
+
+def _in_parts(
+    console: Console,
+    title: str,
+    first: int,
+    columns: list[str],
+    rows: dict[str, list[Text]],
+) -> None:
+    """As many tables below each other as it takes for the columns to be read; the first
+    one needs so many characters."""
+    cell = 11
+    fitting = max(1, (console.width - first) // cell)
+    for start in range(0, len(columns), fitting):
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+        table.add_column("", width=first - 2, no_wrap=True)
+        for column in columns[start : start + fitting]:
+            table.add_column(column, width=cell - 2, justify="right")
+        for name, cells in rows.items():
+            table.add_row(name, *cells[start : start + fitting])
+        console.print()
+        console.print(table)
+
+
+def _survival(result: Result) -> dict[str, list[Text]]:
+    return {
+        name: [
+            Text(outcome, STYLES[outcome])
+            for approach in APPROACHES
+            for outcome in [result.outcome(name, approach).outcome]
+        ]
+        for name in SOURCES
+    }
+
+
+def _remarks(result: Result) -> Iterator[str]:
+    met = {cell.outcome for cell in result.cells}
+    yield "; ".join(f"{each}: {_MEANINGS[each]}" for each in Outcome if each in met)
+    missing = {
+        cell.source: cell.detail
+        for cell in result.cells
+        if cell.outcome is Outcome.IMPOSSIBLE
+    }
+    for source, reason in missing.items():
+        yield f"{source}, not here: {reason}"
+
+
+def _costs(result: Result) -> dict[str, list[Text]]:
+    labels = _measured(result)
+    return {
+        line.name: list(map(Text, _cost_cells(line, labels))) for line in result.costs
+    }
+
+
+def _measured(result: Result) -> list[str]:
+    met = {label for line in result.costs for label in line.medians}
+    return [approach for approach in APPROACHES if approach in met]
+
+
+def _cost_cells(line: CostLine, labels: list[str]) -> Iterator[str]:
+    for label in labels:
+        if label not in line.medians:
+            yield "-"
+        elif label == line.reference:
+            yield _time(line.medians[label])
+        else:
+            yield f"{line.ratios[label].median:.2f}x"
+
+
+def _time(nanoseconds: float) -> str:
+    for unit, name in ((1e9, "s"), (1e6, "ms"), (1e3, "us")):
+        if nanoseconds >= unit:
+            return f"{nanoseconds / unit:.3g} {name}"
+    return f"{nanoseconds:.0f} ns"
+
+
+def markdown(result: Result) -> str:
+    """Both tables, the ratios with their quartiles, for a document."""
+    lines = [", ".join(f"{key} {value}" for key, value in result.machine.items()), ""]
+    lines += _row("fault", *APPROACHES)
+    lines += _row(*["---"] * (1 + len(APPROACHES)))
+    for name in SOURCES:
+        cells = (result.outcome(name, approach) for approach in APPROACHES)
+        lines += _row(name, *(cell.outcome for cell in cells))
+    lines += ["", *_remarks(result), ""]
+    labels = _measured(result)
+    lines += _row("", *labels)
+    lines += _row("---", *["--:"] * len(labels))
+    for line in result.costs:
+        lines += _row(line.name, *_cost_cells_with_spread(line, labels))
+    lines += ["", *(f"- {a.name}: {a.description}" for a in APPROACHES.values())]
+    return "\n".join(lines) + "\n"
+
+
+def _cost_cells_with_spread(line: CostLine, labels: list[str]) -> Iterator[str]:
+    for label, cell in zip(labels, _cost_cells(line, labels), strict=True):
+        if label in line.ratios and label != line.reference:
+            spread = line.ratios[label]
+            yield f"{cell} ({spread.low:.2f}..{spread.high:.2f})"
+        else:
+            yield cell
+
+
+def _row(*cells: str) -> list[str]:
+    return ["| " + " | ".join(cells) + " |"]

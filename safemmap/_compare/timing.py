@@ -1,0 +1,70 @@
+"""How costs are measured: alternatives in turn, medians of quotients.
+
+Alternatives are timed in rounds, one batch of each per round in an order that changes,
+so that a machine which slows down for a while slows all of them. A ratio is the median
+over the rounds of the quotient within a round; its spread the first and third quartile.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+__all__ = ["Ratio", "Rounds", "Timed", "measure", "ratio"]
+
+#: What is timed. It may have an attribute `prepare`, which is called with the number of
+#: calls to come before the clock starts, and `count`, how often it does in one call
+#: what is to be measured.
+Timed = Callable[[], object]
+
+#: Nanoseconds for each alternative, one for every round.
+Rounds = dict[str, list[float]]
+
+
+class Ratio(NamedTuple):
+    median: float
+    low: float  #: first quartile
+    high: float  #: third quartile
+
+
+def timed(function: Timed, times: int) -> float:
+    """Nanoseconds for one."""
+    prepare = getattr(function, "prepare", None)
+    if prepare is not None:
+        prepare(times)
+    start = time.perf_counter_ns()
+    for _ in range(times):
+        function()
+    passed = time.perf_counter_ns() - start
+    return passed / times / float(getattr(function, "count", 1))
+
+
+def measure(
+    alternatives: Mapping[str, Timed], rounds: int, batch_ns: int = 1_000_000
+) -> Rounds:
+    """Time them in so many rounds; a batch takes about `batch_ns` nanoseconds."""
+    times = {}
+    for label, function in alternatives.items():
+        once = max(timed(function, 1), timed(function, 1))
+        once *= getattr(function, "count", 1)
+        times[label] = max(1, int(batch_ns / once)) if rounds > 1 else 1
+    results: Rounds = {label: [] for label in alternatives}
+    order = list(alternatives)
+    for _ in range(rounds):
+        random.shuffle(order)
+        for label in order:
+            results[label].append(timed(alternatives[label], times[label]))
+    return results
+
+
+def ratio(rounds: Rounds, label: str, to: str) -> Ratio:
+    """How many times as long the one takes as the other."""
+    pairs = zip(rounds[label], rounds[to], strict=True)
+    quotients = sorted(one / other for one, other in pairs)
+    quarter = len(quotients) // 4
+    return Ratio(
+        statistics.median(quotients), quotients[quarter], quotients[-1 - quarter]
+    )
