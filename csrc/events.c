@@ -10,6 +10,7 @@
 #include <semaphore.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct safemmap_event ring[SAFEMMAP_EVENTS];
@@ -64,9 +65,10 @@ safemmap__event_announce(void)
     int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
 
     safemmap_event_wake();
-    /* Full after 2^64 - 2 events, and readable all the same. */
-    if (is_eventfd(number) && write(number, &one, sizeof(one)) < 0)
-        return;
+    /* (Full after 2^64 - 2 events, and readable all the same. Not write(2): a thread
+     * that is cancelled may end there.) */
+    if (is_eventfd(number))
+        syscall(SYS_write, number, &one, sizeof(one));
 }
 
 /* ---- Outside ----------------------------------------------------------- */
@@ -127,10 +129,12 @@ safemmap_event_wait(const struct timespec *timeout)
 int
 safemmap_event_fd(void)
 {
-    int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
+    int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE), error;
 
     if (is_eventfd(number))
         return number;
+    if ((error = safemmap__follow_forks()) < 0)
+        return error;
     number = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (number < 0)
         return -errno;

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -56,7 +57,6 @@ jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *con
     guard->address = (uintptr_t)info->si_addr;
     guard->code = info->si_code;
     safemmap__self.guard = guard->outer;
-    safemmap__self.recovered = guard->address;
     safemmap__count(&safemmap__counts.recovered);
     /* The kernel blocked nothing for us, but a handler that called us may have
      * it block a good deal. */
@@ -87,23 +87,79 @@ defer(const siginfo_t *info)
     return true;
 }
 
-/* The same where no guard is armed: by what the thread's last fault was, which the
- * kernel leaves in the context of any signal. It is one that we were not told of if
- * its page is still gone, and if it did not end in a guard. */
+/* The same where no guard is armed. What the thread's last fault was, the kernel says
+ * with every signal; that this one is its echo, where the handler which was told of
+ * it stands: either still on the stack, waiting for its raise(3) to return, or it has
+ * returned, and the thread is about to fault again. */
+
+struct last_fault {
+    uint64_t address;
+    /* In the context of a signal it is the word of this number after what there is to
+     * say of the fault besides. (Between them is a mask, which changes.) */
+    size_t at;
+    uint64_t kind[2];
+    size_t kinds;
+};
+
+/* So far the frames of a handler reach, in words; read in pieces, for which the stack
+ * may be too small else. */
+enum { FRAMES = 1024, PIECE = 64 };
+
+static bool
+is_told_on_stack(uintptr_t stack, const struct last_fault *last)
+{
+    uint64_t words[PIECE + 3];
+    size_t need = last->at + 1;
+
+    stack &= ~(uintptr_t)7;
+    for (size_t done = 0; done < FRAMES; done += PIECE) {
+        struct iovec local = {words, sizeof(words)};
+        struct iovec remote = {(uint64_t *)stack + done, sizeof(words)};
+        ssize_t size = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+        size_t count = size < 0 ? 0 : (size_t)size / sizeof(words[0]);
+
+        for (size_t i = 0; i < PIECE && i + need <= count; i++)
+            if (words[i + last->at] == last->address &&
+                memcmp(words + i, last->kind, last->kinds * sizeof(words[0])) == 0)
+                return true;
+        if (count < PIECE + 3)
+            return false;
+    }
+    return false;
+}
+
 static bool
 overlay_echo(const siginfo_t *info, const ucontext_t *context)
 {
-    uintptr_t address = 0;
+    struct last_fault last = {0, 0, {0, 0}, 0};
+    uintptr_t stack = 0;
+    bool raised = false; /* by the code that was interrupted, which stands behind the
+                            system call */
 
     if (context == NULL || !sent_by_us(info))
         return false;
 #if defined(__x86_64__)
-    address = (uintptr_t)context->uc_mcontext.gregs[REG_CR2];
+    static const unsigned char syscall_code[] = {0x0f, 0x05};
+    const greg_t *registers = context->uc_mcontext.gregs;
+
+    last.address = (uint64_t)registers[REG_CR2];
+    last.at = REG_CR2 - REG_ERR;
+    last.kind[0] = (uint64_t)registers[REG_ERR];
+    last.kind[1] = (uint64_t)registers[REG_TRAPNO];
+    last.kinds = 2;
+    stack = (uintptr_t)registers[REG_RSP];
+    raised = memcmp((const unsigned char *)registers[REG_RIP] - sizeof(syscall_code),
+                    syscall_code, sizeof(syscall_code)) == 0;
 #elif defined(__aarch64__)
-    address = (uintptr_t)context->uc_mcontext.fault_address;
+    static const uint32_t svc_code = 0xd4000001;
+
+    last.address = context->uc_mcontext.fault_address;
+    stack = (uintptr_t)context->uc_mcontext.sp;
+    raised = memcmp((const unsigned char *)context->uc_mcontext.pc - sizeof(svc_code),
+                    &svc_code, sizeof(svc_code)) == 0;
 #endif
-    return address != 0 && address != safemmap__self.recovered &&
-           safemmap__overlay_untold(address);
+    return last.address != 0 && (!raised || is_told_on_stack(stack, &last)) &&
+           safemmap__overlay_untold(last.address);
 }
 
 /* ---- Forwarding -------------------------------------------------------- */

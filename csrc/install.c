@@ -41,6 +41,21 @@ after_fork_in_child(void)
     after_fork_in_parent();
 }
 
+int
+safemmap__follow_forks(void)
+{
+    static bool followed; /* guarded by `lock` */
+    int error = 0;
+
+    pthread_mutex_lock(&lock);
+    if (!followed)
+        error =
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    followed = error == 0;
+    pthread_mutex_unlock(&lock);
+    return -error;
+}
+
 /* ---- The action -------------------------------------------------------- */
 
 /* The entry that was installed last. */
@@ -128,17 +143,8 @@ go_above(const struct sigaction *displacer)
 static int
 install_locked(void)
 {
-    static bool fork_handled;
     struct sigaction present;
     int error, entry;
-
-    if (!fork_handled) {
-        error =
-            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-        if (error != 0)
-            return -error;
-        fork_handled = true;
-    }
 
     if (sigaction(SIGBUS, NULL, &present) < 0)
         return -errno;
@@ -169,6 +175,8 @@ safemmap_install(void)
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
         !__atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED))
         return 0;
+    if ((error = safemmap__follow_forks()) < 0)
+        return error;
     pthread_mutex_lock(&lock);
     error = install_locked();
     __atomic_store_n(&uninstalled, false, __ATOMIC_RELAXED);
@@ -184,6 +192,16 @@ safemmap__look(void)
                                                            : safemmap_install();
 }
 
+/* Handlers that came after ours, up to the one below `entry`, have it to call. */
+static bool
+somebody_calls_us(int entry)
+{
+    for (int i = 1; i <= entry; i++)
+        if (is_handler(&safemmap__chain->link[i].action))
+            return true;
+    return false;
+}
+
 static int
 uninstall_locked(void)
 {
@@ -193,12 +211,13 @@ uninstall_locked(void)
     if (sigaction(SIGBUS, NULL, &present) < 0)
         return -errno;
     entry = entry_of(&present);
-    if (entry > 0 || (entry < 0 && top >= 0))
+    if ((entry < 0 && top >= 0) || somebody_calls_us(entry))
         return -EBUSY;
     if (!safemmap__registry_is_empty())
         return -EADDRINUSE;
     /* (It may never have been installed.) */
-    if (entry == 0 && sigaction(SIGBUS, &safemmap__chain->link[0].action, NULL) < 0)
+    if (entry >= 0 &&
+        sigaction(SIGBUS, &safemmap__chain->link[entry].action, NULL) < 0)
         return -errno;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
     __atomic_store_n(&uninstalled, true, __ATOMIC_RELAXED);

@@ -81,9 +81,8 @@ struct safemmap__forwarding {
 struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
-        progress;        /* record is NULL while nothing is forwarded */
-    int checks_due;      /* small operations until the handler is looked for again */
-    uintptr_t recovered; /* address of the last fault that ended in a guard */
+        progress;   /* record is NULL while nothing is forwarded */
+    int checks_due; /* small operations until the handler is looked for again */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
@@ -166,6 +165,8 @@ bool safemmap__overlay_untold(uintptr_t address);
 /* Whether a page of the registered region was replaced before it was added. */
 bool safemmap__was_replaced(const struct safemmap_region *region);
 
+/* Where a region's pages can wait to be put back. Its end is safemmap__put_back(). */
+int safemmap__reserve_shadow(struct safemmap_region *region);
 /* Puts back what was replaced in a region that asks for it and is not registered any
  * more. */
 void safemmap__put_back(struct safemmap_region *region);
@@ -189,6 +190,9 @@ extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
 /* ---- install.c ---- */
 /* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */
 int safemmap__look(void);
+
+/* Has a child of any fork to come start afresh. */
+int safemmap__follow_forks(void);
 
 /* ---- registry.c ---- */
 bool safemmap__registry_is_empty(void);

@@ -266,22 +266,24 @@ move(uintptr_t from, uintptr_t to, size_t size)
     return mremap((void *)from, size, size, flags, (void *)to) != MAP_FAILED;
 }
 
+int
+safemmap__reserve_shadow(struct safemmap_region *region)
+{
+    void *shadow = mmap(NULL, region->end - region->start, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (shadow == MAP_FAILED)
+        return -errno;
+    region->shadow = (uintptr_t)shadow;
+    return 0;
+}
+
 /* Negative errno: they would be lost with the replacement. (Before Linux 5.13 a
  * file's pages cannot be moved so, and before 6.17 only those of one mapping at a
  * time: -EFAULT.) */
 static int
 shadow(struct safemmap_region *region, size_t first, size_t last)
 {
-    size_t size = region->end - region->start;
-
-    if (region->shadow == 0) {
-        void *shadow = mmap(NULL, size, PROT_NONE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-        if (shadow == MAP_FAILED)
-            return -errno;
-        region->shadow = (uintptr_t)shadow;
-    }
     if (!move(address_of(region, first), region->shadow + first * region->page_size,
               (last - first) * region->page_size))
         return -errno;
@@ -315,7 +317,7 @@ safemmap__put_back(struct safemmap_region *region)
     struct safemmap__reading reading;
     size_t count = page_count(region);
 
-    if (region->shadow == 0)
+    if (!region->put_back)
         return;
     reading = safemmap__start_reading();
     hold_pages();
@@ -327,7 +329,6 @@ safemmap__put_back(struct safemmap_region *region)
         unshadow(region, first, page);
     }
     munmap((void *)region->shadow, region->end - region->start);
-    region->shadow = 0;
     release_pages();
     safemmap__stop_reading(&reading);
 }
@@ -481,9 +482,10 @@ safemmap__overlay(const siginfo_t *info)
         hold_pages();
         done = overlay_held(owner, info);
         release_pages();
-        safemmap__event_announce();
     }
     safemmap__stop_reading(&reading);
+    if (owner != NULL)
+        safemmap__event_announce();
     return done;
 }
 

@@ -333,12 +333,15 @@ safemmap_region_add(struct safemmap_region *region)
     region->poisoned = 0;
     region->tail = (region->end - region->start) / region->page_size;
     region->singles = 0;
-    region->shadow = 0;
     region->overlaid = bits_new(region);
     region->shadowed = region->put_back ? bits_new(region) : NULL;
     if (region->overlaid == NULL || (region->put_back && region->shadowed == NULL)) {
         free_bits(region);
         return -ENOMEM;
+    }
+    if (region->put_back && (error = safemmap__reserve_shadow(region)) < 0) {
+        free_bits(region);
+        return error;
     }
 
     safemmap__registry_lock();
@@ -349,9 +352,10 @@ safemmap_region_add(struct safemmap_region *region)
     replaced = error == 0 && safemmap__was_replaced(region);
     if (replaced) {
         remove_locked(region);
-        safemmap__put_back(region);
         error = -EFAULT;
     }
+    if (error < 0)
+        safemmap__put_back(region);
     safemmap__registry_unlock();
     if (error < 0)
         free_bits(region);

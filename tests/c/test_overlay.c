@@ -731,6 +731,57 @@ raise_is_foreign(void)
     CHECK_EQ(end_in_child(raise_after, &hows[1]), SIGBUS);
 }
 
+/* Nor is a fault that was met, and of which nothing is left. */
+static void
+raise_after_put_back(const void *unused)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+
+    (void)unused;
+    region.put_back = true;
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        if (i == 0) {
+            CHECK_EQ(load(&file, 5), 0);
+            safemmap_region_remove(&region);
+        }
+    }
+    raise(SIGBUS);
+}
+
+static void *
+raise_on_new_thread(void *unused)
+{
+    (void)unused;
+    raise(SIGBUS);
+    return NULL;
+}
+
+/* What the kernel says of the last fault is inherited. */
+static void
+raise_in_new_thread(const void *unused)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+    pthread_t thread;
+
+    (void)unused;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    check_recovers(&file);
+    CHECK_EQ(pthread_create(&thread, NULL, raise_on_new_thread, NULL), 0);
+    await_death();
+}
+
+static void
+stale_faults_are_foreign(void)
+{
+    CHECK_EQ(end_in_child(raise_after_put_back, NULL), SIGBUS);
+    CHECK_EQ(end_in_child(raise_in_new_thread, NULL), SIGBUS);
+}
+
 static volatile sig_atomic_t told_above;
 static struct sigaction found_below;
 
@@ -759,11 +810,17 @@ passed_on_with_raise(void)
         CHECK_EQ(safemmap_install(), 0);
         CHECK_EQ(safemmap_region_add(&region), 0);
         above.sa_flags = i % 2 == 0 ? SA_NODEFER : 0;
+        sigemptyset(&above.sa_mask);
+        if (i % 3 == 0)
+            sigaddset(&above.sa_mask, SIGUSR1);
+        /* The address of an older fault says nothing. */
+        if (i % 4 >= 2)
+            check_recovers(&file);
         CHECK_CALL(sigaction(SIGBUS, &above, &found_below));
-        CHECK_EQ(load(&file, 9), 0);
+        CHECK_EQ(load(&file, i % 4 >= 2 ? 5 : 9), 0);
         CHECK_EQ(told_above, i + 1);
         CHECK(safemmap_region_poisoned(&region));
-        CHECK_EQ(region.fault.address, (uintptr_t)file.map + 9);
+        CHECK_EQ(region.fault.address, (uintptr_t)file.map + (i % 4 >= 2 ? 5 : 9));
         safemmap_region_remove(&region);
         file_free(&file);
     }
@@ -803,6 +860,53 @@ misaligned_is_foreign(void)
     safemmap_region_remove(&region);
 }
 
+static bool cancelled;
+
+static void *
+load_when_cancelled(void *file)
+{
+    wait_while(&cancelled, false);
+    CHECK_EQ(load(file, 0), 0);
+    for (;;)
+        pause();
+}
+
+/* A thread is cancelled in what it calls next: that may not be the handler. */
+static void
+cancelled_thread(void)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = region_of(&file);
+    pthread_t thread;
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK(safemmap_event_fd() >= 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, load_when_cancelled, &file), 0);
+    CHECK_EQ(pthread_cancel(thread), 0);
+    __atomic_store_n(&cancelled, true, __ATOMIC_SEQ_CST);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    safemmap_region_remove(&region);
+}
+
+/* There is nowhere to keep the pages that are replaced: it is refused before one is.
+ */
+static void
+without_address_space(void)
+{
+    struct file file = file_new(1024);
+    struct safemmap_region region = region_of(&file);
+    struct rlimit none = {0, 0};
+
+    if (SANITIZED)
+        skip("a sanitizer needs address space of its own");
+    region.put_back = true;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(setrlimit(RLIMIT_AS, &none));
+    CHECK_EQ(safemmap_region_add(&region), -ENOMEM);
+    CHECK_EQ(load(&file, 0), pattern(0));
+}
+
 TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
@@ -812,4 +916,5 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(put_back_while_overlapping), TEST(removed_under_waiting_faults),
           TEST(nothing_is_left_behind), TEST(add_errors), TEST(add_twice),
           TEST(remove_anything), TEST(outside_is_foreign), TEST(raise_is_foreign),
-          TEST(passed_on_with_raise))
+          TEST(stale_faults_are_foreign), TEST(cancelled_thread),
+          TEST(without_address_space), TEST(passed_on_with_raise))
