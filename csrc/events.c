@@ -59,16 +59,22 @@ is_eventfd(int number)
 }
 
 void
-safemmap__event_announce(void)
+safemmap_event_fd_set(void)
 {
     const uint64_t one = 1;
     int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
 
-    safemmap_event_wake();
     /* (Full after 2^64 - 2 events, and readable all the same. Not write(2): a thread
      * that is cancelled may end there.) */
     if (is_eventfd(number))
         syscall(SYS_write, number, &one, sizeof(one));
+}
+
+void
+safemmap__event_announce(void)
+{
+    safemmap_event_wake();
+    safemmap_event_fd_set();
 }
 
 /* ---- Outside ----------------------------------------------------------- */

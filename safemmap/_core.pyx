@@ -248,6 +248,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
     cdef const safemmap_operations *operations  # the way that was granted
     cdef Views views
     cdef bint trackfd
+    cdef bint is_file           # and there is a descriptor to read it by
     cdef object __weakref__
 
     # ---- Life ------------------------------------------------------------
@@ -296,6 +297,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 if fileno == -1:
                     raise _os_error(errno)
             length = _checked_length(fileno, length, offset, &block_size)
+            self.is_file = self.fd != -1 and block_size > 0
         self.length = length
         self.offset = offset
         self.choose_protection(fileno)
@@ -408,14 +410,19 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     # ---- Protection ------------------------------------------------------
 
-    cdef int choose_protection(self, int fileno) except -1:
-        """Before anything of the file `fileno` is touched."""
+    cdef int choose_protection(self, int fileno, bint again=False) except -1:
+        """Before anything of the file `fileno` is touched, or `again` when its size or
+        its seals may have changed."""
         cdef Protection choice = self.wanted
 
         if choice == SEALED:
             _add_seal(fileno)
         if choice == SEALED or choice == AUTO:
-            if _cannot_shrink(fileno, self.offset + self.length):
+            # (Without a descriptor of its own, what is looked at may be another file
+            # than what is mapped.)
+            if (choice == SEALED or self.trackfd) and _cannot_shrink(
+                fileno, self.offset + self.length
+            ):
                 choice = SEALED
             elif choice == SEALED:
                 raise SealError(
@@ -424,7 +431,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 )
             else:
                 choice = GUARDED if _handler_allowed else KERNEL
-        if choice == GUARDED and fileno != -1:
+        if choice == GUARDED and fileno != -1 and not again:
             # Faults from here on find the handler, whoever came after it.
             _ensure_handler()
         self.granted = choice
@@ -541,7 +548,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         quicker to read than its mapping, where both are the same."""
         cdef Py_ssize_t done
 
-        if self.granted != KERNEL or self.fd == -1 or self.flags & MAP_PRIVATE:
+        if self.granted != KERNEL or not self.is_file or self.flags & MAP_PRIVATE:
             return 0
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             done = pread(self.fd, target, size, self.offset + start)
@@ -975,7 +982,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             region.forget()
         if data == MAP_FAILED:
             raise _os_error(error)
-        self.choose_protection(self.fd)
+        self.choose_protection(self.fd, again=True)
         return 0
 
     def flush(self, offset=0, size=..., /, *, flags=MS_SYNC):
@@ -1274,6 +1281,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             else:
                 region.remove()  # another thread was quicker
                 region.forget()
+            # From here on nobody uninstalls it.
+            _ensure_handler_for_buffer()
         return 0
 
     cdef Region unregister(self):
@@ -1376,7 +1385,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.resets += 1
         self.reset_fault = region.fault_page()
         region.forget()
-        self.choose_protection(self.fd)
+        self.choose_protection(self.fd, again=True)
 
     cdef int check_file(self, str operation, Py_ssize_t start,
                         Py_ssize_t stop) except -1:

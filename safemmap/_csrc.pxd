@@ -63,6 +63,7 @@ cdef extern from "safemmap.h" nogil:
     void safemmap_event_wake()
     int safemmap_event_fd()
     void safemmap_event_fd_clear()
+    void safemmap_event_fd_set()
 
     ctypedef int safemmap_find_operation(
         const void *text, size_t size, const void *pattern, size_t pattern_size,

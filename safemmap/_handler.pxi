@@ -10,7 +10,8 @@ cdef bint _ensure_handler() except -1:
 
     if not _handler_allowed:
         raise RuntimeError(
-            "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 forbids"
+            "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 or "
+            "handler.uninstall() forbids"
         )
     error = safemmap_install()
     if error == -EBUSY:

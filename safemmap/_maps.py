@@ -21,7 +21,7 @@ _QUERY_LAYOUT = struct.Struct("=9Q4I2Q")
 _COVERING_OR_NEXT = 0x10
 _READABLE, _WRITABLE, _EXECUTABLE = 0x1, 0x2, 0x4
 
-_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) \S+ +(\d+)")
+_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) (\S+ +\d+)")
 # Smallest of the huge pages that a mapping can be made of, in bytes.
 _HUGE = 1 << 16
 
@@ -84,13 +84,15 @@ def _query(fd: int, address: int) -> Area | None:
         if error.errno == errno.ENOENT:
             return None
         raise
-    _, _, _, start, end, flags, page_size, _, inode, *_ = _QUERY_LAYOUT.unpack(query)
+    fields = _QUERY_LAYOUT.unpack(query)
+    _, _, _, start, end, flags, page_size, _, inode, major, minor, *_ = fields
     protection = (
         (mmap.PROT_READ if flags & _READABLE else 0)
         | (mmap.PROT_WRITE if flags & _WRITABLE else 0)
         | (mmap.PROT_EXEC if flags & _EXECUTABLE else 0)
     )
-    return Area(start, end, protection, page_size, inode != 0)
+    # (A filesystem may have a file of number 0.)
+    return Area(start, end, protection, page_size, any((inode, major, minor)))
 
 
 def _parsed(start: int, end: int) -> Iterator[Area]:
@@ -112,7 +114,9 @@ def _parsed(start: int, end: int) -> Iterator[Area]:
             page_size = mmap.PAGESIZE
             if not (first | last | int(match[5], 16)) % _HUGE:
                 page_size = _kernel_page_size(first)
-            yield Area(first, last, protection, page_size, match[6] != b"0")
+            yield Area(
+                first, last, protection, page_size, match[6].strip(b"0: ") != b""
+            )
 
 
 def _kernel_page_size(start: int) -> int:

@@ -32,7 +32,7 @@ cdef class _Held:
         self.extent(&low, &high)
         _ensure_handler_for_buffer()
         _ensure_watcher()
-        while self.region is None:
+        while True:
             behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
             # What another region has replaced looks like memory of the process's own:
             # only when this one is registered, and not refused for that, it is told.
@@ -45,20 +45,25 @@ cdef class _Held:
             region = Region.__new__(Region)
             region.describe(low, high - low, known.page_size, known.protection)
             region.c.put_back = True
-            region.add(owner, interrupts)
             region.lent = 1
+            region.add(owner, interrupts)
+            self.region = region
+            # From here on nobody uninstalls it.
+            _ensure_handler_for_buffer()
             if behind is not None or region.poisoned():
-                self.region = region
-                break
+                return 0
             now = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
             if region.poisoned():
-                self.region = region
-                break
-            region.remove()
-            region.forget()
+                return 0
+            self.unregister()
+            self.region = None
             if now is None:
-                break
-        return 0
+                return 0
+
+    cdef void unregister(self) noexcept:
+        self.region.take_back()
+        self.region.remove()
+        self.region.forget()
 
     cdef void extent(self, char **ret_low, char **ret_high) noexcept:
         """From the lowest byte of any element to behind the highest."""
@@ -87,9 +92,7 @@ cdef class _Held:
             return
         self.exported = False
         if self.region is not None:
-            self.region.take_back()
-            self.region.remove()
-            self.region.forget()
+            self.unregister()
         PyBuffer_Release(&self.view)
 
     def __dealloc__(self):

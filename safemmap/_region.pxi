@@ -308,9 +308,9 @@ def watch(timeout):
     return regions, None if next_due is None else next_due - now
 
 
-def has_regions():
-    """Whether there is anything to watch."""
-    return bool(_live)
+def region_count():
+    """How many there are to watch."""
+    return len(_live)
 
 
 def stop_watching():
@@ -339,11 +339,10 @@ def take_faults():
     cdef list taken
     cdef Region region
 
-    # In this order: a fault that comes later makes it readable again.
-    safemmap_event_fd_clear()
     _drain()
     taken = list(_recent)
-    # (Nothing is taken before all of this has succeeded.)
+    # (Nothing is taken before all of this has succeeded: an exception may come up in
+    # it, which was on its way to this thread.)
     found = [
         _fault(offset, address, code, thread, time_ns, owner())
         for owner, _, offset, address, code, thread, time_ns in taken
@@ -359,6 +358,11 @@ def take_faults():
     lost = dropped - _dropped_before + _lost
     _dropped_before = dropped
     _lost = 0
+    # In this order: a fault that comes later makes it readable again.
+    safemmap_event_fd_clear()
+    _drain()
+    if _recent:
+        safemmap_event_fd_set()
     return found, lost
 
 

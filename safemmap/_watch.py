@@ -38,7 +38,7 @@ _OWN_FAULTS = {
     signal.SIGSYS,
 }
 
-_lock = RLock()  # for the three below
+_lock = RLock()  # for the four below
 _thread: threading.Thread | None = None
 _stopping = False
 _hooked = False
@@ -112,10 +112,13 @@ def start() -> None:
         thread = threading.Thread(target=_run, name="safemmap watcher", daemon=True)
         # Signals are for the program's own threads, which may wait for them with
         # sigwait(3).
-        mask = signal.pthread_sigmask(
-            signal.SIG_BLOCK, signal.valid_signals() - _OWN_FAULTS
-        )
+        # (Asked for first: blocking them runs handlers that have come to it, which
+        # may raise.)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
+            signal.pthread_sigmask(
+                signal.SIG_BLOCK, signal.valid_signals() - _OWN_FAULTS
+            )
             _thread = thread
             thread.start()
         except RuntimeError:
@@ -181,7 +184,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     try:
-        if _core.has_regions():
+        if _core.region_count() > 0:
             start()
     finally:
         _lock.release()

@@ -9,6 +9,9 @@ from conftest import run_isolated
 @pytest.mark.parametrize(
     "case",
     [
+        "resized without it",
+        "nobody left above",
+        "not while somebody is about to need it",
         "before anything is mapped",
         "displaced and back",
         "counts",

@@ -6,6 +6,7 @@ import array
 import contextlib
 import ctypes
 import gc
+import io
 import mmap as standard
 import os
 import random
@@ -20,7 +21,7 @@ import pytest
 from conftest import PAGE, LossyFile, libc, open_fds, pattern, run_isolated
 
 import safemmap
-from safemmap import BusCode, BusError, FaultWarning, protect
+from safemmap import BusCode, BusError, FaultWarning, _core, _maps, protect
 
 SIZE = 8 * PAGE
 
@@ -624,3 +625,62 @@ def map_at(address: int, fd: int) -> int:
     flags = standard.MAP_SHARED | fixed_noreplace
     assert libc.mmap(address, SIZE, standard.PROT_READ, flags, fd, 0) == address
     return address
+
+
+class Stopped(Exception):
+    """In the place of Ctrl-C."""
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_interrupted_before_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    """Nothing stays registered over memory that is somebody else's later."""
+    memory = standard.mmap(-1, SIZE, flags=standard.MAP_PRIVATE)
+    looks = 0
+    file_behind = _maps.file_behind
+
+    def stop(start: int, end: int) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == look:
+            raise Stopped
+        return file_behind(start, end)
+
+    monkeypatch.setattr(_maps, "file_behind", stop)
+    before = regions()
+    with pytest.raises(Stopped):
+        protect(memory)
+    assert regions() == before
+    memory.close()  # nor is it exported any more
+
+
+def regions() -> int:
+    gc.collect()
+    return _core.region_count()
+
+
+@pytest.mark.parametrize("query", [True, False])
+def test_a_file_of_number_0(monkeypatch: pytest.MonkeyPatch, query: bool) -> None:
+    """As a FUSE server may give it; there is its device to tell that it is one."""
+    line = b"7f0000000000-7f0000002000 r--s 00000000 00:27 0        /mnt/file\n"
+    anonymous = line.replace(b"00:27", b"00:00")
+    fields = (104, 0, 0, 4096, 8192, 1, PAGE, 0, 0, 0, 39, 0, 0, 0, 0)
+    for device, expected in ((39, True), (0, False)):
+        if query:
+            packed = _maps._QUERY_LAYOUT.pack(*fields[:10], device, *fields[11:])
+            monkeypatch.setattr(
+                _maps.fcntl,
+                "ioctl",
+                lambda fd, what, buffer, packed=packed: buffer.__setitem__(
+                    slice(len(packed)), packed
+                ),
+            )
+            area = _maps._query(-1, 0)
+        else:
+            text = line if device else anonymous
+            monkeypatch.setattr("builtins.open", lambda *_, text=text: io.BytesIO(text))
+            (area,) = _maps._parsed(0x7F0000000000, 0x7F0000001000)
+        assert area is not None
+        assert area.has_file is expected
+    monkeypatch.undo()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -326,6 +327,7 @@ def test_a_peer_that_seals_shrinks_and_grows_all_the_time(rounds: int) -> None:
 
     def peer() -> None:
         while not stopping.is_set():
+            time.sleep(0)  # or it would keep the GIL where there is no file
             for fd in shared[-1:]:
                 try:
                     os.ftruncate(fd, 0)
@@ -379,3 +381,19 @@ def test_unknown(lossy: LossyFile, value: Any) -> None:
         safemmap.mmap(lossy.fd, SIZE, protection=value)
     with pytest.raises(ValueError, match="protection must be one of"):
         safemmap.wrap(lossy.fd, protection=value)
+
+
+def test_a_device_is_not_read_past_its_mapping() -> None:
+    """What is in the one is not in the other."""
+    fd = os.open("/dev/zero", os.O_RDWR)
+    with safemmap.mmap(fd, SIZE, protection="kernel") as m:
+        m[:4] = b"abcd"
+        assert (m[:4], m[0], m.find(b"abcd")) == (b"abcd", ord("a"), 0)
+    os.close(fd)
+
+
+def test_what_may_be_another_file_is_not_taken_for_sealed(unsealed: int) -> None:
+    """Without a duplicate, `fileno` can be another one between the look and mmap(2)."""
+    safemmap.add_seals(unsealed, Seal.SHRINK)
+    with safemmap.mmap(unsealed, SIZE, trackfd=False) as m:
+        assert m.protection == "guarded"

@@ -258,6 +258,9 @@ class TestDescriptor:
 @pytest.mark.parametrize(
     "case",
     [
+        "interrupted_at_its_start",
+        "event_loop_before_any_mapping",
+        "interrupted_while_it_takes_them",
         "exit_right_after",
         "exit_with_everything_open",
         "fork_is_not_warned_about",

@@ -240,8 +240,9 @@ void safemmap_event_wake(void);
  * one for the process; it stays open, and a forked child has its own under the same
  * number. */
 int safemmap_event_fd(void);
-/* Makes it unreadable until the next event. */
+/* Makes it unreadable until the next event, and readable now. */
 void safemmap_event_fd_clear(void);
+void safemmap_event_fd_set(void);
 
 #ifdef __cplusplus
 }

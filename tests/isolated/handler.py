@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import mmap
 import os
 import re
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 if sys.argv[1] == "forbidden":
@@ -119,6 +121,68 @@ def put_back_what_was_there() -> None:
     assert (m.protection, m[0]) == ("guarded", ord("y"))
     with memoryview(m) as view:
         assert view[1] == ord("y")
+
+
+def resized_without_it() -> None:
+    """Guarded mappings go by way of the kernel, and can be resized and reset."""
+    fd, _ = mapping()
+    m = safemmap.mmap(fd, SIZE, protection="guarded")
+    handler.uninstall()
+    for size in (2 * SIZE, SIZE):
+        m.resize(size)
+        assert len(m) == os.fstat(fd).st_size == size
+    assert m.protection == "kernel"
+    assert m[0] == ord("x")
+    try:
+        safemmap.mmap(fd, SIZE, protection="guarded")
+    except RuntimeError as error:
+        assert "handler.uninstall()" in str(error)
+    else:
+        raise AssertionError("guarded by nobody")
+
+
+def nobody_left_above() -> None:
+    """faulthandler came and went: what is left is the default action."""
+    faulthandler.enable()
+    _, m = mapping()
+    faulthandler.disable()
+    mapping()[1].close()
+    m.close()
+    handler.uninstall()
+    assert handler.status().below == ("SIG_DFL",)
+    assert not handles_sigbus()
+
+
+def not_while_somebody_is_about_to_need_it() -> None:
+    """Another thread protects memory at the same time."""
+    sys.setswitchinterval(1e-5)
+    fd, m = mapping()
+    m.close()
+    memory = memoryview(mmap.mmap(fd, SIZE))
+    ended = threading.Event()
+
+    def uninstall() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(RuntimeError):
+                handler.uninstall()
+            time.sleep(1e-5)
+
+    thread = threading.Thread(target=uninstall)
+    thread.start()
+    protected = 0
+    deadline = time.monotonic() + 20
+    while protected < 200 and time.monotonic() < deadline:
+        handler.install()
+        try:
+            protection = safemmap.protect(memory)
+        except RuntimeError:
+            continue
+        assert handler.status().installed
+        protection.close()
+        protected += 1
+    ended.set()
+    thread.join()
+    assert protected
 
 
 def not_while_somebody_needs_it() -> None:

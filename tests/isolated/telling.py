@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -11,6 +13,7 @@ import warnings
 from collections.abc import Callable
 
 import safemmap
+from safemmap import _core, _watch
 
 SIZE = 8 * safemmap.PAGESIZE
 
@@ -165,6 +168,76 @@ def no_more_threads() -> None:
         m.close()
     assert [warning.category for warning in caught] == [safemmap.FaultWarning]
     watches()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupted_at_its_start() -> None:
+    """By a handler that raises, whenever it comes: no signal stays blocked."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    signal.signal(signal.SIGALRM, interrupt)
+    m, view = poisoned()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    interrupted = 0
+    for i in range(300):
+        _watch._stop()
+        try:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + i * 1e-6)
+                _watch.start()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted:
+            interrupted += 1
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    assert interrupted
+    with contextlib.suppress(safemmap.BusError):
+        m.check()
+    view.release()
+
+
+def event_loop_before_any_mapping() -> None:
+    """A worker's faults are its own, though there was no handler when it forked."""
+    event = safemmap.fault_fd()
+
+    def readable() -> bool:
+        return bool(select.select([event], [], [], 0)[0])
+
+    child = os.fork()
+    if child == 0:
+        _, _view = poisoned()
+        assert readable()
+        assert len(safemmap.faults()) == 1
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not readable()
+
+
+def interrupted_while_it_takes_them() -> None:
+    """What was not taken wakes the loop once more."""
+    event = safemmap.fault_fd()
+    _, _view = poisoned()
+    fault = _core.Fault
+
+    def interrupt(**_: object) -> None:
+        raise Interrupted
+
+    _core.Fault = interrupt
+    try:
+        safemmap.faults()
+    except Interrupted:
+        pass
+    else:
+        raise AssertionError("not interrupted")
+    _core.Fault = fault
+    assert select.select([event], [], [], 0)[0]
+    assert len(safemmap.faults()) == 1
+    assert not select.select([event], [], [], 0)[0]
 
 
 keep: list[object] = []
