@@ -222,19 +222,20 @@ def interrupted_while_it_takes_them() -> None:
     """What was not taken wakes the loop once more."""
     event = safemmap.fault_fd()
     _, _view = poisoned()
-    fault = _core.Fault
+    names = vars(_core)
+    fault = names["Fault"]
 
     def interrupt(**_: object) -> None:
         raise Interrupted
 
-    _core.Fault = interrupt
+    names["Fault"] = interrupt
     try:
         safemmap.faults()
     except Interrupted:
         pass
     else:
         raise AssertionError("not interrupted")
-    _core.Fault = fault
+    names["Fault"] = fault
     assert select.select([event], [], [], 0)[0]
     assert len(safemmap.faults()) == 1
     assert not select.select([event], [], [], 0)[0]
