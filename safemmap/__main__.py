@@ -69,6 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="also poison memory, which this machine loses until it is started again",
     )
     compare.set_defaults(run=_run_compare)
+    torture = commands.add_parser(
+        "torture",
+        help="have threads read what a peer changes all the time",
+        description="Threads read a file in every way there is, which another "
+        "process truncates, grows, punches and rewrites at random, and check every "
+        "byte. Prints the seed, a line for each second, and at the end what came out "
+        "how often, as JSON. The exit status is 1 with the first wrong outcome.",
+    )
+    torture.add_argument("--seconds", type=float, default=10.0, metavar="N")
+    torture.add_argument("--threads", type=_count, default=4, metavar="T")
+    torture.add_argument(
+        "--seed", metavar="S", help="to have the same peer and the same readers again"
+    )
+    torture.add_argument(
+        "--file", metavar="PATH", help="made there (and left), instead of in memory"
+    )
+    torture.add_argument(
+        "--unprotected", action="store_true", help="to see the readers die of SIGBUS"
+    )
+    torture.set_defaults(run=_run_torture)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -96,18 +116,33 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
 
 
 def _run_compare(arguments: argparse.Namespace) -> int:
-    needed = ["rich", *["matplotlib"] * (arguments.plot is not None)]
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"safemmap: this needs {' and '.join(missing)}: "
-            "pip install 'safemmap[compare]'",
-            file=sys.stderr,
-        )
-        return 1
+    _require("rich", *["matplotlib"] * (arguments.plot is not None))
     from safemmap._compare import command
 
     return command.run(arguments)
+
+
+def _run_torture(arguments: argparse.Namespace) -> int:
+    _require("numpy")
+    from safemmap._torture import command
+
+    return command.run(arguments)
+
+
+def _require(*names: str) -> None:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"safemmap: this needs {' and '.join(missing)}: "
+            "pip install 'safemmap[compare]'"
+        )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {count}")
+    return count
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,13 @@ from conftest import run_isolated
 slow = pytest.mark.slow
 
 
-def storm(
-    seconds: float, file: str, what: str = "protected"
-) -> subprocess.CompletedProcess[str]:
-    seed = str(random.randrange(1 << 32))
-    print("seed", seed)
-    return run_isolated(
-        "storm.py", str(seconds), seed, file, what, timeout=seconds + 60
+def storm(seconds: float, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["torture", "--seconds", str(seconds), *options]
+    return subprocess.run(
+        [sys.executable, "-m", "safemmap", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
     )
 
 
@@ -34,9 +34,12 @@ def storm(
 )
 def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
     """No crash, no hang, no wrong exception, no silent fault, no zero for data."""
-    done = storm(seconds, str(tmp_path / "file") if file == "disk" else file)
-    print(done.stdout)
-    assert (done.returncode, done.stderr) == (0, "")
+    options = ["--file", str(tmp_path / "file")] if file == "disk" else []
+    done = storm(seconds, *options)
+    print(done.stderr, done.stdout)
+    assert done.returncode == 0
+    assert done.stderr.startswith("seed ")
+    assert len(done.stderr.splitlines()) >= 2 + seconds // 2
     counts = json.loads(done.stdout)
     # Enough of everything, or it would show nothing; some ten times less than what
     # an idle machine does.
@@ -56,8 +59,33 @@ def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
 
 
 def test_the_same_storm_kills_who_is_not_protected() -> None:
-    done = storm(20, "memfd", "unprotected")
+    done = storm(20, "--unprotected")
     assert (done.returncode, done.stdout) == (-signal.SIGBUS, "")
+
+
+def test_a_wrong_outcome_ends_it() -> None:
+    """With the seed, to have it again."""
+    script = (
+        "import sys\n"
+        "from safemmap.__main__ import main\n"
+        "from safemmap._torture.storm import Reader, Read\n"
+        "Reader.guarded = lambda self: Read(0, 1, data=bytes(1))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "torture", "--seconds", "30", "--seed", "7"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "AssertionError: zeros at [0]" in done.stderr
+    assert "--seed 7 has the same" in done.stderr
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "x"])
+def test_no_such_number_of_threads(threads: str) -> None:
+    assert storm(1, "--threads", threads).returncode == 2
 
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=slow)])

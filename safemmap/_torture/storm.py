@@ -1,8 +1,6 @@
-"""Four threads read a file that another process changes all the time.
+"""Threads read a file that another process changes all the time.
 
-See storm_peer.py for what that one does, and for how the reader knows which bytes are
-right. Arguments: for how many seconds, the seed, the file (a path, or "memfd"), and
-whether it is "protected" or "unprotected". Prints what came out how often.
+See peer.py for what that one does, and for how the readers know which bytes are right.
 """
 
 from __future__ import annotations
@@ -10,12 +8,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
-import faulthandler
-import json
 import mmap as standard
 import os
 import random
-import resource
 import subprocess
 import sys
 import threading
@@ -27,31 +22,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from storm_peer import CONTROL_SIZE, PAGE, PAGES, SIZE, Control
 
 import safemmap
 from safemmap import BusCode, BusError
+from safemmap._torture.peer import CONTROL_SIZE, PAGE, PAGES, SIZE, Control
 
-seconds, seed, path = float(sys.argv[1]), sys.argv[2], sys.argv[3]
-protected = sys.argv[4] == "protected"
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-faulthandler.disable()
-# (This alone puts no handler in the way of SIGBUS.)
-faulthandler.dump_traceback_later(seconds + 30, exit=True)
-sys.setswitchinterval(1e-4)
-
-protect: Callable[..., Any] = (
-    safemmap.protect if protected else lambda obj, **_: contextlib.nullcontext()
-)
-counts: collections.Counter[str] = collections.Counter()
-warned: collections.Counter[str] = collections.Counter()
-failures: list[str] = []
+__all__ = ["Storm", "WrongOutcome"]
 
 
-def new_mapping(access: int = safemmap.ACCESS_READ, **options: Any) -> safemmap.mmap:
-    if not protected:
-        options["views"] = "crash"
-    return safemmap.mmap(fd, SIZE, access=access, **options)
+class WrongOutcome(Exception):
+    """What no reader may ever see; the message has the details."""
 
 
 class Read(NamedTuple):
@@ -76,28 +56,30 @@ class Before(NamedTuple):
     values: bytes
 
     @classmethod
-    def now(cls) -> Before:
+    def now(cls, control: Control) -> Before:
         return cls(
             control.zeroing, control.generation, control.size, bytes(control.values)
         )
 
 
 class Reader(threading.Thread):
-    def __init__(self, number: int) -> None:
+    def __init__(self, storm: Storm, number: int) -> None:
         super().__init__(name=f"reader {number}")
-        self.random = random.Random(f"{seed} {number}")
+        self.storm = storm
+        self.control = storm.control
+        self.random = random.Random(f"{storm.seed} {number}")
         self.counts: collections.Counter[str] = collections.Counter()
         self.own = [
-            new_mapping(),
-            new_mapping(safemmap.ACCESS_WRITE),
-            new_mapping(safemmap.ACCESS_COPY),
-            new_mapping(trackfd=False),
+            self.storm.new_mapping(),
+            self.storm.new_mapping(safemmap.ACCESS_WRITE),
+            self.storm.new_mapping(safemmap.ACCESS_COPY),
+            self.storm.new_mapping(trackfd=False),
         ]
         self.plain: list[Any] = [
-            standard.mmap(fd, SIZE, access=standard.ACCESS_READ),
-            standard.mmap(fd, SIZE),
-            np.memmap(f"/proc/self/fd/{fd}", np.uint8, "r", shape=SIZE),
-            np.memmap(f"/proc/self/fd/{fd}", np.uint8, "c", shape=SIZE),
+            standard.mmap(storm.fd, SIZE, access=standard.ACCESS_READ),
+            standard.mmap(storm.fd, SIZE),
+            np.memmap(f"/proc/self/fd/{storm.fd}", np.uint8, "r", shape=SIZE),
+            np.memmap(f"/proc/self/fd/{storm.fd}", np.uint8, "c", shape=SIZE),
         ]
         # Of the operation under way:
         self.touched = False  # a view was read
@@ -107,16 +89,16 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         try:
-            while time.monotonic() < deadline and not failures:
+            while time.monotonic() < self.storm.deadline and not self.storm.failures:
                 self.step()
         except BaseException:
-            failures.append(f"{self.how}\n{traceback.format_exc()}")
+            self.storm.failures.append(f"{self.how}\n{traceback.format_exc()}")
 
     def step(self) -> None:
         self.choose_range()
         kind = self.random.choice((self.guarded, self.view, self.scope, self.protect))
         self.how = [kind.__name__, self.range]
-        before = Before.now()
+        before = Before.now(self.control)
         try:
             read = kind()
         except BusError as error:
@@ -145,7 +127,7 @@ class Reader(threading.Thread):
         self.alone = self.random.random() < 0.8
         if not self.alone:
             self.how += ["shared"]
-            m = shared
+            m = self.storm.shared
         else:
             index = self.random.randrange(len(self.own))
             m = self.own[index]
@@ -155,16 +137,16 @@ class Reader(threading.Thread):
             except BusError:  # the file is too short
                 self.alone = False
             except BufferError:
-                assert m is shared
+                assert m is self.storm.shared
             except ValueError:  # trackfd=False
                 with contextlib.suppress(BusError):
                     m.check()  # told, so that closing is silent
                 m.close()
                 try:
-                    self.own[index] = m = new_mapping(trackfd=False)
+                    self.own[index] = m = self.storm.new_mapping(trackfd=False)
                 except ValueError as error:
                     assert "length is greater than file size" in str(error)
-                    self.own[index] = m = new_mapping_later()
+                    self.own[index] = m = self.storm.new_mapping_later()
         self.how += [m, m.faulted]
         return m
 
@@ -217,13 +199,15 @@ class Reader(threading.Thread):
 
     def protect(self) -> Read:
         self.alone = self.random.random() < 0.7
-        plain = self.random.choice(self.plain) if self.alone else shared_plain
+        plain = (
+            self.random.choice(self.plain) if self.alone else self.storm.shared_plain
+        )
         start, stop = self.range
         obj: Any = plain
         if self.random.random() < 0.5:
             obj = memoryview(plain)[start:stop]
         self.how += [plain, obj]
-        protection = protect(obj)
+        protection = self.storm.protect(obj)
         with protection:
             self.touched = True
             data = self.copied(memoryview(plain)[start:stop])
@@ -242,7 +226,7 @@ class Reader(threading.Thread):
 
     def faulted_in_silence(self, what: Any) -> None:
         """Nobody else can have had the fault, and nothing was raised."""
-        if protected and self.alone and what.faulted:
+        if self.storm.protected and self.alone and what.faulted:
             raise AssertionError(f"a fault was not reported: {what.fault}")
 
     # ---- Judgement -------------------------------------------------------
@@ -267,7 +251,7 @@ class Reader(threading.Thread):
 
     def judge(self, before: Before, read: Read) -> str:
         still = self.stood_still(before)
-        no_zeros = before.zeroing % 2 == 0 and control.zeroing == before.zeroing
+        no_zeros = before.zeroing % 2 == 0 and self.control.zeroing == before.zeroing
         edge = -(-before.size // PAGE) * PAGE
         if still and read.stop > (before.size if read.checks_size else edge):
             raise AssertionError(f"{read!r:.200} from a file of {before.size} bytes")
@@ -283,7 +267,7 @@ class Reader(threading.Thread):
         if read.zero_at is not None and not before.size <= read.zero_at < edge:
             zeros.append(read.zero_at)
         if zeros:
-            raise AssertionError(f"zeros at {zeros[:5]}, {before}, {control.size}")
+            raise AssertionError(f"zeros at {zeros[:5]}, {before}, {self.control.size}")
         if not still:
             return "no zeros"
         values = np.frombuffer(before.values, np.uint8)
@@ -294,7 +278,7 @@ class Reader(threading.Thread):
 
     def stood_still(self, before: Before) -> bool:
         generation = before.generation
-        return generation % 2 == 0 and control.generation == generation
+        return generation % 2 == 0 and self.control.generation == generation
 
     def close(self) -> None:
         for m in self.own:
@@ -303,106 +287,132 @@ class Reader(threading.Thread):
             m.close()
         # Nothing of ours is left in what is not ours.
         for plain in self.plain:
-            assert bytes(plain) == os.pread(fd, SIZE, 0)
+            assert bytes(plain) == os.pread(self.storm.fd, SIZE, 0)
 
 
-def new_mapping_later() -> safemmap.mmap:
-    """As soon as the file is long enough."""
-    while time.monotonic() < deadline + 10:
-        with contextlib.suppress(ValueError):
-            return new_mapping(trackfd=False)
-        time.sleep(0)
-    raise AssertionError("the peer does not grow its file any more")
+class Storm:
+    """A file, its peer and its readers.
 
+    :ivar counts: what came out how often.
+    :param file: a path, or None for a file in memory.
+    :param protected: False for readers that are killed sooner or later.
+    """
 
-@contextlib.contextmanager
-def peer() -> Iterator[subprocess.Popen[bytes]]:
-    script = str(Path(__file__).with_name("storm_peer.py"))
-    process = subprocess.Popen(
-        [sys.executable, script, str(fd), str(control_fd), seed],
-        pass_fds=(fd, control_fd),
-    )
-    try:
-        yield process
-    finally:
-        control.stop = 1
+    def __init__(
+        self, threads: int, seed: str, file: str | None, *, protected: bool = True
+    ) -> None:
+        self.seed = seed
+        self.protected = protected
+        self.protect: Callable[..., Any] = (
+            safemmap.protect if protected else lambda obj: contextlib.nullcontext()
+        )
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.failures: list[str] = []
+        self.deadline = 0.0
+        if file is None:
+            self.fd = os.memfd_create("storm")
+        else:
+            self.fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.write(self.fd, b"\xff" * SIZE)
+        self._control_fd = os.memfd_create("control")
+        os.ftruncate(self._control_fd, CONTROL_SIZE)
+        self.control = Control.shared(self._control_fd)
+        self.control.size = SIZE
+        self.control.values[:] = [255] * PAGES
+        self.shared = self.new_mapping()
+        self.shared_plain = standard.mmap(self.fd, SIZE, access=standard.ACCESS_READ)
+        self.readers = [Reader(self, number) for number in range(threads)]
+
+    def new_mapping(
+        self, access: int = safemmap.ACCESS_READ, **options: Any
+    ) -> safemmap.mmap:
+        if not self.protected:
+            options["views"] = "crash"
+        return safemmap.mmap(self.fd, SIZE, access=access, **options)
+
+    def new_mapping_later(self) -> safemmap.mmap:
+        """As soon as the file is long enough."""
+        while time.monotonic() < self.deadline + 10:
+            with contextlib.suppress(ValueError):
+                return self.new_mapping(trackfd=False)
+            time.sleep(0)
+        raise AssertionError("the peer does not grow its file any more")
+
+    def run(self, seconds: float, tell: Callable[[Storm], None]) -> None:
+        """Have it rage for so long; `tell` is called now and then.
+
+        :raises WrongOutcome: the first one. The readers may not be able to end then.
+        """
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-4)
         try:
-            process.wait(10)
+            with self._peer() as process, warnings.catch_warnings():
+                warnings.simplefilter("ignore", safemmap.FaultWarning)
+                self._rage(seconds, process, tell)
         finally:
-            process.kill()
-            process.wait()
+            sys.setswitchinterval(before)
 
+    def _rage(
+        self,
+        seconds: float,
+        process: subprocess.Popen[bytes],
+        tell: Callable[[Storm], None],
+    ) -> None:
+        self.deadline = time.monotonic() + seconds
+        for reader in self.readers:
+            reader.start()
+        try:
+            while any(reader.is_alive() for reader in self.readers):
+                time.sleep(0.02)
+                self._take_events()
+                tell(self)
+                if process.poll() is not None:
+                    raise WrongOutcome("the peer died")
+            self._take_events()
+        except BaseException:
+            self.deadline = 0.0
+            self.failures.append(traceback.format_exc())
+        for reader in self.readers:
+            reader.join(30)
+        if self.failures:
+            raise WrongOutcome("\n".join(self.failures))
 
-def note(message: Warning | str, *_: object, **__: object) -> None:
-    warned[type(message).__name__] += 1
+    def close(self) -> None:
+        """After the end of the peer, which leaves its file whole."""
+        for reader in self.readers:
+            self.counts.update(reader.counts)
+            reader.close()
+        assert bytes(self.shared_plain) == os.pread(self.fd, SIZE, 0)
+        with contextlib.suppress(BusError):
+            self.shared.check()
+        self.shared.close()
+        self.counts["changes"] = self.control.generation // 2
+        os.close(self.fd)
+        os.close(self._control_fd)
 
+    def _take_events(self) -> None:
+        taken = safemmap.faults()
+        self.counts["events"] += len(taken)
+        self.counts["dropped"] += taken.dropped
+        threads = {reader.native_id for reader in self.readers}
+        for fault in taken:
+            assert fault.code is BusCode.ADRERR, fault
+            assert 0 <= fault.offset < SIZE, fault
+            assert fault.thread in threads, fault
 
-if path == "memfd":
-    fd = os.memfd_create("storm")
-else:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-os.write(fd, b"\xff" * SIZE)
-control_fd = os.memfd_create("control")
-os.ftruncate(control_fd, CONTROL_SIZE)
-control = Control.shared(control_fd)
-control.size = SIZE
-control.values[:] = [255] * PAGES
-
-shared = new_mapping()
-shared_plain = standard.mmap(fd, SIZE, access=standard.ACCESS_READ)
-readers = [Reader(number) for number in range(4)]
-events = dropped = 0
-warnings.simplefilter("always")
-warnings.showwarning = note
-
-
-def take_events() -> None:
-    global events, dropped
-    taken = safemmap.faults()
-    events += len(taken)
-    dropped += taken.dropped
-    threads = {reader.native_id for reader in readers}
-    for fault in taken:
-        assert fault.code is BusCode.ADRERR, fault
-        assert 0 <= fault.offset < SIZE, fault
-        assert fault.thread in threads, fault
-
-
-with peer() as process:
-    deadline = time.monotonic() + seconds
-    for reader in readers:
-        reader.start()
-    try:
-        while any(reader.is_alive() for reader in readers):
-            time.sleep(0.02)
-            take_events()
-            assert process.poll() is None, "the peer died"
-        take_events()
-    except BaseException:
-        failures.append(traceback.format_exc())
-    for reader in readers:
-        reader.join()
-
-if failures:
-    print("\n".join(failures), file=sys.stderr, flush=True)
-    os._exit(1)  # with readers that may not be able to end
-assert process.returncode == 0
-for reader in readers:
-    counts += reader.counts
-    reader.close()
-assert bytes(shared_plain) == os.pread(fd, SIZE, 0)
-with contextlib.suppress(BusError):
-    shared.check()
-shared.close()
-assert set(warned) <= {"FaultWarning"}, warned
-print(
-    json.dumps(
-        {
-            **counts,
-            "changes": control.generation // 2,
-            "events": events,
-            "dropped": dropped,
-            "warned": warned.total(),
-        }
-    )
-)
+    @contextlib.contextmanager
+    def _peer(self) -> Iterator[subprocess.Popen[bytes]]:
+        script = str(Path(__file__).with_name("peer.py"))
+        fds = (self.fd, self._control_fd)
+        process = subprocess.Popen(
+            [sys.executable, script, *map(str, fds), self.seed], pass_fds=fds
+        )
+        try:
+            yield process
+        finally:
+            self.control.stop = 1
+            try:
+                process.wait(10)
+            finally:
+                process.kill()
+                process.wait()

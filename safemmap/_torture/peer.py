@@ -1,4 +1,5 @@
-"""The peer of storm.py: truncates, grows, punches and rewrites a file at random.
+"""The peer of storm.py, run as a script: it truncates, grows, punches and rewrites a
+file at random.
 
 It fills every page with one byte that is not zero, and says in shared memory what it
 does, so that the reader knows which bytes are right. Two counters are odd while
