@@ -82,7 +82,7 @@ def test_interrupted(way: signal.Signals, tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(children() - before) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     command.send_signal(way)

@@ -160,6 +160,8 @@ def _main(source: str, approach: str) -> None:
     import faulthandler
     import resource
 
+    # Whoever hangs ends, were the parent killed.
+    signal.alarm(int(_STARTING + _READING))
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     outcome, detail = _try(SOURCES[source], APPROACHES[approach])
