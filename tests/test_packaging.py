@@ -137,14 +137,19 @@ def test_the_sdist_has_nothing_that_was_generated(sdist: Path) -> None:
 
 def test_the_wheel_has_what_is_public(wheel_names: set[str]) -> None:
     wanted = {"safemmap/py.typed", "safemmap/_core.pyi", "safemmap/include/safemmap.h"}
-    wanted |= {f"safemmap/{path.name}" for path in (ROOT / "safemmap").glob("*.py")}
+    wanted |= {
+        str(path.relative_to(ROOT)) for path in (ROOT / "safemmap").rglob("*.py")
+    }
     assert sorted(wanted - wheel_names) == []
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel_names)
 
 
 def test_the_wheel_has_nothing_else(wheel_names: set[str]) -> None:
     tops = {name.partition("/")[0] for name in wheel_names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"safemmap"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "pytest_safemmap.py",
+        "safemmap",
+    }
     # A consumer cannot link against what the private declarations name.
     assert "safemmap/_csrc.pxd" not in wheel_names
     assert [n for n in wheel_names if n.endswith((".pyx", ".c", ".o"))] == []
