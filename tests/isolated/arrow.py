@@ -6,6 +6,7 @@ import faulthandler
 import os
 import resource
 import sys
+import warnings
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ import safemmap
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 faulthandler.disable()
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 folder, form, what = sys.argv[1:]
 path = f"{folder}/data.arrow"
 ROWS = 20_000  # in each of

@@ -10,11 +10,14 @@ import resource
 import signal
 import sys
 import threading
+import warnings
 
 import safemmap
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 faulthandler.disable()
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 what, alive = sys.argv[1:]
 PAGE = safemmap.PAGESIZE
 

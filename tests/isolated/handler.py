@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 if sys.argv[1] == "forbidden":
@@ -20,6 +21,8 @@ import safemmap
 from safemmap import handler
 
 faulthandler.disable()  # PYTHONFAULTHANDLER has it on from the start
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 
 SIZE = 8 * safemmap.PAGESIZE
 

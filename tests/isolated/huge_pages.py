@@ -6,11 +6,14 @@ import faulthandler
 import mmap as standard
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 
 import safemmap
 
 faulthandler.disable()
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 HUGE = 2 << 20
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -5,12 +5,15 @@ import faulthandler
 import mmap as standard
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import safemmap
 
 faulthandler.disable()
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 count = int(sys.argv[1])
 PAGE = safemmap.PAGESIZE
 PAGES = 200  # below this many holes each is an overlay of its own

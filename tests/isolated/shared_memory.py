@@ -4,11 +4,14 @@ import contextlib
 import faulthandler
 import os
 import sys
+import warnings
 from multiprocessing.shared_memory import SharedMemory
 
 import safemmap
 
 faulthandler.disable()
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 SIZE = 8 * safemmap.PAGESIZE
 
 memory = SharedMemory(create=True, size=SIZE)

@@ -6,10 +6,13 @@ import faulthandler
 import os
 import sys
 import threading
+import warnings
 
 import safemmap
 
 faulthandler.disable()
+# On a machine that is slow, a warning comes before the program asks.
+warnings.simplefilter("ignore", safemmap.FaultWarning)
 PAGE = safemmap.PAGESIZE
 HUGE = 2 << 20
 MAP_NORESERVE, MAP_HUGETLB = 0x4000, 0x40000
