@@ -36,8 +36,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def fault_source(
     request: pytest.FixtureRequest, new_fault_source: Callable[..., FaultSource]
 ) -> FaultSource:
-    """A file of four pages, of which three go: a `safemmap.testing.FaultSource` of each
-    kind in turn, but for those that the machine does not get over."""
+    """A `safemmap.testing.FaultSource` of each kind in turn, but for those that the
+    machine does not get over. Not all of them raise a signal (`raises_signal`), and
+    some want to be mapped with flags of their own (`map_flags`)."""
     return new_fault_source(request.param)
 
 

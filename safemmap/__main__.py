@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare",
         help="see what each approach survives, and what it costs",
         description="Try every fault on every approach, each in a process of its own, "
-        "and measure what they cost beside each other.",
+        "and measure what they cost beside each other. Takes some minutes.",
     )
     compare.add_argument(
         "--quick", action="store_true", help="in less than a minute, and less exact"
@@ -77,8 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "byte. Prints the seed, a line for each second, and at the end what came out "
         "how often, as JSON. The exit status is 1 with the first wrong outcome.",
     )
-    torture.add_argument("--seconds", type=float, default=10.0, metavar="N")
-    torture.add_argument("--threads", type=_count, default=4, metavar="T")
+    torture.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=10.0,
+        metavar="N",
+        help="how long; Ctrl-C ends it sooner (default: 10)",
+    )
+    torture.add_argument(
+        "--threads",
+        type=_count,
+        default=4,
+        metavar="T",
+        help="how many read (default: 4)",
+    )
     torture.add_argument(
         "--seed", metavar="S", help="to have the same peer and the same readers again"
     )
@@ -98,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nobody reads any more. What is left in the buffer must not raise it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"safemmap: {error}", file=sys.stderr)
         return 1
 
@@ -136,6 +148,13 @@ def _require(*names: str) -> None:
             f"safemmap: this needs {' and '.join(missing)}: "
             "pip install 'safemmap[compare]'"
         )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return seconds
 
 
 def _count(text: str) -> int:

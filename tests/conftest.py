@@ -142,3 +142,15 @@ def run_isolated(
         timeout=timeout,
         cwd=cwd,
     )
+
+
+def members(session: int) -> int:
+    """How many processes a session has."""
+    count = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        count += int(fields[3]) == session and fields[0] != "Z"
+    return count

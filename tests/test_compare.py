@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import members
 
 from safemmap import testing
 from safemmap._compare.approaches import APPROACHES
@@ -56,18 +57,6 @@ def test_cell(source: str, approach: str, outcome: str, detail: str) -> None:
     found, remark = cell(source, approach)
     assert found == outcome
     assert remark.startswith(detail)
-
-
-def members(session: int) -> int:
-    """How many processes a session has."""
-    count = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        count += int(fields[3]) == session and fields[0] != "Z"
-    return count
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
@@ -120,18 +109,52 @@ def test_without_what_it_needs(plot: list[str], tmp_path: Path) -> None:
     )
 
 
-def test_files_that_cannot_be_written(tmp_path: Path) -> None:
-    """Said at once."""
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--markdown", "good", "--json", "missing/x.json"],
+            "No such file or directory",
+        ),
+        (["--markdown", "good", "--json", "."], "Is a directory"),
+        (["--markdown", "good", "--plot", "x.xyz"], "the name must end in one of .eps"),
+    ],
+)
+def test_files_that_cannot_be_written(
+    options: list[str], said: str, tmp_path: Path
+) -> None:
+    """Said before anything is tried, and none is left there empty."""
     pytest.importorskip("rich", reason="needs rich")
-    started = time.monotonic()
+    if "--plot" in options:
+        pytest.importorskip("matplotlib", reason="needs matplotlib")
     done = subprocess.run(
-        [*COMMAND, "--json", str(tmp_path / "missing" / "x.json")],
+        [*COMMAND, "--markdown", "x.md", *options],
         capture_output=True,
         text=True,
+        cwd=tmp_path,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "No such file or directory" in done.stderr
-    assert time.monotonic() - started < 20
+    assert done.stderr.startswith("safemmap: ")
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sources_in_the_working_directory(tmp_path: Path) -> None:
+    """As in a clone, where the package is installed from: they are not what runs."""
+    (tmp_path / "safemmap").mkdir()
+    (tmp_path / "safemmap/__init__.py").write_text("raise ImportError('not built')\n")
+    script = (
+        "from safemmap._compare.survival import run_all\n"
+        "(cell,) = run_all([('shrink', 'guarded')], destructive=False, workers=1)\n"
+        "print(cell.outcome)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert (done.stdout, done.stderr) == ("raised\n", "")
 
 
 @slow

@@ -83,9 +83,33 @@ def test_a_wrong_outcome_ends_it() -> None:
     assert "--seed 7 has the same" in done.stderr
 
 
-@pytest.mark.parametrize("threads", ["0", "-1", "x"])
-def test_no_such_number_of_threads(threads: str) -> None:
-    assert storm(1, "--threads", threads).returncode == 2
+def test_interrupted() -> None:
+    """What has come out so far was right."""
+    command = subprocess.Popen(
+        [sys.executable, "-m", "safemmap", "torture", "--seconds", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stderr is not None
+    for _ in range(3):  # the seed, the headings, and a second of it
+        command.stderr.readline()
+    command.send_signal(signal.SIGINT)
+    out, error = command.communicate(timeout=60)
+    assert command.returncode == 0
+    assert json.loads(out)["right"] > 0
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--threads", value) for value in ("0", "-1", "x")),
+        *(("--seconds", value) for value in ("0", "-1", "nan", "inf", "x")),
+    ],
+)
+def test_bad_arguments(option: str, value: str) -> None:
+    assert storm(1, option, value).returncode == 2
 
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=slow)])

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PAGE
+from conftest import PAGE, members
 
 import safemmap
 from safemmap import BusError, testing
@@ -122,7 +123,7 @@ def test_what_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("size", "keep"), [(0, 0), (PAGE, 1), (PAGE, -PAGE), (-1, 0)])
 def test_something_has_to_go(size: int, keep: int) -> None:
-    with pytest.raises(ValueError, match="can be kept"):
+    with pytest.raises(ValueError, match=r"must be more|can be kept"):
         testing.Shrink(size=size, keep=keep)
 
 
@@ -183,6 +184,20 @@ class TestPeer:
                 peer.strike_at(9 * PAGE)
             assert m[:] == file.data
 
+    def test_closed_before_the_byte_is_read(
+        self, file: testing.Shrink, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.needs_userfaultfd()
+        with testing.Peer(file) as peer, safemmap.mmap(file.fd, file.size):
+            peer.strike_at(9 * PAGE)
+        assert capfd.readouterr() == ("", "")
+
+    def test_one_thing_at_a_time(self, file: testing.Shrink) -> None:
+        with testing.Peer(file) as peer:
+            peer.strike_at_random(1)
+            with pytest.raises(RuntimeError, match="take another one"):
+                peer.strike_at_random(2)
+
     def test_at_random(self, file: testing.Shrink) -> None:
         outcomes: set[str] = set()
         with safemmap.mmap(file.fd, file.size) as m:
@@ -221,6 +236,33 @@ class TestPeer:
                     peer.strike_at(offset)
             with pytest.raises(ValueError, match="has not mapped"):
                 peer.strike_at(0)
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.06, 0.12, 0.25])
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
+def test_killed_while_it_mounts(
+    way: signal.Signals, delay: float, tmp_path: Path
+) -> None:
+    """No server stays, nor a folder."""
+    reason = testing.FuseError.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    script = "from safemmap import testing\nwith testing.FuseError(): input()\n"
+    program = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    with program:
+        time.sleep(0.15 + delay)
+        program.send_signal(way)
+    deadline = time.monotonic() + 20
+    while members(program.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not members(program.pid)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_restoring_a_mapping_of_the_standard_library(

@@ -276,6 +276,7 @@ class TestInterrupt:
         assert outcomes
         assert {type(error) for error in outcomes} == {ZeroDivisionError}
 
+    @pytest.mark.filterwarnings("error::safemmap.FaultWarning")
     @pytest.mark.filterwarnings(
         "ignore::pytest.PytestUnraisableExceptionWarning"  # what this is about
     )

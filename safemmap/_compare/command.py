@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -22,21 +25,38 @@ _FAULTS, _FAULTS_QUICK = 5000, 500
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit status."""
+    draw = None
     if arguments.plot is not None:
         from safemmap._compare import plot
-    # Files that cannot be written are found out before minutes of work.
-    for path in (arguments.json, arguments.markdown, arguments.plot):
-        if path is not None:
-            path.touch()
-    result = _compare(arguments.quick, arguments.destructive)
-    report.show(result, Console())
-    if arguments.json is not None:
-        arguments.json.write_text(result.to_json())
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(report.markdown(result))
-    if arguments.plot is not None:
-        plot.draw(result, arguments.plot)
+
+        plot.check_format(arguments.plot)
+        draw = plot.draw
+    paths = (arguments.json, arguments.markdown, arguments.plot)
+    with _files([path for path in paths if path is not None]):
+        result = _compare(arguments.quick, arguments.destructive)
+        report.show(result, Console())
+        if arguments.json is not None:
+            arguments.json.write_text(result.to_json())
+        if arguments.markdown is not None:
+            arguments.markdown.write_text(report.markdown(result))
+        if draw is not None:
+            draw(result, arguments.plot)
     return 0
+
+
+@contextlib.contextmanager
+def _files(paths: list[Path]) -> Iterator[None]:
+    """That they cannot be written is found out before minutes of work; and those that
+    were not are not left there empty."""
+    new = [path for path in paths if not path.exists()]
+    try:
+        for path in paths:
+            path.open("a").close()
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _compare(quick: bool, destructive: bool) -> Result:
@@ -56,6 +76,7 @@ def _compare(quick: bool, destructive: bool) -> Result:
             progress.update(
                 trying, advance=1, description=f"{cell.approach}: {cell.source}"
             )
+        result.cells.sort(key=lambda cell: to_try.index(cell[:2]))
         measuring = progress.add_task("costs", total=len(to_measure) + 1)
         for cost in to_measure:
             progress.update(measuring, description=cost.name)

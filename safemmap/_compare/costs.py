@@ -61,7 +61,7 @@ def costs(*, quick: bool) -> list[Cost]:
         sizes = sizes[:-1]
     return [
         Cost("make a file of 1 MiB", _make),
-        Cost("map", lambda: _mapping("map")),
+        Cost("wrap", lambda: _mapping("wrap")),
         Cost("close", lambda: _mapping("close")),
         *(Cost(f"read {_bytes(size)}", _reading(size), size) for size in sizes),
         Cost(f"read 64 B, random in {_bytes(spread)}", _random(spread)),

@@ -14,9 +14,10 @@ from safemmap.testing import SOURCES
 matplotlib.use("Agg")  # needs no screen
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.patches import Rectangle
 
-__all__ = ["draw"]
+__all__ = ["check_format", "draw"]
 
 _COLOURS = {
     Outcome.DATA: "#8fce8f",
@@ -32,10 +33,19 @@ _COLOURS = {
 }
 
 
+def check_format(path: Path) -> None:
+    """:raises ValueError: matplotlib does not know the format."""
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise ValueError(
+            f"{path}: the name must end in one of .{', .'.join(sorted(known))}"
+        )
+
+
 def draw(result: Result, path: Path) -> None:
     """In the format that the name says: ``.svg``, ``.png``, ...
 
-    :raises ValueError: matplotlib does not know it.
+    :raises ValueError: see `check_format`.
     """
     figure, (matrix, by_size, faults) = pyplot.subplots(
         3, 1, figsize=(11, 16), layout="constrained"
@@ -92,7 +102,14 @@ def _draw_by_size(result: Result, axes: Axes) -> None:
         ]
         if points:
             sizes, times = zip(*points, strict=True)
-            axes.loglog(sizes, times, marker="o", markersize=4, label=approach)
+            axes.loglog(
+                sizes,
+                times,
+                marker="o",
+                markersize=4,
+                label=approach,
+                color=_colour(approach),
+            )
     axes.set_xlabel("bytes read")
     axes.set_ylabel("nanoseconds")
     axes.set_title("What a read costs where nothing happens")
@@ -100,10 +117,20 @@ def _draw_by_size(result: Result, axes: Axes) -> None:
     axes.legend()
 
 
+def _colour(approach: str) -> str:
+    return f"C{list(APPROACHES).index(approach)}"
+
+
 def _draw_faults(result: Result, axes: Axes) -> None:
     for approach, times in result.latencies.items():
         share = [(index + 1) / len(times) for index in range(len(times))]
-        axes.semilogx(times, share, drawstyle="steps-post", label=approach)
+        axes.semilogx(
+            times,
+            share,
+            drawstyle="steps-post",
+            label=approach,
+            color=_colour(approach),
+        )
     axes.set_xlabel("nanoseconds from the access to where the program knows")
     axes.set_ylabel("share of the faults")
     axes.set_title("What a fault costs")

@@ -45,15 +45,12 @@ _MEANINGS = {
 
 
 def show(result: Result, console: Console) -> None:
-    _in_parts(
-        console, "What becomes of a reader", 25, list(APPROACHES), _survival(result)
-    )
+    _in_parts(console, "What becomes of a reader", list(APPROACHES), _survival(result))
     for text in _remarks(result):
         console.print(Text(text), style="bright_black")
     _in_parts(
         console,
-        "What it costs: the time (median), and how many times that",
-        34,
+        "What it costs: the median of the first that has one, and how many times that",
         _measured(result),
         _costs(result),
     )
@@ -62,15 +59,10 @@ def show(result: Result, console: Console) -> None:
 
 
 def _in_parts(
-    console: Console,
-    title: str,
-    first: int,
-    columns: list[str],
-    rows: dict[str, list[Text]],
+    console: Console, title: str, columns: list[str], rows: dict[str, list[Text]]
 ) -> None:
-    """As many tables below each other as it takes for the columns to be read; the first
-    one needs so many characters."""
-    cell = 11
+    """As many tables below each other as it takes for the columns to be read."""
+    first, cell = max(map(len, rows)) + 2, 11
     fitting = max(1, (console.width - first) // cell)
     for start in range(0, len(columns), fitting):
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
@@ -96,7 +88,9 @@ def _survival(result: Result) -> dict[str, list[Text]]:
 
 def _remarks(result: Result) -> Iterator[str]:
     met = {cell.outcome for cell in result.cells}
-    yield "; ".join(f"{each}: {_MEANINGS[each]}" for each in Outcome if each in met)
+    for outcome in Outcome:
+        if outcome in met:
+            yield f"{outcome}: {_MEANINGS[outcome]}"
     missing = {
         cell.source: cell.detail
         for cell in result.cells
@@ -143,7 +137,7 @@ def markdown(result: Result) -> str:
     for name in SOURCES:
         cells = (result.outcome(name, approach) for approach in APPROACHES)
         lines += _row(name, *(cell.outcome for cell in cells))
-    lines += ["", *_remarks(result), ""]
+    lines += ["", *(f"- {text}" for text in _remarks(result)), ""]
     labels = _measured(result)
     lines += _row("", *labels)
     lines += _row("---", *["--:"] * len(labels))

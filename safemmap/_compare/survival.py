@@ -62,7 +62,8 @@ def run_all(
     which: Iterable[tuple[str, str]], *, destructive: bool, workers: int
 ) -> Iterator[Cell]:
     """As they come. Whatever is still running is killed when this ends early."""
-    missing = {name: _missing(source, destructive) for name, source in SOURCES.items()}
+    which = list(which)
+    missing = {name: _missing(SOURCES[name], destructive) for name in dict(which)}
     children = _Children()
     with ThreadPoolExecutor(workers) as pool, contextlib.closing(children):
         futures = []
@@ -99,7 +100,7 @@ class _Children:
             if self._closed:
                 raise RuntimeError("the run has been given up")
             child = subprocess.Popen(
-                [sys.executable, "-m", __name__, source, approach],
+                [sys.executable, "-P", "-m", __name__, source, approach],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

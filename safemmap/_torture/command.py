@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import os
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         protected=not arguments.unprotected,
     )
     try:
-        storm.run(arguments.seconds, _Teller())
+        with contextlib.suppress(KeyboardInterrupt):
+            storm.run(arguments.seconds, _Teller())
         storm.close()
     except (WrongOutcome, AssertionError) as error:
         print(
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             flush=True,
         )
         os._exit(1)  # with readers that may not be able to end
-    print(json.dumps({"seed": seed, **dict(sorted(storm.counts.items()))}))
+    print(json.dumps({"seed": str(seed), **dict(sorted(storm.counts.items()))}))
     return 0
 
 

@@ -369,11 +369,12 @@ class Storm:
                 if process.poll() is not None:
                     raise WrongOutcome("the peer died")
             self._take_events()
-        except BaseException:
-            self.deadline = 0.0
+        except Exception:
             self.failures.append(traceback.format_exc())
-        for reader in self.readers:
-            reader.join(30)
+        finally:
+            self.deadline = 0.0
+            for reader in self.readers:
+                reader.join(30)
         if self.failures:
             raise WrongOutcome("\n".join(self.failures))
 

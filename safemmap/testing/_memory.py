@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from contextlib import ExitStack
-from pathlib import Path
 
 from safemmap._seals import Seal, memfd
 from safemmap.testing import _userfaultfd
@@ -99,14 +99,15 @@ class HugePages(FaultSource):
     @classmethod
     def missing(cls) -> str | None:
         try:
-            os.close(os.memfd_create(cls.name, os.MFD_HUGETLB | os.MFD_HUGE_2MB))
+            with ExitStack() as stack:
+                fd = cls().open(stack)
+                # Without MAP_NORESERVE the pages are set aside, or refused, at once.
+                mmap.mmap(fd, _HUGE).close()
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                return None
             return f"this kernel has no huge pages of 2 MiB: {error.strerror}"
-        pages = Path(f"/sys/kernel/mm/hugepages/hugepages-{_HUGE >> 10}kB")
-        for name in ("free_hugepages", "nr_overcommit_hugepages"):
-            if int((pages / name).read_text()) > 0:
-                return f"{pages / name} is not 0: there are huge pages to be had"
-        return None
+        return "there are huge pages to be had (/proc/sys/vm/nr_hugepages is not 0)"
 
     def open(self, stack: ExitStack) -> int:
         flags = os.MFD_HUGETLB | os.MFD_HUGE_2MB | os.MFD_ALLOW_SEALING

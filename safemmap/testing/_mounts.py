@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -21,19 +22,25 @@ from typing import Any
 
 def serve_tmpfs(link: socket.socket, size: str) -> None:
     """Two files that have no names: the one to read, and one to take up the room."""
-    folder = tempfile.gettempdir()  # which only this namespace has it over
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True
-    )
+    folder = mounted_tmpfs(f"size={size}")
     files = [os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600) for _ in range(2)]
     socket.send_fds(link, [b"!"], files)
     # The filesystem lives as long as they do.
 
 
+def mounted_tmpfs(*options: str) -> str:
+    """Where it is: over a folder that everybody has, for this namespace alone."""
+    folder = tempfile.gettempdir()
+    how = ["-o", ",".join(options)] if options else []
+    subprocess.run(["mount", "-t", "tmpfs", *how, "tmpfs", folder], check=True)
+    return folder
+
+
 def serve_fuse(link: socket.socket, size: str, good: str) -> None:
     import mfusepy
 
-    folder = tempfile.mkdtemp(prefix="safemmap-")
+    folder = f"{mounted_tmpfs()}/fuse"
+    os.mkdir(folder)
 
     class Failing(mfusepy.Operations):  # type: ignore[misc]
         use_ns = True
@@ -56,26 +63,31 @@ def serve_fuse(link: socket.socket, size: str, good: str) -> None:
             threading.Thread(target=hand_over, daemon=True).start()
 
     def hand_over() -> None:
-        while not os.path.ismount(folder):
-            time.sleep(0.001)
-        fd = os.open(f"{folder}/file", os.O_RDONLY)
-        socket.send_fds(link, [b"!"], [fd])
-        os.close(fd)
-        link.recv(1)  # until the other side is closed
-        end(folder)
+        try:
+            while (fd := opened(f"{folder}/file")) is None:
+                time.sleep(0.001)
+            try:
+                socket.send_fds(link, [b"!"], [fd])
+            finally:
+                os.close(fd)  # while there is somebody to answer to it
+            link.recv(1)  # until the other side is closed
+        finally:
+            os._exit(0)  # and with this namespace goes the mount
 
     options = {"ro": True, "max_read": mmap.PAGESIZE}
     mfusepy.FUSE(Failing(), folder, foreground=True, nothreads=True, **options)
-    end(folder)
 
 
-def end(folder: str) -> None:
-    subprocess.run(["umount", "--lazy", folder], check=False)
-    os.rmdir(folder)
-    os._exit(0)
+def opened(path: str) -> int | None:
+    """None before there is such a file."""
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
 
 
 def main(kind: str, link: str, *arguments: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has started it
     serve = serve_tmpfs if kind == "tmpfs" else serve_fuse
     serve(socket.socket(fileno=int(link)), *arguments)
 

@@ -17,6 +17,8 @@ from safemmap.testing._steps import Step
 
 __all__ = ["Peer"]
 
+_PATIENCE = 0.5  # seconds for one that has struck to end
+
 
 class Peer:
     """A process that strikes a source's file: at a byte of a read that you choose, or
@@ -40,6 +42,7 @@ class Peer:
             raise ValueError(f"no peer can do that to a file: {source.description}")
         self._source = source
         self._processes = ExitStack()
+        self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +62,9 @@ class Peer:
 
         :raises ValueError: the file has no such byte, or it is not mapped.
         :raises Unavailable: there is no userfaultfd(2) here.
+        :raises RuntimeError: what it was told before has not come to pass yet.
         """
+        self._check_free()
         if not 0 <= offset < self._source.size:
             raise ValueError(f"offset {offset} is not in {self._source}")
         reason = _userfaultfd.missing()
@@ -82,13 +87,24 @@ class Peer:
 
         :return: the seed, to have the same again.
         :raises NotImplementedError: the source cannot be restored.
+        :raises RuntimeError: what it was told before has not come to pass yet.
         """
+        self._check_free()
         if not self._source.restores:
             raise NotImplementedError(f"{self._source.name} cannot be undone")
         if seed is None:
             seed = random.randrange(1 << 32)
         self._start("random", seed)
         return seed
+
+    def _check_free(self) -> None:
+        try:
+            if self._process is not None:
+                self._process.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(
+                "this peer has not done yet what it was told before; take another one"
+            ) from None
 
     def _start(self, mode: str, argument: object, *fds: int) -> None:
         order = {
@@ -99,12 +115,13 @@ class Peer:
             "steps back": _portable(self._source.steps_back()),
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "safemmap.testing._peer_process"],
+            [sys.executable, "-P", "-m", "safemmap.testing._peer_process"],
             pass_fds={*fds, *(step.fd for step in self._steps)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._process = process
         # It ends with its standard input, which ends with this process, too.
         self._processes.enter_context(process)
         assert process.stdin is not None and process.stdout is not None

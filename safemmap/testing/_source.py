@@ -25,6 +25,16 @@ class FaultSource:
     :ivar data: what is in it then. There are no zeros among these bytes.
     :ivar gone: the offsets of the bytes that `strike` takes away.
     :ivar map_flags: with which flags it must be mapped.
+    :ivar raises_signal: whether a load gets a signal where nobody protects it; else
+        there are zeros, which no reader can tell from data. (An attribute of the class,
+        as all that follow.)
+    :ivar starts_whole: whether the bytes are there until `strike` is called; else those
+        in `gone` never are.
+    :ivar restores: whether `restore` can bring them back.
+    :ivar writable: whether the file is open for writing.
+    :ivar destructive: whether the machine does not get over it before it is started
+        again.
+    :ivar page_size: of the file's mappings, in bytes.
     :param size: in bytes, and
     :param keep: how many of them stay, from the start; both are rounded up to whole
         pages.
@@ -35,14 +45,10 @@ class FaultSource:
     name: ClassVar[str]  #: as in `SOURCES`
     #: In one line.
     description: ClassVar[str]
-    #: Whether a load gets a signal where nobody protects it. (Else there are zeros.)
     raises_signal: ClassVar[bool] = True
-    #: Whether the bytes are there until `strike` is called. (Else they never are.)
     starts_whole: ClassVar[bool] = True
-    #: Whether `restore` can bring them back.
     restores: ClassVar[bool] = True
     writable: ClassVar[bool] = True
-    #: Whether the machine does not get over it before it is started again.
     destructive: ClassVar[bool] = False
     page_size: ClassVar[int] = mmap.PAGESIZE
 
@@ -51,6 +57,8 @@ class FaultSource:
     def __init__(
         self, size: int = 4 * mmap.PAGESIZE, keep: int = mmap.PAGESIZE
     ) -> None:
+        if size <= 0:
+            raise ValueError(f"size must be more than 0, and is {size}")
         self.size = -(-size // self.page_size) * self.page_size
         start = -(-keep // self.page_size) * self.page_size
         if not 0 <= start < self.size:
@@ -106,7 +114,7 @@ class FaultSource:
 
     def open(self, stack: ExitStack) -> int:
         """Make the file; whatever is put on `stack` ends with it."""
-        raise NotImplementedError
+        raise NotImplementedError("a kind of source says how")
 
     def steps(self) -> list[Step]:
         """What any process that has the file can do to strike."""

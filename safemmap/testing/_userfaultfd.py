@@ -78,8 +78,13 @@ class UserFaultFd:
 
 
 def unregister(fd: int, area: range) -> None:
-    """End that, on any process that has the descriptor; who waits goes on."""
-    fcntl.ioctl(fd, _UNREGISTER, struct.pack("QQ", area.start, len(area)))
+    """End that, on any process that has the descriptor; who waits goes on. Does nothing
+    where these addresses are not mapped any more."""
+    try:
+        fcntl.ioctl(fd, _UNREGISTER, struct.pack("QQ", area.start, len(area)))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def missing() -> str | None:
