@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
@@ -24,6 +23,7 @@ __all__ = [
 
 _HUGE = 2 << 20
 _MADV_HWPOISON = 100
+_PROT_NONE = 0
 _MAP_NORESERVE = 0x4000  # linux/mman.h
 
 
@@ -131,11 +131,15 @@ class PoisonedMemory(_InMemory):
 
     @classmethod
     def missing(cls) -> str | None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.madvise(None, ctypes.c_size_t(0), _MADV_HWPOISON) < 0:
-            if os.geteuid() != 0:
-                return "needs root (CAP_SYS_ADMIN)"
-            return "this kernel handles no memory failures (CONFIG_MEMORY_FAILURE)"
+        # What cannot be read is not poisoned (EFAULT); all else is looked at first.
+        with mmap.mmap(-1, mmap.PAGESIZE, prot=_PROT_NONE) as nothing:
+            try:
+                nothing.madvise(_MADV_HWPOISON)
+            except OSError as error:
+                if error.errno == errno.EPERM:
+                    return "needs root (CAP_SYS_ADMIN)"
+                if error.errno == errno.EINVAL:
+                    return "needs a kernel with CONFIG_MEMORY_FAILURE"
         return None
 
     def steps(self) -> list[Step]:
