@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare",
         help="see what each approach survives, and what it costs",
         description="Try every fault on every approach, each in a process of its own, "
-        "and measure what they cost beside each other. Takes some minutes.",
+        "and measure what they cost beside each other. Takes a minute or two.",
     )
     compare.add_argument(
         "--quick", action="store_true", help="in less than a minute, and less exact"

@@ -31,3 +31,12 @@ def test_each_hazard_names_a_test_that_exists() -> None:
 def test_every_core_file_says_where_it_runs() -> None:
     for path in CORE.glob("*.c"):
         assert re.match(r"/\* Runs (only )?(inside|outside|in)", path.read_text()), path
+
+
+def test_each_link_leads_somewhere() -> None:
+    root = TESTS.parent
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("*/README.md")]
+    assert len(pages) > 4
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)

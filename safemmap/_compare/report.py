@@ -131,7 +131,9 @@ def _time(nanoseconds: float) -> str:
 
 def markdown(result: Result) -> str:
     """Both tables, the ratios with their quartiles, for a document."""
-    lines = [", ".join(f"{key} {value}" for key, value in result.machine.items()), ""]
+    lines = ["# What each approach survives, and what it costs", ""]
+    lines += ["Written by `safemmap compare --markdown`: one run on one machine.", ""]
+    lines += [", ".join(f"{key} {value}" for key, value in result.machine.items()), ""]
     lines += _row("fault", *APPROACHES)
     lines += _row(*["---"] * (1 + len(APPROACHES)))
     for name in SOURCES:
