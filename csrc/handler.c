@@ -105,6 +105,16 @@ struct last_fault {
  * may be too small else. */
 enum { FRAMES = 1024, PIECE = 64 };
 
+/* How many bytes of memory that need not be there are copied. */
+static size_t
+copy_from(uintptr_t source, void *target, size_t size)
+{
+    struct iovec local = {target, size}, remote = {(void *)source, size};
+    ssize_t copied = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+
+    return copied < 0 ? 0 : (size_t)copied;
+}
+
 static bool
 is_told_on_stack(uintptr_t stack, const struct last_fault *last)
 {
@@ -113,10 +123,8 @@ is_told_on_stack(uintptr_t stack, const struct last_fault *last)
 
     stack &= ~(uintptr_t)7;
     for (size_t done = 0; done < FRAMES; done += PIECE) {
-        struct iovec local = {words, sizeof(words)};
-        struct iovec remote = {(uint64_t *)stack + done, sizeof(words)};
-        ssize_t size = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-        size_t count = size < 0 ? 0 : (size_t)size / sizeof(words[0]);
+        uintptr_t from = stack + done * sizeof(words[0]);
+        size_t count = copy_from(from, words, sizeof(words)) / sizeof(words[0]);
 
         for (size_t i = 0; i < PIECE && i + need <= count; i++)
             if (words[i + last->at] == last->address &&
@@ -132,14 +140,14 @@ static bool
 overlay_echo(const siginfo_t *info, const ucontext_t *context)
 {
     struct last_fault last = {0, 0, {0, 0}, 0};
-    uintptr_t stack = 0;
-    bool raised = false; /* by the code that was interrupted, which stands behind the
-                            system call */
+    uintptr_t stack = 0, next = 0;
+    bool raised; /* by the code that was interrupted, which stands behind the system
+                    call */
 
     if (context == NULL || !sent_by_us(info))
         return false;
 #if defined(__x86_64__)
-    static const unsigned char syscall_code[] = {0x0f, 0x05};
+    static const unsigned char system_call[] = {0x0f, 0x05}; /* syscall */
     const greg_t *registers = context->uc_mcontext.gregs;
 
     last.address = (uint64_t)registers[REG_CR2];
@@ -148,16 +156,20 @@ overlay_echo(const siginfo_t *info, const ucontext_t *context)
     last.kind[1] = (uint64_t)registers[REG_TRAPNO];
     last.kinds = 2;
     stack = (uintptr_t)registers[REG_RSP];
-    raised = memcmp((const unsigned char *)registers[REG_RIP] - sizeof(syscall_code),
-                    syscall_code, sizeof(syscall_code)) == 0;
+    next = (uintptr_t)registers[REG_RIP];
 #elif defined(__aarch64__)
-    static const uint32_t svc_code = 0xd4000001;
+    static const unsigned char system_call[] = {0x01, 0x00, 0x00, 0xd4}; /* svc #0 */
 
     last.address = context->uc_mcontext.fault_address;
     stack = (uintptr_t)context->uc_mcontext.sp;
-    raised = memcmp((const unsigned char *)context->uc_mcontext.pc - sizeof(svc_code),
-                    &svc_code, sizeof(svc_code)) == 0;
+    next = (uintptr_t)context->uc_mcontext.pc;
+#else
+    static const unsigned char system_call[1];
 #endif
+    unsigned char code[sizeof(system_call)];
+
+    raised = copy_from(next - sizeof(code), code, sizeof(code)) == sizeof(code) &&
+             memcmp(code, system_call, sizeof(code)) == 0;
     return last.address != 0 && (!raised || is_told_on_stack(stack, &last)) &&
            safemmap__overlay_untold(last.address);
 }

@@ -775,11 +775,46 @@ raise_in_new_thread(const void *unused)
     await_death();
 }
 
+#if defined(__x86_64__)
+static void *
+run_code(void *code)
+{
+    void (*function)(void);
+
+    memcpy(&function, &code, sizeof(function));
+    function();
+    return NULL;
+}
+
+/* A thread is interrupted at the first byte of memory: nothing is before it. */
+static void
+signal_at_start_of_code(const void *unused)
+{
+    static const unsigned char forever[] = {0xeb, 0xfe}; /* jmp to itself */
+    unsigned char *code = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_t thread;
+
+    (void)unused;
+    CHECK(code != MAP_FAILED);
+    memcpy(code + PAGE, forever, sizeof(forever));
+    CHECK_CALL(munmap(code, PAGE));
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, run_code, code + PAGE), 0);
+    usleep(20000);
+    CHECK_EQ(pthread_kill(thread, SIGBUS), 0);
+    await_death();
+}
+#endif
+
 static void
 stale_faults_are_foreign(void)
 {
     CHECK_EQ(end_in_child(raise_after_put_back, NULL), SIGBUS);
     CHECK_EQ(end_in_child(raise_in_new_thread, NULL), SIGBUS);
+#if defined(__x86_64__)
+    CHECK_EQ(end_in_child(signal_at_start_of_code, NULL), SIGBUS);
+#endif
 }
 
 static volatile sig_atomic_t told_above;
