@@ -110,11 +110,7 @@ def _draw_by_size(result: Result, axes: Axes) -> None:
                 label=approach,
                 color=_colour(approach),
             )
-    axes.set_xlabel("bytes read")
-    axes.set_ylabel("nanoseconds")
-    axes.set_title("What a read costs where nothing happens")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    _label(axes, "What a read costs where nothing happens", "bytes read", "nanoseconds")
 
 
 def _colour(approach: str) -> str:
@@ -132,8 +128,17 @@ def _draw_faults(result: Result, axes: Axes) -> None:
             label=approach,
             color=_colour(approach),
         )
-    axes.set_xlabel("nanoseconds from the access to where the program knows")
-    axes.set_ylabel("share of the faults")
-    axes.set_title("What a fault costs")
+    _label(
+        axes,
+        "What a fault costs",
+        "nanoseconds from the access to where the program knows",
+        "share of the faults",
+    )
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     axes.grid(alpha=0.3)
     axes.legend()

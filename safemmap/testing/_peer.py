@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from safemmap.testing import _userfaultfd
@@ -47,12 +46,7 @@ class Peer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._processes.close()
 
     def strike_at(self, offset: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import mmap
 from contextlib import ExitStack
-from types import TracebackType
 from typing import ClassVar, Self
 
 from safemmap.testing._steps import Step, perform
@@ -86,12 +85,7 @@ class FaultSource:
             self._open = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._open.close()
 
     def __repr__(self) -> str:

@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import struct
-from types import TracebackType
 from typing import Self
 
 __all__ = [
@@ -63,12 +62,7 @@ class UserFaultFd:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
     def register(self, area: range, mode: int) -> None:
