@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -90,11 +91,12 @@ def test_interrupted() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert command.stderr is not None
     for _ in range(3):  # the seed, the headings, and a second of it
         command.stderr.readline()
-    command.send_signal(signal.SIGINT)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does it
     out, error = command.communicate(timeout=60)
     assert command.returncode == 0
     assert json.loads(out)["right"] > 0

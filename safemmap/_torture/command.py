@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import faulthandler
 import json
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,9 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.file,
         protected=not arguments.unprotected,
     )
+    # Ctrl-C: what has come out so far is worth knowing.
+    before = signal.signal(signal.SIGINT, lambda *_: storm.stop())
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            storm.run(arguments.seconds, _Teller())
+        storm.run(arguments.seconds, _Teller())
         storm.close()
     except (WrongOutcome, AssertionError) as error:
         print(
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             flush=True,
         )
         os._exit(1)  # with readers that may not be able to end
+    signal.signal(signal.SIGINT, before)
     print(json.dumps({"seed": str(seed), **dict(sorted(storm.counts.items()))}))
     return 0
 

@@ -372,11 +372,15 @@ class Storm:
         except Exception:
             self.failures.append(traceback.format_exc())
         finally:
-            self.deadline = 0.0
+            self.stop()
             for reader in self.readers:
                 reader.join(30)
         if self.failures:
             raise WrongOutcome("\n".join(self.failures))
+
+    def stop(self) -> None:
+        """Have it end at once, in the middle of `run`."""
+        self.deadline = min(self.deadline, time.monotonic())
 
     def close(self) -> None:
         """After the end of the peer, which leaves its file whole."""
