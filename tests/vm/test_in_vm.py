@@ -192,7 +192,8 @@ def test_what_becomes_of_each_reader() -> None:
         "sealed": ("killed", "SIGBUS"),
         "guarded": ("raised", damaged),
         "view": ("raised", damaged),
-        "kernel": ("raised", damaged),
+        # (It cannot tell: asking with MADV_POPULATE_READ hangs on a disk that fails.)
+        "kernel": ("raised", f"BusError: {os.strerror(errno.EFAULT)}"),
         "protect": ("raised", damaged),
         "pread": ("raised", f"OSError: {os.strerror(errno.EIO)}"),
         "populate": ("raised", f"OSError: {os.strerror(EHWPOISON)}"),
