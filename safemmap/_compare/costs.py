@@ -26,7 +26,7 @@ from safemmap._compare.timing import Timed
 __all__ = ["REFERENCE", "Cost", "costs", "fault_latencies"]
 
 REFERENCE = "mmap"
-#: Those that differ from others only when something goes wrong are left out.
+#: The others differ from these only where something goes wrong.
 _READERS = (
     "mmap",
     "sealed",

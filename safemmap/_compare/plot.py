@@ -53,10 +53,7 @@ def draw(result: Result, path: Path) -> None:
     _draw_matrix(result, matrix)
     _draw_by_size(result, by_size)
     _draw_faults(result, faults)
-    figure.supxlabel(
-        ", ".join(f"{key} {value}" for key, value in result.machine.items()),
-        fontsize="small",
-    )
+    figure.supxlabel(result.machine_in_words(), fontsize="small")
     try:
         figure.savefig(path)
     finally:

@@ -14,10 +14,10 @@ from safemmap._compare.result import CostLine, Result
 from safemmap._compare.survival import Outcome
 from safemmap.testing import SOURCES
 
-__all__ = ["STYLES", "markdown", "show"]
+__all__ = ["markdown", "show"]
 
 #: The colour of an outcome: green is safe, yellow is not what was there, red is bad.
-STYLES = {
+_STYLES = {
     Outcome.DATA: "green",
     Outcome.BLOCKED: "green",
     Outcome.REFUSED: "green",
@@ -78,7 +78,7 @@ def _in_parts(
 def _survival(result: Result) -> dict[str, list[Text]]:
     return {
         name: [
-            Text(outcome, STYLES[outcome])
+            Text(outcome, _STYLES[outcome])
             for approach in APPROACHES
             for outcome in [result.outcome(name, approach).outcome]
         ]
@@ -133,7 +133,7 @@ def markdown(result: Result) -> str:
     """Both tables, the ratios with their quartiles, for a document."""
     lines = ["# What each approach survives, and what it costs", ""]
     lines += ["Written by `safemmap compare --markdown`: one run on one machine.", ""]
-    lines += [", ".join(f"{key} {value}" for key, value in result.machine.items()), ""]
+    lines += [result.machine_in_words(), ""]
     lines += _row("fault", *APPROACHES)
     lines += _row(*["---"] * (1 + len(APPROACHES)))
     for name in SOURCES:

@@ -49,6 +49,9 @@ class Result:
     #: Nanoseconds of single faults, sorted, for each approach.
     latencies: dict[str, list[int]] = field(default_factory=dict)
 
+    def machine_in_words(self) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self.machine.items())
+
     def outcome(self, source: str, approach: str) -> Cell:
         return next(
             cell

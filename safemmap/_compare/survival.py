@@ -61,7 +61,8 @@ def cells() -> list[tuple[str, str]]:
 def run_all(
     which: Iterable[tuple[str, str]], *, destructive: bool, workers: int
 ) -> Iterator[Cell]:
-    """As they come. Whatever is still running is killed when this ends early."""
+    """As they come. Whatever is still running is killed when this ends early, and what
+    waits is not begun."""
     which = list(which)
     missing = {name: _missing(SOURCES[name], destructive) for name in dict(which)}
     children = _Children()
@@ -73,12 +74,8 @@ def run_all(
                 yield Cell(source, approach, Outcome.IMPOSSIBLE, reason)
             else:
                 futures.append(pool.submit(children.run, source, approach))
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            children.close()
+        for future in as_completed(futures):
+            yield future.result()
 
 
 def _missing(source: type[FaultSource], destructive: bool) -> str | None:

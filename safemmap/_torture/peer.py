@@ -22,12 +22,12 @@ import signal
 import sys
 import time
 
+from safemmap.testing._steps import Step, perform
+
 PAGE = standard.PAGESIZE
 PAGES = 64
 SIZE = PAGES * PAGE
 CONTROL_SIZE = PAGE
-
-FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 0x1, 0x2
 
 
 class Control(ctypes.Structure):
@@ -52,13 +52,6 @@ class Peer:
         self.fd = fd
         self.control = control
         self.random = random.Random(seed)
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.libc.fallocate.argtypes = (
-            ctypes.c_int,
-            ctypes.c_int,
-            ctypes.c_int64,
-            ctypes.c_int64,
-        )
 
     # ---- What is done to the file ----------------------------------------
 
@@ -80,10 +73,8 @@ class Peer:
         self.control.size = max(self.control.size, last * PAGE)
 
     def punch(self, first: int, last: int) -> None:
-        how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-        at, size = first * PAGE, (last - first) * PAGE
-        if size and self.libc.fallocate(self.fd, how, at, size) < 0:
-            raise OSError(ctypes.get_errno(), "fallocate")
+        if first < last:
+            perform([Step("punch", self.fd, first * PAGE, last * PAGE)])
 
     # ---- What a change is made of ----------------------------------------
 

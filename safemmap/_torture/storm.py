@@ -18,13 +18,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import safemmap
 from safemmap import BusCode, BusError
+from safemmap._torture import peer
 from safemmap._torture.peer import CONTROL_SIZE, PAGE, PAGES, SIZE, Control
 
 __all__ = ["Storm", "WrongOutcome"]
@@ -407,10 +407,10 @@ class Storm:
 
     @contextlib.contextmanager
     def _peer(self) -> Iterator[subprocess.Popen[bytes]]:
-        script = str(Path(__file__).with_name("peer.py"))
         fds = (self.fd, self._control_fd)
         process = subprocess.Popen(
-            [sys.executable, script, *map(str, fds), self.seed], pass_fds=fds
+            [sys.executable, "-P", "-m", peer.__name__, *map(str, fds), self.seed],
+            pass_fds=fds,
         )
         try:
             yield process

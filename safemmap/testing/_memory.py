@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from safemmap._seals import Seal, memfd
 from safemmap.testing import _userfaultfd
 from safemmap.testing._source import FaultSource
-from safemmap.testing._steps import Step
+from safemmap.testing._steps import MADV_HWPOISON, Step
 
 __all__ = [
     "HugePages",
@@ -22,7 +22,6 @@ __all__ = [
 ]
 
 _HUGE = 2 << 20
-_MADV_HWPOISON = 100
 _PROT_NONE = 0
 _MAP_NORESERVE = 0x4000  # linux/mman.h
 
@@ -134,7 +133,7 @@ class PoisonedMemory(_InMemory):
         # What cannot be read is not poisoned (EFAULT); all else is looked at first.
         with mmap.mmap(-1, mmap.PAGESIZE, prot=_PROT_NONE) as nothing:
             try:
-                nothing.madvise(_MADV_HWPOISON)
+                nothing.madvise(MADV_HWPOISON)
             except OSError as error:
                 if error.errno == errno.EPERM:
                     return "needs root (CAP_SYS_ADMIN)"

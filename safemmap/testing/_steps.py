@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-__all__ = ["Step", "perform"]
+__all__ = ["MADV_HWPOISON", "Step", "perform"]
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x1, 0x2
-_MADV_HWPOISON = 100
+MADV_HWPOISON = 100
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -68,4 +68,4 @@ def _poison(step: Step) -> None:
     with mmap.mmap(step.fd, step.stop) as memory:
         for at in range(step.start, step.stop, mmap.PAGESIZE):
             memory[at]  # the page itself, not the hole
-            memory.madvise(_MADV_HWPOISON, at, mmap.PAGESIZE)
+            memory.madvise(MADV_HWPOISON, at, mmap.PAGESIZE)

@@ -52,7 +52,7 @@ class UserFaultFd:
             # What everybody may: without the kernel's own faults.
             self.fd = libc.syscall(number, flags | _USER_MODE_ONLY)
         if self.fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise _failure()
         try:
             fcntl.ioctl(self.fd, _API, struct.pack("QQQ", _API_VERSION, features, 0))
         except BaseException:
@@ -69,6 +69,10 @@ class UserFaultFd:
         """Faults at these addresses, whole pages, are its own from now on."""
         query = struct.pack("QQQQ", area.start, len(area), mode, 0)
         fcntl.ioctl(self.fd, _REGISTER, query)
+
+
+def _failure() -> OSError:
+    return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def unregister(fd: int, area: range) -> None:
@@ -120,4 +124,4 @@ def let_go(area: range) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     address, size = ctypes.c_void_p(area.start), ctypes.c_size_t(len(area))
     if libc.madvise(address, size, mmap.MADV_DONTNEED) < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        raise _failure()
