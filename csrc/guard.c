@@ -1,11 +1,11 @@
 /* Runs only outside the signal: the guarded operations.
  *
- * Each one arms a guard, touches memory in a straight line of plain C, and
- * disarms. A fault inside makes the handler jump back to the sigsetjmp, so
- * between arming and disarming there is no allocation, no lock, no foreign code
- * but the string functions of the C library, and no local variable that is
- * written and then read after the jump. The functions are never inlined: the
- * frame that called sigsetjmp must be alive while its guard is armed.
+ * Small copies need no guard (fixup.c). Each of the others arms a guard, touches
+ * memory in a straight line of plain C, and disarms. A fault inside makes the handler
+ * jump back to the sigsetjmp, so between arming and disarming there is no allocation,
+ * no lock, no foreign code but the string functions of the C library, and no local
+ * variable that is written and then read after the jump. The functions are never
+ * inlined: the frame that called sigsetjmp must be alive while its guard is armed.
  */
 #include "internal.h"
 #include "raw.h"
@@ -19,8 +19,11 @@
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define SAFEMMAP__NOINLINE __attribute__((noinline))
 
-/* Small operations between two looks at who handles SIGBUS. */
-#define CHECK_EVERY 64
+/* Small operations between two looks at who handles SIGBUS, and between two at
+ * whether the thread blocks it: system calls, each of which costs as much as ten
+ * operations. */
+#define LOOK_EVERY 64u
+#define LOOK_AT_MASK_EVERY (4 * LOOK_EVERY)
 
 /* ---- Arming ------------------------------------------------------------ */
 
@@ -35,23 +38,34 @@ is_blocked(void)
 }
 
 /* -ECANCELED: there is no handler to be had for this operation, though nothing is
- * wrong. */
+ * wrong. What was found once to be so is looked at each time. */
+static SAFEMMAP__NOINLINE int
+look(unsigned due, size_t size)
+{
+    int error = safemmap__look();
+
+    safemmap__self.errno_location = &errno;
+    if (error < 0)
+        return error;
+    if (due == 0 || size >= SAFEMMAP_BULK) {
+        safemmap__self.looks_due = 0;
+        if (is_blocked())
+            return -ECANCELED;
+        due = LOOK_AT_MASK_EVERY;
+    }
+    safemmap__self.looks_due = due - 1;
+    return 0;
+}
+
 static inline int
 prepare(size_t size)
 {
-    int due = safemmap__self.checks_due - 1;
+    unsigned due = safemmap__self.looks_due;
 
-    if (UNLIKELY(due < 0 || size >= SAFEMMAP_BULK ||
-                 __atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED))) {
-        int error = safemmap__look();
-
-        if (error < 0)
-            return error;
-        if (is_blocked())
-            return -ECANCELED;
-        due = CHECK_EVERY - 1;
-    }
-    safemmap__self.checks_due = due;
+    if (UNLIKELY(due % LOOK_EVERY == 0 || size >= SAFEMMAP_BULK ||
+                 __atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED)))
+        return look(due, size);
+    safemmap__self.looks_due = due - 1;
     return 0;
 }
 
@@ -159,7 +173,7 @@ touch(const struct span *span, uintptr_t limit)
 
 /* Which of the two has a byte on the page that faulted: the source if both do. */
 static int
-side_of(const struct safemmap__guard *met, const struct span span[2])
+side_of(const struct safemmap__met *met, const struct span span[2])
 {
     uintptr_t page = page_of(met->address), at = first_from(&span[0], page);
 
@@ -167,19 +181,19 @@ side_of(const struct safemmap__guard *met, const struct span span[2])
 }
 
 static void
-describe(const struct safemmap__guard *met, const struct span span[2],
+describe(const struct safemmap__met *met, const struct span span[2],
          struct safemmap_fault *ret_fault)
 {
     uintptr_t page = page_of(met->address), start = span[side_of(met, span)].start;
 
     ret_fault->address = page > start ? page : start;
-    ret_fault->code = met->code;
+    ret_fault->code = (int)met->code;
 }
 
 /* Everything that comes before the page that `met` names, in the order source
  * then target. */
 static void
-touch_before(const struct safemmap__guard *met, const struct span span[2])
+touch_before(const struct safemmap__met *met, const struct span span[2])
 {
     int side = side_of(met, span);
 
@@ -191,15 +205,15 @@ touch_before(const struct safemmap__guard *met, const struct span span[2])
 /* After a fault that `met` describes: memcpy(3) and its kin touch bytes in any
  * order, so what comes before is tried once more. */
 static SAFEMMAP__NOINLINE int
-report(const struct safemmap__guard *met, struct span source, struct span target,
+report(struct safemmap__met met, struct span source, struct span target,
        struct safemmap_fault *ret_fault)
 {
     const struct span span[2] = {source, target};
     struct safemmap__guard guard;
 
-    describe(met, span, ret_fault);
+    describe(&met, span, ret_fault);
     cover(&guard, source, target);
-    GUARDED(&guard, touch_before(met, span), describe(&guard, span, ret_fault));
+    GUARDED(&guard, touch_before(&met, span), describe(&guard.met, span, ret_fault));
 #ifdef BUS_MCEERR_AR
     if (ret_fault->code == BUS_MCEERR_AR || ret_fault->code == BUS_MCEERR_AO)
         return -EHWPOISON;
@@ -209,47 +223,66 @@ report(const struct safemmap__guard *met, struct span source, struct span target
 
 /* ---- The operations ---------------------------------------------------- */
 
-SAFEMMAP__NOINLINE int
-safemmap_copy(void *target, const void *source, size_t size,
-              struct safemmap_fault *ret_fault)
+static SAFEMMAP__NOINLINE int
+large_copy(void *target, const void *source, size_t size,
+           struct safemmap_fault *ret_fault)
 {
     struct safemmap__guard guard;
 
-    if (size == 0)
-        return 0;
-    PREPARE(size, safemmap_kernel.copy(target, source, size, ret_fault));
     cover(&guard, contiguous(source, size, false), contiguous(target, size, true));
     GUARDED(&guard, memmove(target, source, size),
-            return report(&guard, contiguous(source, size, false),
+            return report(guard.met, contiguous(source, size, false),
                           contiguous(target, size, true), ret_fault));
     return 0;
 }
 
-SAFEMMAP__NOINLINE int
-safemmap_load(const void *source, unsigned char *ret_byte,
-              struct safemmap_fault *ret_fault)
+static inline int
+copy(void *target, const void *source, size_t size, struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
-    unsigned char byte = 0;
+    struct safemmap__met met;
+    int saved_errno;
 
-    PREPARE(1, safemmap_kernel.load(source, ret_byte, ret_fault));
-    cover(&guard, contiguous(source, 1, false), NO_SPAN);
-    GUARDED(&guard, byte = *(const volatile unsigned char *)source,
-            return report(&guard, contiguous(source, 1, false), NO_SPAN, ret_fault));
-    *ret_byte = byte;
+    if (size > SAFEMMAP__FIXUP_SIZE)
+        return large_copy(target, source, size, ret_fault);
+    saved_errno = *safemmap__self.errno_location;
+    met = safemmap__fixup_copy(target, source, size);
+    if (UNLIKELY(met.code != 0)) {
+        errno = saved_errno;
+        return report(met, contiguous(source, size, false),
+                      contiguous(target, size, true), ret_fault);
+    }
     return 0;
 }
 
-SAFEMMAP__NOINLINE int
+int
+safemmap_copy(void *target, const void *source, size_t size,
+              struct safemmap_fault *ret_fault)
+{
+    if (size == 0)
+        return 0;
+    PREPARE(size, safemmap_kernel.copy(target, source, size, ret_fault));
+    return copy(target, source, size, ret_fault);
+}
+
+int
+safemmap_load(const void *source, unsigned char *ret_byte,
+              struct safemmap_fault *ret_fault)
+{
+    unsigned char byte;
+    int error;
+
+    PREPARE(1, safemmap_kernel.load(source, ret_byte, ret_fault));
+    error = copy(&byte, source, 1, ret_fault);
+    if (error == 0)
+        *ret_byte = byte;
+    return error;
+}
+
+int
 safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
-
     PREPARE(1, safemmap_kernel.store(target, byte, ret_fault));
-    cover(&guard, contiguous(target, 1, true), NO_SPAN);
-    GUARDED(&guard, *(volatile unsigned char *)target = byte,
-            return report(&guard, contiguous(target, 1, true), NO_SPAN, ret_fault));
-    return 0;
+    return copy(target, &byte, 1, ret_fault);
 }
 
 SAFEMMAP__NOINLINE int
@@ -264,7 +297,7 @@ safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
     cover(&guard, strided(source, step, count, false),
           contiguous(target, count, true));
     GUARDED(&guard, safemmap__copy_strided(target, 1, source, step, count),
-            return report(&guard, strided(source, step, count, false),
+            return report(guard.met, strided(source, step, count, false),
                           contiguous(target, count, true), ret_fault));
     return 0;
 }
@@ -281,7 +314,7 @@ safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
     cover(&guard, contiguous(source, count, false),
           strided(target, step, count, true));
     GUARDED(&guard, safemmap__copy_strided(target, step, source, 1, count),
-            return report(&guard, contiguous(source, count, false),
+            return report(guard.met, contiguous(source, count, false),
                           strided(target, step, count, true), ret_fault));
     return 0;
 }
@@ -296,7 +329,7 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     PREPARE(size, safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
     cover(&guard, contiguous(left, size, false), contiguous(right, size, false));
     GUARDED(&guard, order = memcmp(left, right, size),
-            return report(&guard, contiguous(left, size, false),
+            return report(guard.met, contiguous(left, size, false),
                           contiguous(right, size, false), ret_fault));
     *ret_order = order;
     return 0;
@@ -314,7 +347,7 @@ find_with(safemmap__search *run, safemmap_find_operation *instead, const void *t
     cover(&guard, contiguous(text, size, false),
           contiguous(pattern, pattern_size, false));
     GUARDED(&guard, found = run(text, size, pattern, pattern_size),
-            return report(&guard, contiguous(text, size, false),
+            return report(guard.met, contiguous(text, size, false),
                           contiguous(pattern, pattern_size, false), ret_fault));
     *ret_index = safemmap__index(found, text);
     return 0;

@@ -21,17 +21,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-/* The kernel's idea of a siginfo for SI_TKILL and SI_USER: who sent it. */
-static bool
-sent_by_us(const siginfo_t *info)
-{
-    return (info->si_code == SI_TKILL || info->si_code == SI_USER) &&
-           info->si_pid == getpid();
-}
 
 /* ---- Guards ------------------------------------------------------------ */
 
@@ -49,129 +40,71 @@ guard_for(uintptr_t address)
     return NULL;
 }
 
-static _Noreturn void
-jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context)
+/* What the kernel changed for the handler, or a handler above had it change, and a
+ * jump does not bring back. Without a context, what must be. */
+static void
+restore(const ucontext_t *context)
 {
     sigset_t sigbus;
 
-    guard->address = (uintptr_t)info->si_addr;
-    guard->code = info->si_code;
-    safemmap__self.guard = guard->outer;
-    safemmap__count(&safemmap__counts.recovered);
-    /* The kernel blocked nothing for us, but a handler that called us may have
-     * it block a good deal. */
-    if (context != NULL)
-        pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
-    else {
+    if (context == NULL) {
         sigemptyset(&sigbus);
         sigaddset(&sigbus, SIGBUS);
         pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
+        return;
     }
+    pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
+#if defined(__x86_64__)
+    /* How floating-point numbers are rounded, and what traps. */
+    if (context->uc_mcontext.fpregs != NULL)
+        __asm__ volatile("ldmxcsr %0\n\tfldcw %1"
+                         :
+                         : "m"(context->uc_mcontext.fpregs->mxcsr),
+                           "m"(context->uc_mcontext.fpregs->cwd));
+#endif
+}
+
+static _Noreturn void
+jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context)
+{
+    guard->met = (struct safemmap__met){(uintptr_t)info->si_addr, info->si_code};
+    safemmap__self.guard = guard->outer;
+    safemmap__count(&safemmap__counts.recovered);
+    restore(context);
     siglongjmp(guard->env, 1);
 }
 
-/* A handler above ours that hands a fault down with raise(3), once it has put us
- * back: seen from here it is a signal that the process sent itself, without an
- * address. If we just return, the instruction faults again, and this time the
- * kernel asks us. Were it a real raise, no fault follows, and disarming the
- * guard sends the signal once more. */
+/* While a guard is armed, a signal that may be the echo of a fault (see echo.c)
+ * waits: if it was a real raise, no fault follows, and disarming the guard sends the
+ * signal once more. */
 static bool
 defer(const siginfo_t *info)
 {
     struct safemmap__guard *guard = safemmap__self.guard;
 
-    if (guard == NULL || guard->deferred || !sent_by_us(info))
+    if (guard == NULL || guard->deferred || !safemmap__sent_by_us(info))
         return false;
     guard->deferred_info = *info;
     guard->deferred = 1;
     return true;
 }
 
-/* The same where no guard is armed. What the thread's last fault was, the kernel says
- * with every signal; that this one is its echo, where the handler which was told of
- * it stands: either still on the stack, waiting for its raise(3) to return, or it has
- * returned, and the thread is about to fault again. */
+/* ---- Small copies ------------------------------------------------------ */
 
-struct last_fault {
-    uint64_t address;
-    /* In the context of a signal it is the word of this number after what there is to
-     * say of the fault besides. (Between them is a mask, which changes.) */
-    size_t at;
-    uint64_t kind[2];
-    size_t kinds;
-};
-
-/* So far the frames of a handler reach, in words; read in pieces, for which the stack
- * may be too small else. */
-enum { FRAMES = 1024, PIECE = 64 };
-
-/* How many bytes of memory that need not be there are copied. */
-static size_t
-copy_from(uintptr_t source, void *target, size_t size)
+/* Returns unless there is one to be left. */
+static void
+leave_small_copy(const siginfo_t *info, const ucontext_t *context)
 {
-    struct iovec local = {target, size}, remote = {(void *)source, size};
-    ssize_t copied = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    const struct safemmap__met met = {(uintptr_t)info->si_addr, info->si_code};
 
-    return copied < 0 ? 0 : (size_t)copied;
-}
-
-static bool
-is_told_on_stack(uintptr_t stack, const struct last_fault *last)
-{
-    uint64_t words[PIECE + 3];
-    size_t need = last->at + 1;
-
-    stack &= ~(uintptr_t)7;
-    for (size_t done = 0; done < FRAMES; done += PIECE) {
-        uintptr_t from = stack + done * sizeof(words[0]);
-        size_t count = copy_from(from, words, sizeof(words)) / sizeof(words[0]);
-
-        for (size_t i = 0; i < PIECE && i + need <= count; i++)
-            if (words[i + last->at] == last->address &&
-                memcmp(words + i, last->kind, last->kinds * sizeof(words[0])) == 0)
-                return true;
-        if (count < PIECE + 3)
-            return false;
-    }
-    return false;
-}
-
-static bool
-overlay_echo(const siginfo_t *info, const ucontext_t *context)
-{
-    struct last_fault last = {0, 0, {0, 0}, 0};
-    uintptr_t stack = 0, next = 0;
-    bool raised; /* by the code that was interrupted, which stands behind the system
-                    call */
-
-    if (context == NULL || !sent_by_us(info))
-        return false;
-#if defined(__x86_64__)
-    static const unsigned char system_call[] = {0x0f, 0x05}; /* syscall */
-    const greg_t *registers = context->uc_mcontext.gregs;
-
-    last.address = (uint64_t)registers[REG_CR2];
-    last.at = REG_CR2 - REG_ERR;
-    last.kind[0] = (uint64_t)registers[REG_ERR];
-    last.kind[1] = (uint64_t)registers[REG_TRAPNO];
-    last.kinds = 2;
-    stack = (uintptr_t)registers[REG_RSP];
-    next = (uintptr_t)registers[REG_RIP];
-#elif defined(__aarch64__)
-    static const unsigned char system_call[] = {0x01, 0x00, 0x00, 0xd4}; /* svc #0 */
-
-    last.address = context->uc_mcontext.fault_address;
-    stack = (uintptr_t)context->uc_mcontext.sp;
-    next = (uintptr_t)context->uc_mcontext.pc;
-#else
-    static const unsigned char system_call[1];
-#endif
-    unsigned char code[sizeof(system_call)];
-
-    raised = copy_from(next - sizeof(code), code, sizeof(code)) == sizeof(code) &&
-             memcmp(code, system_call, sizeof(code)) == 0;
-    return last.address != 0 && (!raised || is_told_on_stack(stack, &last)) &&
-           safemmap__overlay_untold(last.address);
+    /* Not what it was given, but some handlers above pass none. */
+    if (context == NULL)
+        context = safemmap__fixup_on_stack(met.address);
+    if (context == NULL || !safemmap__fixup_covers(context, met.address))
+        return;
+    safemmap__count(&safemmap__counts.recovered);
+    restore(context);
+    safemmap__fixup_leave(context, met);
 }
 
 /* ---- Forwarding -------------------------------------------------------- */
@@ -228,7 +161,7 @@ next_step(int entry, const siginfo_t *info)
             step.at = last.at - 1;
         return step;
     }
-    if (!sent_by_us(info) || !last.may_raise ||
+    if (!safemmap__sent_by_us(info) || !last.may_raise ||
         (uintptr_t)last.record <= (uintptr_t)__builtin_frame_address(0))
         return step;
     /* A handler that put an older entry back before it raised has said where to go
@@ -320,13 +253,15 @@ handle(int entry, int signo, siginfo_t *info, void *context)
     int saved_errno = errno;
 
     if (info->si_code > 0) {
-        struct safemmap__guard *guard = guard_for((uintptr_t)info->si_addr);
+        struct safemmap__guard *guard;
 
+        leave_small_copy(info, context);
+        guard = guard_for((uintptr_t)info->si_addr);
         if (guard != NULL)
             jump(guard, info, context);
         if (!safemmap__overlay(info))
             forward(entry, signo, info, context);
-    } else if (!defer(info) && !overlay_echo(info, context))
+    } else if (!defer(info) && !safemmap__echo(info, context))
         forward(entry, signo, info, context);
     errno = saved_errno;
 }

@@ -2,10 +2,33 @@
 #ifndef SAFEMMAP_INTERNAL_H
 #define SAFEMMAP_INTERNAL_H
 
-#include "safemmap.h"
-
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <time.h>
+#include <ucontext.h>
+
+/* Nothing here is for other libraries, so that calls need no detour. */
+#pragma GCC visibility push(hidden)
+
+#include "safemmap.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define SAFEMMAP__THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SAFEMMAP__THREAD_SANITIZER 1
+#endif
+#endif
+#ifndef SAFEMMAP__THREAD_SANITIZER
+#define SAFEMMAP__THREAD_SANITIZER 0
+#endif
+
+/* What ended an access. A `code` of 0: nothing did. */
+struct safemmap__met {
+    uintptr_t address;
+    intptr_t code;
+};
 
 /* One access under guard, on the stack of the thread that makes it. */
 struct safemmap__guard {
@@ -15,9 +38,7 @@ struct safemmap__guard {
         uintptr_t start, end;
     } range[2];
     int saved_errno;
-    /* Filled by the handler before it jumps. */
-    uintptr_t address;
-    int code;
+    struct safemmap__met met; /* filled by the handler before it jumps */
     /* A SIGBUS that this process sent itself while the guard was armed: a
      * handler above ours that passes a fault on with raise(3), or a real one. The
      * handler keeps it here; safemmap__disarm() sends it again if no fault
@@ -81,8 +102,10 @@ struct safemmap__forwarding {
 struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
-        progress;   /* record is NULL while nothing is forwarded */
-    int checks_due; /* small operations until the handler is looked for again */
+        progress;        /* record is NULL while nothing is forwarded */
+    unsigned looks_due;  /* small operations until the handler is looked for again,
+                            and where it divides their number the mask */
+    int *errno_location; /* known since the first of these */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
@@ -153,6 +176,35 @@ typedef void safemmap__visitor(struct safemmap_region *region, void *context);
 void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *visit,
                              void *context);
 
+/* ---- fixup.c ---- */
+/* Copies of so many bytes at most need no guard; 0: all do. (ThreadSanitizer has to
+ * see each function that is left, and a shadow stack each return.) */
+#if defined(__x86_64__) && defined(__LP64__) && !defined(__SHSTK__) && \
+    !SAFEMMAP__THREAD_SANITIZER
+#define SAFEMMAP__FIXUP_SIZE 256
+#else
+#define SAFEMMAP__FIXUP_SIZE 0
+#endif
+
+/* `size` is 1 at least. */
+struct safemmap__met safemmap__fixup_copy(void *target, const void *source,
+                                          size_t size);
+/* Whether a thread with these registers is in such a copy, and that touches the page
+ * of `address`. */
+bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);
+/* Ends the copy. */
+_Noreturn void safemmap__fixup_leave(const ucontext_t *context,
+                                     struct safemmap__met met);
+
+/* ---- echo.c ---- */
+bool safemmap__sent_by_us(const siginfo_t *info);
+/* Whether the signal tells only of a fault that another handler was told of before,
+ * and that is met by returning. */
+bool safemmap__echo(const siginfo_t *info, const ucontext_t *context);
+/* The context of the fault at `address` in a small copy, as far as it can be found in
+ * what lies on the stack; or NULL. */
+const ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
+
 /* ---- overlay.c ---- */
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
  * the fault would only come back. */
@@ -200,5 +252,7 @@ bool safemmap__registry_is_empty(void);
  * safemmap__readers_wait(). */
 void safemmap__registry_lock(void);
 void safemmap__registry_unlock(void);
+
+#pragma GCC visibility pop
 
 #endif

@@ -325,10 +325,14 @@ store(const struct file *file, size_t offset, unsigned char byte)
 static inline void
 check_recovers(const struct file *gone)
 {
+    static _Atomic unsigned turn;
     struct safemmap_fault fault = {0, 0};
-    unsigned char byte;
+    unsigned char bytes[1000];
 
-    CHECK_EQ(safemmap_load(gone->map + 5, &byte, &fault), -EFAULT);
+    if (turn++ / 2 % 2 == 0)
+        CHECK_EQ(safemmap_load(gone->map + 5, bytes, &fault), -EFAULT);
+    else
+        CHECK_EQ(safemmap_copy(bytes, gone->map + 5, sizeof(bytes), &fault), -EFAULT);
     CHECK_EQ(fault.address, (uintptr_t)gone->map + 5);
     CHECK_EQ(fault.code, BUS_ADRERR);
 }

@@ -2,7 +2,11 @@
  * our handler on top and with others above it. */
 #include "harness.h"
 
+#include <fenv.h>
 #include <limits.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 static struct sigaction above_us; /* what a later handler found: ours */
 static volatile sig_atomic_t calls;
@@ -38,7 +42,29 @@ check_errno(int want)
         CHECK_EQ(errno, want);
 }
 
-/* One of each kind of fault, with masks empty and not. */
+/* The kernel calls a handler with the floating-point environment of a new process. */
+static void
+set_rounding(int mode)
+{
+    CHECK_EQ(fesetround(mode), 0);
+#if defined(__SSE__)
+    _MM_SET_FLUSH_ZERO_MODE(mode == FE_UPWARD ? _MM_FLUSH_ZERO_ON
+                                              : _MM_FLUSH_ZERO_OFF);
+#endif
+}
+
+static void
+check_rounding(int mode)
+{
+    CHECK_EQ(fegetround(), mode);
+#if defined(__SSE__)
+    CHECK_EQ(_MM_GET_FLUSH_ZERO_MODE() == _MM_FLUSH_ZERO_ON, mode == FE_UPWARD);
+    CHECK_EQ(_MM_GET_ROUNDING_MODE() == _MM_ROUND_UP, mode == FE_UPWARD);
+#endif
+}
+
+/* One of each kind of fault, a small copy and a guarded one, with masks empty and
+ * not. */
 static void
 check_state_survives(void)
 {
@@ -46,7 +72,7 @@ check_state_survives(void)
     struct safemmap_region region = region_of(&shared);
     sigset_t mask, before = mask_now();
     struct safemmap_fault fault;
-    unsigned char bytes[64];
+    unsigned char bytes[1000];
 
     for (int blocked = 0; blocked < 2; blocked++) {
         sigemptyset(&mask);
@@ -55,11 +81,16 @@ check_state_survives(void)
             sigaddset(&mask, SIGRTMIN + 3);
         }
         CHECK_EQ(pthread_sigmask(SIG_SETMASK, &mask, NULL), 0);
-        errno = 4242;
-        CHECK_EQ(safemmap_copy(bytes, gone.map + 9, sizeof(bytes), &fault), -EFAULT);
-        check_errno(4242);
-        CHECK_EQ(fault.address, (uintptr_t)gone.map + 9);
-        check_mask(&mask);
+        for (size_t size = 64; size <= sizeof(bytes); size += sizeof(bytes) - 64) {
+            set_rounding(FE_UPWARD);
+            errno = 4242;
+            CHECK_EQ(safemmap_copy(bytes, gone.map + 9, size, &fault), -EFAULT);
+            check_errno(4242);
+            CHECK_EQ(fault.address, (uintptr_t)gone.map + 9);
+            check_mask(&mask);
+            check_rounding(FE_UPWARD);
+            set_rounding(FE_TONEAREST);
+        }
     }
     CHECK_EQ(safemmap_region_add(&region), 0);
     errno = 4242;
@@ -104,9 +135,9 @@ operate_with_sigbus_blocked(void *unused)
         /* What was noticed once is looked at each time. */
         for (int i = 0; i < 64; i++)
             CHECK_EQ(safemmap_load(file.map + 9, &byte, &fault), 0);
-        safemmap__self.checks_due = 0;
+        safemmap__self.looks_due = 0;
         check_recovers(&gone);
-        safemmap__self.checks_due = 0;
+        safemmap__self.looks_due = 0;
     }
     return NULL;
 }
@@ -169,10 +200,10 @@ called_by_a_handler_above(void)
         put_above(call_directly, 0);
         calls = 0;
         check_state_survives();
-        CHECK_EQ(calls, 3);
+        CHECK_EQ(calls, 5);
         put_above(call_directly, SA_NODEFER | SA_ONSTACK);
         check_state_survives();
-        CHECK_EQ(calls, 6);
+        CHECK_EQ(calls, 10);
         CHECK_CALL(sigaction(SIGBUS, &above_us, NULL));
     }
 }

@@ -1,0 +1,229 @@
+/* Runs outside the signal, but for safemmap__fixup_leave(): small copies that need no
+ * guard.
+ *
+ * The copy touches neither the stack nor a register that belongs to its caller. So at
+ * whichever of its instructions a fault comes, it can return to its caller at once,
+ * and nothing has to be kept before for that: the handler finds what it needs in the
+ * context of the signal. (The kernel copies from user memory in the same way; see
+ * "exception tables" in its documentation.)
+ *
+ * All that is read is read before anything is written: the ranges may overlap, and
+ * nothing is written where the source is gone.
+ */
+#include "internal.h"
+
+#if SAFEMMAP__FIXUP_SIZE > 0
+
+/* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SIZE. Returns in
+ * %rax:%rdx. Sizes are cut into classes; within one, what is read from the start and
+ * what is read up to the end overlap. */
+__asm__(".pushsection .text\n"
+        ".p2align 6\n"
+        ".globl safemmap__fixup_copy\n"
+        ".hidden safemmap__fixup_copy\n"
+        ".type safemmap__fixup_copy, @function\n"
+        "safemmap__fixup_copy:\n"
+        ".cfi_startproc\n"
+        "    cmpq $16, %rdx\n"
+        "    jae 16f\n"
+        "    cmpl $8, %edx\n"
+        "    jae 8f\n"
+        "    cmpl $4, %edx\n"
+        "    jae 4f\n"
+        "    cmpl $2, %edx\n"
+        "    jae 2f\n"
+
+        "    movzbl (%rsi), %eax\n"
+        "    movb %al, (%rdi)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "2:  movzwl (%rsi), %eax\n"
+        "    movzwl -2(%rsi,%rdx), %ecx\n"
+        "    movw %ax, (%rdi)\n"
+        "    movw %cx, -2(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "4:  movl (%rsi), %eax\n"
+        "    movl -4(%rsi,%rdx), %ecx\n"
+        "    movl %eax, (%rdi)\n"
+        "    movl %ecx, -4(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "8:  movq (%rsi), %rax\n"
+        "    movq -8(%rsi,%rdx), %rcx\n"
+        "    movq %rax, (%rdi)\n"
+        "    movq %rcx, -8(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "16: cmpq $32, %rdx\n"
+        "    ja 32f\n"
+        "    movups (%rsi), %xmm0\n"
+        "    movups -16(%rsi,%rdx), %xmm1\n"
+        "    movups %xmm0, (%rdi)\n"
+        "    movups %xmm1, -16(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "32: cmpq $64, %rdx\n"
+        "    ja 64f\n"
+        "    movups (%rsi), %xmm0\n"
+        "    movups 16(%rsi), %xmm1\n"
+        "    movups -32(%rsi,%rdx), %xmm2\n"
+        "    movups -16(%rsi,%rdx), %xmm3\n"
+        "    movups %xmm0, (%rdi)\n"
+        "    movups %xmm1, 16(%rdi)\n"
+        "    movups %xmm2, -32(%rdi,%rdx)\n"
+        "    movups %xmm3, -16(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "64: cmpq $128, %rdx\n"
+        "    ja 128f\n"
+        "    movups (%rsi), %xmm0\n"
+        "    movups 16(%rsi), %xmm1\n"
+        "    movups 32(%rsi), %xmm2\n"
+        "    movups 48(%rsi), %xmm3\n"
+        "    movups -64(%rsi,%rdx), %xmm4\n"
+        "    movups -48(%rsi,%rdx), %xmm5\n"
+        "    movups -32(%rsi,%rdx), %xmm6\n"
+        "    movups -16(%rsi,%rdx), %xmm7\n"
+        "    movups %xmm0, (%rdi)\n"
+        "    movups %xmm1, 16(%rdi)\n"
+        "    movups %xmm2, 32(%rdi)\n"
+        "    movups %xmm3, 48(%rdi)\n"
+        "    movups %xmm4, -64(%rdi,%rdx)\n"
+        "    movups %xmm5, -48(%rdi,%rdx)\n"
+        "    movups %xmm6, -32(%rdi,%rdx)\n"
+        "    movups %xmm7, -16(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+
+        "128:movups (%rsi), %xmm0\n"
+        "    movups 16(%rsi), %xmm1\n"
+        "    movups 32(%rsi), %xmm2\n"
+        "    movups 48(%rsi), %xmm3\n"
+        "    movups 64(%rsi), %xmm4\n"
+        "    movups 80(%rsi), %xmm5\n"
+        "    movups 96(%rsi), %xmm6\n"
+        "    movups 112(%rsi), %xmm7\n"
+        "    movups -128(%rsi,%rdx), %xmm8\n"
+        "    movups -112(%rsi,%rdx), %xmm9\n"
+        "    movups -96(%rsi,%rdx), %xmm10\n"
+        "    movups -80(%rsi,%rdx), %xmm11\n"
+        "    movups -64(%rsi,%rdx), %xmm12\n"
+        "    movups -48(%rsi,%rdx), %xmm13\n"
+        "    movups -32(%rsi,%rdx), %xmm14\n"
+        "    movups -16(%rsi,%rdx), %xmm15\n"
+        "    movups %xmm0, (%rdi)\n"
+        "    movups %xmm1, 16(%rdi)\n"
+        "    movups %xmm2, 32(%rdi)\n"
+        "    movups %xmm3, 48(%rdi)\n"
+        "    movups %xmm4, 64(%rdi)\n"
+        "    movups %xmm5, 80(%rdi)\n"
+        "    movups %xmm6, 96(%rdi)\n"
+        "    movups %xmm7, 112(%rdi)\n"
+        "    movups %xmm8, -128(%rdi,%rdx)\n"
+        "    movups %xmm9, -112(%rdi,%rdx)\n"
+        "    movups %xmm10, -96(%rdi,%rdx)\n"
+        "    movups %xmm11, -80(%rdi,%rdx)\n"
+        "    movups %xmm12, -64(%rdi,%rdx)\n"
+        "    movups %xmm13, -48(%rdi,%rdx)\n"
+        "    movups %xmm14, -32(%rdi,%rdx)\n"
+        "    movups %xmm15, -16(%rdi,%rdx)\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+        ".cfi_endproc\n"
+        ".globl safemmap__fixup_end\n"
+        ".hidden safemmap__fixup_end\n"
+        "safemmap__fixup_end:\n"
+        ".size safemmap__fixup_copy, . - safemmap__fixup_copy\n"
+
+        /* %rdi: the registers at the fault, %rsi and %rdx: what the copy returns.
+         * (The numbers are those of REG_R12 to REG_RSP in <sys/ucontext.h>, by 8.) */
+        ".globl safemmap__fixup_return\n"
+        ".hidden safemmap__fixup_return\n"
+        ".type safemmap__fixup_return, @function\n"
+        "safemmap__fixup_return:\n"
+        "    movq 32(%rdi), %r12\n"
+        "    movq 40(%rdi), %r13\n"
+        "    movq 48(%rdi), %r14\n"
+        "    movq 56(%rdi), %r15\n"
+        "    movq 80(%rdi), %rbp\n"
+        "    movq 88(%rdi), %rbx\n"
+        "    movq 120(%rdi), %rsp\n"
+        "    movq %rsi, %rax\n"
+        "    ret\n"
+        ".size safemmap__fixup_return, . - safemmap__fixup_return\n"
+        ".popsection\n");
+
+_Static_assert(REG_R12 * 8 == 32 && REG_R15 * 8 == 56 && REG_RBP * 8 == 80 &&
+                   REG_RBX * 8 == 88 && REG_RSP * 8 == 120,
+               "the registers lie elsewhere");
+
+#pragma GCC visibility push(hidden)
+extern const char safemmap__fixup_end[];
+_Noreturn void safemmap__fixup_return(const greg_t *registers, uintptr_t address,
+                                      intptr_t code);
+#pragma GCC visibility pop
+
+/* So few bytes lie on two pages at most. */
+static bool
+on_pages_of(greg_t start, greg_t size, uintptr_t address)
+{
+    const uintptr_t page_mask = ~(safemmap__page_size - 1);
+    uintptr_t first = (uintptr_t)start & page_mask;
+    uintptr_t last = (uintptr_t)(start + size - 1) & page_mask;
+
+    return (address & page_mask) == first || (address & page_mask) == last;
+}
+
+bool
+safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
+{
+    const greg_t *registers = context->uc_mcontext.gregs;
+    uintptr_t instruction = (uintptr_t)registers[REG_RIP];
+
+    return instruction >= (uintptr_t)safemmap__fixup_copy &&
+           instruction < (uintptr_t)safemmap__fixup_end &&
+           (on_pages_of(registers[REG_RDI], registers[REG_RDX], address) ||
+            on_pages_of(registers[REG_RSI], registers[REG_RDX], address));
+}
+
+_Noreturn void
+safemmap__fixup_leave(const ucontext_t *context, struct safemmap__met met)
+{
+    safemmap__fixup_return(context->uc_mcontext.gregs, met.address, met.code);
+}
+
+#else
+
+struct safemmap__met
+safemmap__fixup_copy(void *target, const void *source, size_t size)
+{
+    (void)target;
+    (void)source;
+    (void)size;
+    __builtin_trap();
+}
+
+bool
+safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
+{
+    (void)context;
+    (void)address;
+    return false;
+}
+
+_Noreturn void
+safemmap__fixup_leave(const ucontext_t *context, struct safemmap__met met)
+{
+    (void)context;
+    (void)met;
+    __builtin_trap();
+}
+
+#endif
