@@ -23,7 +23,11 @@
  * whether the thread blocks it: system calls, each of which costs as much as ten
  * operations. */
 #define LOOK_EVERY 64u
-#define LOOK_AT_MASK_EVERY (4 * LOOK_EVERY)
+#define LOOK_AT_MASK_EVERY 256u
+
+/* What an operation counts there. */
+#define WHOLE 16u
+#define STEP 1u
 
 /* ---- Arming ------------------------------------------------------------ */
 
@@ -40,32 +44,35 @@ is_blocked(void)
 /* -ECANCELED: there is no handler to be had for this operation, though nothing is
  * wrong. What was found once to be so is looked at each time. */
 static SAFEMMAP__NOINLINE int
-look(unsigned due, size_t size)
+look(bool bulk)
 {
     int error = safemmap__look();
+    unsigned due = safemmap__self.mask_due;
 
     safemmap__self.errno_location = &errno;
+    safemmap__self.look_due = 0;
     if (error < 0)
         return error;
-    if (due == 0 || size >= SAFEMMAP_BULK) {
-        safemmap__self.looks_due = 0;
+    if (due == 0 || bulk) {
+        safemmap__self.mask_due = 0;
         if (is_blocked())
             return -ECANCELED;
         due = LOOK_AT_MASK_EVERY;
     }
-    safemmap__self.looks_due = due - 1;
+    safemmap__self.mask_due = due - LOOK_EVERY;
+    safemmap__self.look_due = LOOK_EVERY * WHOLE;
     return 0;
 }
 
 static inline int
-prepare(size_t size)
+prepare(size_t size, unsigned count)
 {
-    unsigned due = safemmap__self.looks_due;
+    unsigned due = safemmap__self.look_due;
 
-    if (UNLIKELY(due % LOOK_EVERY == 0 || size >= SAFEMMAP_BULK ||
+    if (UNLIKELY(due < count || size >= SAFEMMAP_BULK ||
                  __atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED)))
-        return look(due, size);
-    safemmap__self.looks_due = due - 1;
+        return look(size >= SAFEMMAP_BULK);
+    safemmap__self.look_due = due - count;
     return 0;
 }
 
@@ -77,9 +84,9 @@ fell_back(int error)
 }
 
 /* Returns from the operation unless it can be guarded. */
-#define PREPARE(size, instead)                                 \
+#define PREPARE(size, count, instead)                          \
     do {                                                       \
-        int error_ = prepare(size);                            \
+        int error_ = prepare(size, count);                     \
                                                                \
         if (UNLIKELY(error_ < 0))                              \
             return error_ == -EBUSY       ? fell_back(instead) \
@@ -260,28 +267,41 @@ safemmap_copy(void *target, const void *source, size_t size,
 {
     if (size == 0)
         return 0;
-    PREPARE(size, safemmap_kernel.copy(target, source, size, ret_fault));
+    PREPARE(size, WHOLE, safemmap_kernel.copy(target, source, size, ret_fault));
     return copy(target, source, size, ret_fault);
 }
 
-int
-safemmap_load(const void *source, unsigned char *ret_byte,
-              struct safemmap_fault *ret_fault)
+static inline int
+load(const void *source, unsigned char *ret_byte, struct safemmap_fault *ret_fault)
 {
     unsigned char byte;
-    int error;
+    int error = copy(&byte, source, 1, ret_fault);
 
-    PREPARE(1, safemmap_kernel.load(source, ret_byte, ret_fault));
-    error = copy(&byte, source, 1, ret_fault);
     if (error == 0)
         *ret_byte = byte;
     return error;
 }
 
 int
+safemmap_load(const void *source, unsigned char *ret_byte,
+              struct safemmap_fault *ret_fault)
+{
+    PREPARE(1, WHOLE, safemmap_kernel.load(source, ret_byte, ret_fault));
+    return load(source, ret_byte, ret_fault);
+}
+
+int
+safemmap_load_next(const void *source, unsigned char *ret_byte,
+                   struct safemmap_fault *ret_fault)
+{
+    PREPARE(1, STEP, safemmap_kernel.load(source, ret_byte, ret_fault));
+    return load(source, ret_byte, ret_fault);
+}
+
+int
 safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
 {
-    PREPARE(1, safemmap_kernel.store(target, byte, ret_fault));
+    PREPARE(1, WHOLE, safemmap_kernel.store(target, byte, ret_fault));
     return copy(target, &byte, 1, ret_fault);
 }
 
@@ -293,7 +313,8 @@ safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
 
     if (count == 0)
         return 0;
-    PREPARE(count, safemmap_kernel.gather(target, source, step, count, ret_fault));
+    PREPARE(count, WHOLE,
+            safemmap_kernel.gather(target, source, step, count, ret_fault));
     cover(&guard, strided(source, step, count, false),
           contiguous(target, count, true));
     GUARDED(&guard, safemmap__copy_strided(target, 1, source, step, count),
@@ -310,7 +331,8 @@ safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
 
     if (count == 0)
         return 0;
-    PREPARE(count, safemmap_kernel.scatter(target, step, source, count, ret_fault));
+    PREPARE(count, WHOLE,
+            safemmap_kernel.scatter(target, step, source, count, ret_fault));
     cover(&guard, contiguous(source, count, false),
           strided(target, step, count, true));
     GUARDED(&guard, safemmap__copy_strided(target, step, source, 1, count),
@@ -326,7 +348,8 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     struct safemmap__guard guard;
     int order = 0;
 
-    PREPARE(size, safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
+    PREPARE(size, WHOLE,
+            safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
     cover(&guard, contiguous(left, size, false), contiguous(right, size, false));
     GUARDED(&guard, order = memcmp(left, right, size),
             return report(guard.met, contiguous(left, size, false),
@@ -343,7 +366,8 @@ find_with(safemmap__search *run, safemmap_find_operation *instead, const void *t
     struct safemmap__guard guard;
     const void *found = NULL;
 
-    PREPARE(size, instead(text, size, pattern, pattern_size, ret_index, ret_fault));
+    PREPARE(size, WHOLE,
+            instead(text, size, pattern, pattern_size, ret_index, ret_fault));
     cover(&guard, contiguous(text, size, false),
           contiguous(pattern, pattern_size, false));
     GUARDED(&guard, found = run(text, size, pattern, pattern_size),
@@ -371,6 +395,7 @@ safemmap_rfind(const void *text, size_t size, const void *pattern,
 }
 
 const struct safemmap_operations safemmap_guarded = {
-    safemmap_copy,    safemmap_load,    safemmap_store, safemmap_gather,
-    safemmap_scatter, safemmap_compare, safemmap_find,  safemmap_rfind,
+    safemmap_copy,    safemmap_load,   safemmap_load_next,
+    safemmap_store,   safemmap_gather, safemmap_scatter,
+    safemmap_compare, safemmap_find,   safemmap_rfind,
 };

@@ -103,9 +103,10 @@ struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
         progress;        /* record is NULL while nothing is forwarded */
-    unsigned looks_due;  /* small operations until the handler is looked for again,
-                            and where it divides their number the mask */
-    int *errno_location; /* known since the first of these */
+    unsigned look_due;   /* sixteenths of small operations until the handler is looked
+                            for again */
+    unsigned mask_due;   /* small operations until the mask is looked at again */
+    int *errno_location; /* known since the first look */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */

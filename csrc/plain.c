@@ -77,6 +77,6 @@ plain_rfind(const void *text, size_t size, const void *pattern, size_t pattern_s
 }
 
 const struct safemmap_operations safemmap_plain = {
-    plain_copy,    plain_load,    plain_store, plain_gather,
-    plain_scatter, plain_compare, plain_find,  plain_rfind,
+    plain_copy,    plain_load,    plain_load, plain_store, plain_gather,
+    plain_scatter, plain_compare, plain_find, plain_rfind,
 };

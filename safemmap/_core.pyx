@@ -16,6 +16,7 @@ from cpython.bytes cimport (
     PyBytes_Check,
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
+    PyBytes_CheckExact,
 )
 from cpython.buffer cimport (
     PyBUF_FORMAT,
@@ -29,8 +30,10 @@ from cpython.buffer cimport (
 )
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
+from cpython.sequence cimport PySequence_Contains
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.slice cimport PySlice_Check
+from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport (
     EADDRINUSE,
@@ -43,6 +46,7 @@ from libc.errno cimport (
 )
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memchr
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
     MAP_ANONYMOUS,
@@ -107,6 +111,9 @@ cdef tuple _PROTECTION_NAMES = ("auto", "sealed", "guarded", "kernel")
 cdef dict _VIEWS = {
     "deferred": DEFERRED, "interrupt": INTERRUPT, "deny": DENY, "crash": CRASH
 }
+# What a byte becomes, as an int and as bytes: CPython has these objects once, too.
+cdef tuple _INTS = tuple(range(256))
+cdef tuple _BYTES = tuple(bytes((byte,)) for byte in range(256))
 cdef dict _CODES = {int(code): code for code in BusCode}
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
@@ -117,8 +124,9 @@ cdef size_t _DEFAULT_HUGE_PAGE = <size_t>2 << 20
 cdef size_t _LARGEST_PAGE = <size_t>16 << 30
 # What makes the content of a file immutable.
 cdef int _IMMUTABLE = F_SEAL_SHRINK | F_SEAL_WRITE
-# Bytes that readline looks at before it gives up the GIL.
-cdef Py_ssize_t _SHORT_LINE = 4096
+# Bytes that are searched before the GIL is given up: most of what is looked for is
+# near.
+cdef Py_ssize_t _NEAR = 4096
 # What CPython allows for set_name, its prefix not counted.
 cdef Py_ssize_t _LONGEST_NAME = 66
 
@@ -536,11 +544,20 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.end_bulk()
         return error
 
-    cdef inline int load(self, Py_ssize_t at, unsigned char *byte,
-                         safemmap_fault *fault) noexcept:
+    cdef inline int load(self, Py_ssize_t at, unsigned char *byte, str operation,
+                         bint one_of_many=False) except -1:
+        cdef safemmap_fault fault
+        cdef int error
+
         if self.granted == KERNEL and self.read_file(byte, at, 1) == 1:
-            return 0
-        return self.operations.load(self.data + at, byte, fault)
+            error = 0
+        elif one_of_many:
+            error = self.operations.load_next(self.data + at, byte, &fault)
+        else:
+            error = self.operations.load(self.data + at, byte, &fault)
+        if error != 0 or self.poisoned():
+            self.fail(error, &fault, operation, at, at + 1)
+        return 0
 
     cdef inline Py_ssize_t read_file(self, void *target, Py_ssize_t start,
                                      Py_ssize_t size) noexcept:
@@ -561,17 +578,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     cdef bytes copy_out(self, Py_ssize_t start, Py_ssize_t size, str operation):
         """The bytes from `start`, both within bounds."""
-        cdef safemmap_fault fault
         cdef unsigned char byte
         cdef bytes result
-        cdef int error
 
         if size == 1:
-            # CPython keeps one object for each byte.
-            error = self.load(start, &byte, &fault)
-            if error != 0 or self.poisoned():
-                self.fail(error, &fault, operation, start, start + 1)
-            return PyBytes_FromStringAndSize(<char *>&byte, 1)
+            self.load(start, &byte, operation)
+            return <bytes>PyTuple_GET_ITEM(_BYTES, byte)
         result = PyBytes_FromStringAndSize(NULL, size)
         self.copy_to(PyBytes_AS_STRING(result), start, size, operation)
         return result
@@ -607,32 +619,6 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if error != 0 or self.poisoned():
             self.fail(error, &fault, operation, at, at + 1)
         return 0
-
-    cdef Py_ssize_t find_newline(self, Py_ssize_t start, Py_ssize_t end,
-                                 Py_ssize_t stop) except? -2:
-        """Where the line that begins before `end` ends, or -1.
-
-        `stop` is where it has to at the latest.
-        """
-        cdef const safemmap_operations *operations = self.operations
-        cdef Py_ssize_t size = end - start
-        cdef const char *newline = b"\n"
-        cdef safemmap_fault fault
-        cdef ptrdiff_t found
-        cdef int error
-
-        if size < <Py_ssize_t>SAFEMMAP_BULK:
-            error = operations.find(self.data + start, size, newline, 1, &found, &fault)
-        else:
-            self.start_bulk()
-            with nogil:
-                error = operations.find(
-                    self.data + start, size, newline, 1, &found, &fault
-                )
-            self.end_bulk()
-        if error != 0 or self.poisoned():
-            self.fail(error, &fault, "readline", start, stop)
-        return -1 if found < 0 else start + found + 1
 
     # ---- Reading and writing at the position -----------------------------
 
@@ -679,40 +665,58 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         :raises ValueError: the position is at the end.
         :raises BusError: the byte is on a page that is gone.
         """
-        cdef safemmap_fault fault
         cdef unsigned char byte
-        cdef int error
 
         self.check_data("read_byte")
         if self.pos >= self.length:
             raise ValueError("read byte out of range")
-        error = self.load(self.pos, &byte, &fault)
-        if error != 0 or self.poisoned():
-            self.fail(error, &fault, "read_byte", self.pos, self.pos + 1)
+        self.load(self.pos, &byte, "read_byte")
         self.pos += 1
-        return byte
+        return <object>PyTuple_GET_ITEM(_INTS, byte)
 
     def readline(self):
         """Read from the position to the end of the line, or of the mapping.
 
         :raises BusError: one of these bytes is on a page that is gone.
         """
-        cdef Py_ssize_t start, stop, end
+        cdef Py_ssize_t start, stop, size, end
+        cdef const char *newline = b"\n"
+        cdef char line[256]
+        cdef const char *found
+        cdef safemmap_fault fault
 
         self.check_data("readline")
         while True:
             start, stop = self.pos, self.length
             if start >= stop:
                 return b""
-            # Most lines are short, and not worth the GIL.
-            end = self.find_newline(start, min(stop, start + _SHORT_LINE), stop)
-            if end < 0 and stop - start > _SHORT_LINE:
-                end = self.find_newline(start + _SHORT_LINE, stop, stop)
+            # Most lines are short: it is searched what is copied already. (What goes
+            # wrong here may lie behind the line.)
+            size = min(stop - start, <Py_ssize_t>sizeof(line))
+            if (
+                self.granted != KERNEL
+                and self.operations.copy(line, self.data + start, size, &fault) == 0
+                and not self.poisoned()
+            ):
+                found = <const char *>memchr(line, newline[0], size)
+                if found != NULL:
+                    size = found + 1 - line
+                if found != NULL or size == stop - start:
+                    self.pos = start + size
+                    return PyBytes_FromStringAndSize(line, size)
+            end = self.search_with(
+                self.operations.find, newline, 1, start, min(stop, start + _NEAR),
+                start, stop, "readline"
+            )
+            if end < 0 and stop - start > _NEAR:
+                end = self.search_with(
+                    self.operations.find, newline, 1, start + _NEAR, stop, start, stop,
+                    "readline"
+                )
                 # Another thread may have read this line meanwhile.
                 if self.pos != start:
                     continue
-            if end < 0:
-                end = stop
+            end = stop if end < 0 else end + 1
             return self.read_claimed(start, end - start, "readline")
 
     def write(self, bytes, /):
@@ -833,38 +837,66 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 return -1
             low = _clipped(low, self.length)
             high = self.length if end is None else _clipped(high, self.length)
-            return self.search_range(&pattern, low, high, backward)
+            return self.search_range(
+                &pattern, low, high, backward, "rfind" if backward else "find"
+            )
         finally:
             PyBuffer_Release(&pattern)
 
     cdef Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
-                                 Py_ssize_t high, bint backward) except? -2:
+                                 Py_ssize_t high, bint backward,
+                                 str operation) except? -2:
         cdef safemmap_find_operation *find = (
             self.operations.rfind if backward else self.operations.find
         )
-        cdef Py_ssize_t size = high - low
+        cdef Py_ssize_t start = low, end = high, near, found
+
+        if high < low:
+            return -1
+        if high - low >= <Py_ssize_t>SAFEMMAP_BULK and pattern.len < _NEAR:
+            # Of what is left a match may begin, or end, in what was searched already.
+            if backward:
+                near = high - _NEAR
+                found = self.search_with(
+                    find, pattern.buf, pattern.len, near, high, low, high, operation
+                )
+                end = near + pattern.len - 1
+            else:
+                near = low + _NEAR
+                found = self.search_with(
+                    find, pattern.buf, pattern.len, low, near, low, high, operation
+                )
+                start = near - pattern.len + 1
+            if found >= 0:
+                return found
+        return self.search_with(
+            find, pattern.buf, pattern.len, start, end, low, high, operation
+        )
+
+    cdef Py_ssize_t search_with(self, safemmap_find_operation *find,
+                                const void *pattern, Py_ssize_t pattern_size,
+                                Py_ssize_t start, Py_ssize_t end, Py_ssize_t low,
+                                Py_ssize_t high, str operation) except? -2:
+        """From `start` to `end`, for an operation on all between `low` and `high`."""
+        cdef Py_ssize_t size = end - start
         cdef safemmap_fault fault
         cdef ptrdiff_t found
         cdef int error
 
-        if size < 0:
-            return -1
         if size < <Py_ssize_t>SAFEMMAP_BULK:
             error = find(
-                self.data + low, size, pattern.buf, pattern.len, &found, &fault
+                self.data + start, size, pattern, pattern_size, &found, &fault
             )
         else:
             self.start_bulk()
             with nogil:
                 error = find(
-                    self.data + low, size, pattern.buf, pattern.len, &found, &fault
+                    self.data + start, size, pattern, pattern_size, &found, &fault
                 )
             self.end_bulk()
         if error != 0 or self.poisoned():
-            self.fail(
-                error, &fault, "rfind" if backward else "find", low, high, pattern.buf
-            )
-        return -1 if found < 0 else low + found
+            self.fail(error, &fault, operation, low, high, pattern)
+        return -1 if found < 0 else start + found
 
     # ---- The file behind -------------------------------------------------
 
@@ -1089,10 +1121,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_data("bytes(m)")
         return self.copy_out(0, self.length, "bytes(m)")
 
-    cdef Py_ssize_t position_of(self, Py_ssize_t index) except -1:
-        # The conversion of the index, or of a value, may have run code that closed
-        # or resized the mapping.
-        self.check_open()
+    cdef inline Py_ssize_t position_of(self, object item) except -1:
+        """Within the mapping as it is after the conversion of the index, which may run
+        code that closes or resizes it."""
+        cdef Py_ssize_t index
+
+        if not safemmap_small_int(<PyObject *>item, &index):
+            index = PyNumber_AsSsize_t(item, IndexError)
+            self.check_open()
+        return self.in_bounds(index)
+
+    cdef inline Py_ssize_t in_bounds(self, Py_ssize_t index) except -1:
         if index < 0:
             index += self.length
         if not 0 <= index < self.length:
@@ -1101,20 +1140,16 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     def __getitem__(self, item):
         cdef Py_ssize_t start, stop, step, size
-        cdef safemmap_fault fault
         cdef unsigned char byte
-        cdef int error
 
         self.check_data("m[i]")
         if PyIndex_Check(item):
-            start = self.position_of(PyNumber_AsSsize_t(item, IndexError))
-            error = self.load(start, &byte, &fault)
-            if error != 0 or self.poisoned():
-                self.fail(error, &fault, "m[i]", start, start + 1)
-            return byte
+            start = self.position_of(item)
+            self.load(start, &byte, "m[i]")
+            return <object>PyTuple_GET_ITEM(_INTS, byte)
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integers")
-        PySlice_Unpack(item, &start, &stop, &step)
+        _unpack_slice(item, &start, &stop, &step)
         self.check_open()
         size = PySlice_AdjustIndices(self.length, &start, &stop, step)
         if size <= 0:
@@ -1178,19 +1213,27 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_data("m[i] = byte")
         self.check_writable()
         if PyIndex_Check(item):
-            start = PyNumber_AsSsize_t(item, IndexError)
-            if not _SINCE_3_14:
-                self.position_of(start)
-            if not PyIndex_Check(value):
-                raise TypeError("mmap item value must be an int")
-            number = PyNumber_AsSsize_t(value, TypeError)
+            if (
+                safemmap_small_int(<PyObject *>item, &start)
+                and safemmap_small_int(<PyObject *>value, &number)
+            ):
+                start = self.in_bounds(start)
+            else:
+                start = PyNumber_AsSsize_t(item, IndexError)
+                if not _SINCE_3_14:
+                    self.check_open()
+                    self.in_bounds(start)
+                if not PyIndex_Check(value):
+                    raise TypeError("mmap item value must be an int")
+                number = PyNumber_AsSsize_t(value, TypeError)
             if not 0 <= number <= 255:
                 raise ValueError("mmap item value must be in range(0, 256)")
-            self.store(self.position_of(start), <unsigned char>number, "m[i] = byte")
+            self.check_open()
+            self.store(self.in_bounds(start), <unsigned char>number, "m[i] = byte")
             return
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integer")
-        PySlice_Unpack(item, &start, &stop, &step)
+        _unpack_slice(item, &start, &stop, &step)
         PyObject_GetBuffer(value, &source, PyBUF_SIMPLE)
         try:
             self.check_open()
@@ -1211,7 +1254,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if PyIndex_Check(item):
             start = PyNumber_AsSsize_t(item, IndexError)
             if not _SINCE_3_14:
-                self.position_of(start)
+                self.check_open()
+                self.in_bounds(start)
             raise TypeError("mmap doesn't support item deletion")
         if PySlice_Check(item):
             PySlice_Unpack(item, &start, &stop, &step)
@@ -1553,13 +1597,65 @@ cdef int _fill(Py_buffer *view, object exporter, char *start, Py_ssize_t size,
 
 
 cdef object _item(object self, Py_ssize_t index):
-    """What iteration yields: bytes of length one, where `m[i]` is an int."""
+    """PySequence_GetItem: gives bytes of length one, where `m[i]` is an int."""
     cdef mmap mapping = self
 
     mapping.check_data("iteration")
     if not 0 <= index < mapping.length:
         raise IndexError("mmap index out of range")
     return mapping.copy_out(index, 1, "iteration")
+
+
+@cython.final
+cdef class _Iterator:
+    """The same, one after the other."""
+
+    cdef mmap mapping           # None when it is exhausted
+    cdef Py_ssize_t index
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef unsigned char byte
+
+        # (A variable of its own for the mapping would count a reference each time.)
+        if self.mapping is None:
+            raise StopIteration
+        self.mapping.check_data("iteration")
+        if self.index >= self.mapping.length:
+            self.mapping = None
+            raise StopIteration
+        self.mapping.load(self.index, &byte, "iteration", one_of_many=True)
+        self.index += 1
+        return <object>PyTuple_GET_ITEM(_BYTES, byte)
+
+    def __length_hint__(self):
+        return 0 if self.mapping is None else max(0, self.mapping.length - self.index)
+
+
+cdef object _iterate(object self):
+    """iter(m)"""
+    cdef _Iterator iterator = _Iterator.__new__(_Iterator)
+
+    iterator.mapping = self
+    return iterator
+
+
+cdef int _contains(object self, object value) except -1:
+    """value in m"""
+    cdef mmap mapping = self
+    cdef Py_buffer pattern
+
+    # What iteration yields equals nothing but such bytes, or what says so itself.
+    if not PyBytes_CheckExact(value) or PyBytes_GET_SIZE(value) != 1:
+        return PySequence_Contains(_iterate(self), value)
+    mapping.check_data("in")
+    PyObject_GetBuffer(value, &pattern, PyBUF_SIMPLE)
+    try:
+        return mapping.search_range(&pattern, 0, mapping.length, False, "in") >= 0
+    finally:
+        PyBuffer_Release(&pattern)
 
 
 cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
@@ -1580,16 +1676,36 @@ cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
 
 
 cdef int _finish_type() except -1:
-    """Set what Cython has no syntax for: the name, and the sequence protocol, which
-    differs from the mapping protocol in the standard class."""
+    """Set what Cython has no syntax for: the name, the sequence protocol, which differs
+    from the mapping protocol in the standard class, and what that class has no method
+    for either."""
     cdef MappingType *mapping_type = <MappingType *>mmap
 
     mapping_type.tp_name = "safemmap.mmap"
+    mapping_type.tp_iter = _iterate
+    mapping_type.tp_as_sequence.sq_contains = _contains
     mapping_type.tp_as_sequence.sq_item = _item
     mapping_type.tp_as_sequence.sq_ass_item = _set_item
     return 0
 
 _finish_type()
+
+
+cdef inline int _unpack_slice(object item, Py_ssize_t *start, Py_ssize_t *stop,
+                              Py_ssize_t *step) except -1:
+    """PySlice_Unpack, without a call for `[i:j]`."""
+    cdef PySliceObject *slice = <PySliceObject *>item
+
+    start[0] = 0
+    stop[0] = PY_SSIZE_T_MAX
+    step[0] = 1
+    if (
+        slice.step == Py_None
+        and (slice.start == Py_None or safemmap_small_int(slice.start, start))
+        and (slice.stop == Py_None or safemmap_small_int(slice.stop, stop))
+    ):
+        return 0
+    return PySlice_Unpack(item, start, stop, step)
 
 
 cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:

@@ -2,13 +2,46 @@
 from cpython.object cimport PyObject
 
 
+cdef extern from *:
+    """
+    /* Most indices are ints of one digit; what they are is read here without a call.
+     * (For PyUnstable_Long_IsCompact, see CPython's documentation.) False: it is
+     * anything else. */
+    static inline int
+    safemmap_small_int(PyObject *value, Py_ssize_t *ret_number)
+    {
+        PyLongObject *number = (PyLongObject *)value;
+
+        if (!PyLong_CheckExact(value))
+            return 0;
+    #if PY_VERSION_HEX >= 0x030C0000
+        if (!PyUnstable_Long_IsCompact(number))
+            return 0;
+        *ret_number = PyUnstable_Long_CompactValue(number);
+    #else
+        if (Py_SIZE(number) < -1 || Py_SIZE(number) > 1)
+            return 0;
+        *ret_number = Py_SIZE(number) * (Py_ssize_t)number->ob_digit[0];
+    #endif
+        return 1;
+    }
+    """
+    bint safemmap_small_int(PyObject *value, Py_ssize_t *ret_number)
+
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
+    ctypedef struct PySliceObject:
+        PyObject *start
+        PyObject *stop
+        PyObject *step
+    PyObject *Py_None
     ctypedef struct PySequenceMethods:
+        int (*sq_contains)(object, object) except -1
         object (*sq_item)(object, Py_ssize_t)
         int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
     ctypedef struct MappingType "PyTypeObject":
         const char *tp_name
+        object (*tp_iter)(object)
         PySequenceMethods *tp_as_sequence
     unsigned long PyThread_get_thread_native_id()
     ctypedef struct PyInterpreterState:
