@@ -1,4 +1,4 @@
-/* Runs outside the signal, but for safemmap__fixup_leave(): small copies that need no
+/* Runs outside the signal, but for safemmap__fixup_leave(): copies that need no
  * guard.
  *
  * The copy touches neither the stack nor a register that belongs to its caller. So at
@@ -7,16 +7,16 @@
  * context of the signal. (The kernel copies from user memory in the same way; see
  * "exception tables" in its documentation.)
  *
- * All that is read is read before anything is written: the ranges may overlap, and
- * nothing is written where the source is gone.
+ * Short ones read all before they write anything: the ranges may overlap, and nothing
+ * is written where the source is gone.
  */
 #include "internal.h"
 
-#if SAFEMMAP__FIXUP_SIZE > 0
+#if SAFEMMAP__ASSEMBLY
 
-/* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SIZE. Returns in
- * %rax:%rdx. Sizes are cut into classes; within one, what is read from the start and
- * what is read up to the end overlap. */
+/* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT; none of them
+ * changes before all is done. Returns in %rax:%rdx. Sizes are cut into classes;
+ * within one, what is read from the start and what is read up to the end overlap. */
 __asm__(".pushsection .text\n"
         ".p2align 6\n"
         ".globl safemmap__fixup_copy\n"
@@ -137,10 +137,50 @@ __asm__(".pushsection .text\n"
         "    xorl %edx, %edx\n"
         "    ret\n"
         ".cfi_endproc\n"
+        ".size safemmap__fixup_copy, . - safemmap__fixup_copy\n"
+
+        /* The same for more, forwards; the last 64 bytes are read first. */
+        ".p2align 6\n"
+        ".globl safemmap__fixup_copy_avx\n"
+        ".hidden safemmap__fixup_copy_avx\n"
+        ".type safemmap__fixup_copy_avx, @function\n"
+        "safemmap__fixup_copy_avx:\n"
+        ".cfi_startproc\n"
+        "    vmovups -64(%rsi,%rdx), %ymm2\n"
+        "    vmovups -32(%rsi,%rdx), %ymm3\n"
+        "    leaq -64(%rdx), %rcx\n"
+        "    xorl %eax, %eax\n"
+        ".p2align 5\n"
+        "1:  vmovups (%rsi,%rax), %ymm0\n"
+        "    vmovups 32(%rsi,%rax), %ymm1\n"
+        "    vmovups %ymm0, (%rdi,%rax)\n"
+        "    vmovups %ymm1, 32(%rdi,%rax)\n"
+        "    addq $64, %rax\n"
+        "    cmpq %rcx, %rax\n"
+        "    jb 1b\n"
+        "    vmovups %ymm2, -64(%rdi,%rdx)\n"
+        "    vmovups %ymm3, -32(%rdi,%rdx)\n"
+        "    vzeroupper\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+        ".cfi_endproc\n"
+        ".size safemmap__fixup_copy_avx, . - safemmap__fixup_copy_avx\n"
+
+        /* The same for one byte, which is returned in %rax. */
+        ".p2align 4\n"
+        ".globl safemmap__fixup_load\n"
+        ".hidden safemmap__fixup_load\n"
+        ".type safemmap__fixup_load, @function\n"
+        "safemmap__fixup_load:\n"
+        ".cfi_startproc\n"
+        "    movzbl (%rsi), %eax\n"
+        "    xorl %edx, %edx\n"
+        "    ret\n"
+        ".cfi_endproc\n"
+        ".size safemmap__fixup_load, . - safemmap__fixup_load\n"
         ".globl safemmap__fixup_end\n"
         ".hidden safemmap__fixup_end\n"
         "safemmap__fixup_end:\n"
-        ".size safemmap__fixup_copy, . - safemmap__fixup_copy\n"
 
         /* %rdi: the registers at the fault, %rsi and %rdx: what the copy returns.
          * (The numbers are those of REG_R12 to REG_RSP in <sys/ucontext.h>, by 8.) */
@@ -165,20 +205,28 @@ _Static_assert(REG_R12 * 8 == 32 && REG_R15 * 8 == 56 && REG_RBP * 8 == 80 &&
                "the registers lie elsewhere");
 
 #pragma GCC visibility push(hidden)
+size_t safemmap__fixup_size = SAFEMMAP__FIXUP_SHORT;
+
+__attribute__((constructor)) static void
+look_for_avx(void)
+{
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx"))
+        safemmap__fixup_size = SAFEMMAP__FIXUP_LONG;
+}
+
 extern const char safemmap__fixup_end[];
 _Noreturn void safemmap__fixup_return(const greg_t *registers, uintptr_t address,
                                       intptr_t code);
 #pragma GCC visibility pop
 
-/* So few bytes lie on two pages at most. */
 static bool
 on_pages_of(greg_t start, greg_t size, uintptr_t address)
 {
-    const uintptr_t page_mask = ~(safemmap__page_size - 1);
-    uintptr_t first = (uintptr_t)start & page_mask;
-    uintptr_t last = (uintptr_t)(start + size - 1) & page_mask;
+    const uintptr_t page = address & ~(safemmap__page_size - 1);
 
-    return (address & page_mask) == first || (address & page_mask) == last;
+    return page + safemmap__page_size > (uintptr_t)start &&
+           page < (uintptr_t)(start + size);
 }
 
 bool
@@ -201,12 +249,29 @@ safemmap__fixup_leave(const ucontext_t *context, struct safemmap__met met)
 
 #else
 
+size_t safemmap__fixup_size = 0;
+
 struct safemmap__met
 safemmap__fixup_copy(void *target, const void *source, size_t size)
 {
     (void)target;
     (void)source;
     (void)size;
+    __builtin_trap();
+}
+
+struct safemmap__met
+safemmap__fixup_copy_avx(void *target, const void *source, size_t size)
+{
+    return safemmap__fixup_copy(target, source, size);
+}
+
+struct safemmap__met
+safemmap__fixup_load(const void *source, const void *source_again, size_t one)
+{
+    (void)source;
+    (void)source_again;
+    (void)one;
     __builtin_trap();
 }
 

@@ -1,17 +1,14 @@
 /* Runs only outside the signal: the guarded operations.
  *
- * Small copies need no guard (fixup.c). Each of the others arms a guard, touches
- * memory in a straight line of plain C, and disarms. A fault inside makes the handler
- * jump back to the sigsetjmp, so between arming and disarming there is no allocation,
- * no lock, no foreign code but the string functions of the C library, and no local
- * variable that is written and then read after the jump. The functions are never
- * inlined: the frame that called sigsetjmp must be alive while its guard is armed.
+ * Short copies need no guard (fixup.c). Each of the others arms one and calls a
+ * function that touches memory in a straight line of plain C. A fault inside makes
+ * the handler return from that call, so in such a function there is no allocation, no
+ * lock, and no foreign code but the string functions of the C library.
  */
 #include "internal.h"
 #include "raw.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -94,17 +91,6 @@ fell_back(int error)
                                           : error_;            \
     } while (0)
 
-static inline void
-arm(struct safemmap__guard *guard)
-{
-    guard->outer = safemmap__self.guard;
-    guard->deferred = 0;
-    safemmap__self.guard = guard;
-    /* The accesses stay between the fences; the handler runs on this thread, so
-     * the compiler is the only one to hold back. */
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
 /* A SIGBUS that waited in the guard was not the echo of a fault: it is sent
  * again, as it came. */
 static SAFEMMAP__NOINLINE void
@@ -113,32 +99,29 @@ send_deferred(siginfo_t *info)
     syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, info);
 }
 
-static inline void
-disarm(struct safemmap__guard *guard)
+/* Calls `run` under the guard, which covers what it touches. Returns what that
+ * returns, and whether it met no fault; the handler has taken the guard off the stack
+ * by then, and filled in what it met. */
+static inline bool
+guarded(struct safemmap__guard *guard, safemmap__access *run, const void *arguments,
+        uintptr_t *ret_result)
 {
-    atomic_signal_fence(memory_order_seq_cst);
+    int saved_errno = *safemmap__self.errno_location;
+
+    guard->outer = safemmap__self.guard;
+    guard->deferred = 0;
+    guard->met.code = 0;
+    safemmap__self.guard = guard;
+    *ret_result = safemmap__call(guard, run, arguments);
+    if (UNLIKELY(guard->met.code != 0)) {
+        errno = saved_errno;
+        return false;
+    }
     safemmap__self.guard = guard->outer;
     if (UNLIKELY(guard->deferred))
         send_deferred(&guard->deferred_info);
+    return true;
 }
-
-/* Runs `body` under `guard`, and `on_fault` if it met one; the handler has taken
- * the guard off the stack by then. The signal mask is not saved (that would cost
- * a system call a time): the handler restores it. What is needed after the jump is
- * stored before sigsetjmp, or by the handler: the compiler does not know that the
- * body can jump. */
-#define GUARDED(guard, body, on_fault)         \
-    do {                                       \
-        (guard)->saved_errno = errno;          \
-        if (sigsetjmp((guard)->env, 0) == 0) { \
-            arm(guard);                        \
-            body;                              \
-            disarm(guard);                     \
-        } else {                               \
-            errno = (guard)->saved_errno;      \
-            on_fault;                          \
-        }                                      \
-    } while (0)
 
 /* ---- Finding the first page that is gone ------------------------------- */
 
@@ -155,6 +138,11 @@ cover(struct safemmap__guard *guard, struct span source, struct span target)
     guard->range[1].start = page_of(target.start);
     guard->range[1].end = page_of(target.end + safemmap__page_size - 1);
 }
+
+struct touching {
+    const struct safemmap__met *met;
+    const struct span *span;
+};
 
 /* Touches one byte in each page below `limit` that the span touches. A page that
  * can be read may still refuse a write (a full disk), and only a write that
@@ -197,30 +185,35 @@ describe(const struct safemmap__met *met, const struct span span[2],
     ret_fault->code = (int)met->code;
 }
 
-/* Everything that comes before the page that `met` names, in the order source
- * then target. */
-static void
-touch_before(const struct safemmap__met *met, const struct span span[2])
+/* Everything that comes before the page that was met, in the order source then
+ * target. */
+static uintptr_t
+touch_before(const void *arguments)
 {
-    int side = side_of(met, span);
+    const struct touching *touching = arguments;
+    int side = side_of(touching->met, touching->span);
 
     if (side == 1)
-        touch(&span[0], span[0].end);
-    touch(&span[side], page_of(met->address));
+        touch(&touching->span[0], touching->span[0].end);
+    touch(&touching->span[side], page_of(touching->met->address));
+    return 0;
 }
 
-/* After a fault that `met` describes: memcpy(3) and its kin touch bytes in any
- * order, so what comes before is tried once more. */
+/* After a fault: memcpy(3) and its kin touch bytes in any order, so what comes before
+ * is tried once more. */
 static SAFEMMAP__NOINLINE int
 report(struct safemmap__met met, struct span source, struct span target,
        struct safemmap_fault *ret_fault)
 {
     const struct span span[2] = {source, target};
+    const struct touching touching = {&met, span};
     struct safemmap__guard guard;
+    uintptr_t nothing;
 
     describe(&met, span, ret_fault);
     cover(&guard, source, target);
-    GUARDED(&guard, touch_before(&met, span), describe(&guard.met, span, ret_fault));
+    if (!guarded(&guard, touch_before, &touching, &nothing))
+        describe(&guard.met, span, ret_fault);
 #ifdef BUS_MCEERR_AR
     if (ret_fault->code == BUS_MCEERR_AR || ret_fault->code == BUS_MCEERR_AO)
         return -EHWPOISON;
@@ -228,18 +221,43 @@ report(struct safemmap__met met, struct span source, struct span target,
     return -EFAULT;
 }
 
+/* Runs an access under a guard for both sides, or returns from the operation. (The
+ * sides are named twice, so that they are put into words only after a fault.) */
+#define ACCESS(run, arguments, source, target, ret_result)           \
+    do {                                                             \
+        struct safemmap__guard guard_;                               \
+                                                                     \
+        cover(&guard_, source, target);                              \
+        if (UNLIKELY(!guarded(&guard_, run, arguments, ret_result))) \
+            return report(guard_.met, source, target, ret_fault);    \
+    } while (0)
+
 /* ---- The operations ---------------------------------------------------- */
+
+struct copying {
+    void *target;
+    const void *source;
+    size_t size;
+};
+
+static uintptr_t
+run_copy(const void *arguments)
+{
+    const struct copying *copying = arguments;
+
+    memmove(copying->target, copying->source, copying->size);
+    return 0;
+}
 
 static SAFEMMAP__NOINLINE int
 large_copy(void *target, const void *source, size_t size,
            struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
+    const struct copying copying = {target, source, size};
+    uintptr_t nothing;
 
-    cover(&guard, contiguous(source, size, false), contiguous(target, size, true));
-    GUARDED(&guard, memmove(target, source, size),
-            return report(guard.met, contiguous(source, size, false),
-                          contiguous(target, size, true), ret_fault));
+    ACCESS(run_copy, &copying, contiguous(source, size, false),
+           contiguous(target, size, true), &nothing);
     return 0;
 }
 
@@ -249,10 +267,13 @@ copy(void *target, const void *source, size_t size, struct safemmap_fault *ret_f
     struct safemmap__met met;
     int saved_errno;
 
-    if (size > SAFEMMAP__FIXUP_SIZE)
+    if (size > safemmap__fixup_size || (size > SAFEMMAP__FIXUP_SHORT &&
+                                        (uintptr_t)target - (uintptr_t)source < size))
         return large_copy(target, source, size, ret_fault);
     saved_errno = *safemmap__self.errno_location;
-    met = safemmap__fixup_copy(target, source, size);
+    met = size <= SAFEMMAP__FIXUP_SHORT
+              ? safemmap__fixup_copy(target, source, size)
+              : safemmap__fixup_copy_avx(target, source, size);
     if (UNLIKELY(met.code != 0)) {
         errno = saved_errno;
         return report(met, contiguous(source, size, false),
@@ -274,12 +295,19 @@ safemmap_copy(void *target, const void *source, size_t size,
 static inline int
 load(const void *source, unsigned char *ret_byte, struct safemmap_fault *ret_fault)
 {
-    unsigned char byte;
-    int error = copy(&byte, source, 1, ret_fault);
+    struct safemmap__met met;
+    int saved_errno;
 
-    if (error == 0)
-        *ret_byte = byte;
-    return error;
+    if (safemmap__fixup_size == 0)
+        return large_copy(ret_byte, source, 1, ret_fault);
+    saved_errno = *safemmap__self.errno_location;
+    met = safemmap__fixup_load(source, source, 1);
+    if (UNLIKELY(met.code != 0)) {
+        errno = saved_errno;
+        return report(met, contiguous(source, 1, false), NO_SPAN, ret_fault);
+    }
+    *ret_byte = (unsigned char)met.address;
+    return 0;
 }
 
 int
@@ -305,79 +333,118 @@ safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_faul
     return copy(target, &byte, 1, ret_fault);
 }
 
-SAFEMMAP__NOINLINE int
+struct stepping {
+    unsigned char *target;
+    ptrdiff_t target_step;
+    const unsigned char *source;
+    ptrdiff_t source_step;
+    size_t count;
+};
+
+static uintptr_t
+run_steps(const void *arguments)
+{
+    const struct stepping *stepping = arguments;
+
+    safemmap__copy_strided(stepping->target, stepping->target_step, stepping->source,
+                           stepping->source_step, stepping->count);
+    return 0;
+}
+
+int
 safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
                 struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
+    const struct stepping stepping = {target, 1, source, step, count};
+    uintptr_t nothing;
 
     if (count == 0)
         return 0;
     PREPARE(count, WHOLE,
             safemmap_kernel.gather(target, source, step, count, ret_fault));
-    cover(&guard, strided(source, step, count, false),
-          contiguous(target, count, true));
-    GUARDED(&guard, safemmap__copy_strided(target, 1, source, step, count),
-            return report(guard.met, strided(source, step, count, false),
-                          contiguous(target, count, true), ret_fault));
+    ACCESS(run_steps, &stepping, strided(source, step, count, false),
+           contiguous(target, count, true), &nothing);
     return 0;
 }
 
-SAFEMMAP__NOINLINE int
+int
 safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
                  struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
+    const struct stepping stepping = {target, step, source, 1, count};
+    uintptr_t nothing;
 
     if (count == 0)
         return 0;
     PREPARE(count, WHOLE,
             safemmap_kernel.scatter(target, step, source, count, ret_fault));
-    cover(&guard, contiguous(source, count, false),
-          strided(target, step, count, true));
-    GUARDED(&guard, safemmap__copy_strided(target, step, source, 1, count),
-            return report(guard.met, contiguous(source, count, false),
-                          strided(target, step, count, true), ret_fault));
+    ACCESS(run_steps, &stepping, contiguous(source, count, false),
+           strided(target, step, count, true), &nothing);
     return 0;
 }
 
-SAFEMMAP__NOINLINE int
+struct comparing {
+    const void *left, *right;
+    size_t size;
+};
+
+static uintptr_t
+run_comparison(const void *arguments)
+{
+    const struct comparing *comparing = arguments;
+
+    return (uintptr_t)memcmp(comparing->left, comparing->right, comparing->size);
+}
+
+int
 safemmap_compare(const void *left, const void *right, size_t size, int *ret_order,
                  struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
-    int order = 0;
+    const struct comparing comparing = {left, right, size};
+    uintptr_t order;
 
     PREPARE(size, WHOLE,
             safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
-    cover(&guard, contiguous(left, size, false), contiguous(right, size, false));
-    GUARDED(&guard, order = memcmp(left, right, size),
-            return report(guard.met, contiguous(left, size, false),
-                          contiguous(right, size, false), ret_fault));
-    *ret_order = order;
+    ACCESS(run_comparison, &comparing, contiguous(left, size, false),
+           contiguous(right, size, false), &order);
+    *ret_order = (int)order;
     return 0;
+}
+
+struct searching {
+    safemmap__search *search;
+    const void *text;
+    size_t size;
+    const void *pattern;
+    size_t pattern_size;
+};
+
+static uintptr_t
+run_search(const void *arguments)
+{
+    const struct searching *searching = arguments;
+
+    return (uintptr_t)searching->search(searching->text, searching->size,
+                                        searching->pattern, searching->pattern_size);
 }
 
 static inline int
-find_with(safemmap__search *run, safemmap_find_operation *instead, const void *text,
-          size_t size, const void *pattern, size_t pattern_size, ptrdiff_t *ret_index,
-          struct safemmap_fault *ret_fault)
+find_with(safemmap__search *search, safemmap_find_operation *instead,
+          const void *text, size_t size, const void *pattern, size_t pattern_size,
+          ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    struct safemmap__guard guard;
-    const void *found = NULL;
+    const struct searching searching = {search, text, size, pattern, pattern_size};
+    uintptr_t found;
 
     PREPARE(size, WHOLE,
             instead(text, size, pattern, pattern_size, ret_index, ret_fault));
-    cover(&guard, contiguous(text, size, false),
-          contiguous(pattern, pattern_size, false));
-    GUARDED(&guard, found = run(text, size, pattern, pattern_size),
-            return report(guard.met, contiguous(text, size, false),
-                          contiguous(pattern, pattern_size, false), ret_fault));
-    *ret_index = safemmap__index(found, text);
+    ACCESS(run_search, &searching, contiguous(text, size, false),
+           contiguous(pattern, pattern_size, false), &found);
+    *ret_index = safemmap__index((const void *)found, text);
     return 0;
 }
 
-SAFEMMAP__NOINLINE int
+int
 safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern_size,
               ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
@@ -385,7 +452,7 @@ safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern
                      pattern, pattern_size, ret_index, ret_fault);
 }
 
-SAFEMMAP__NOINLINE int
+int
 safemmap_rfind(const void *text, size_t size, const void *pattern,
                size_t pattern_size, ptrdiff_t *ret_index,
                struct safemmap_fault *ret_fault)

@@ -12,10 +12,6 @@
  * 5. It leaves by returning with errno as it was, or by a jump to a guard with the
  *    mask as it was (the guard restores errno).
  */
-/* The jump may go from a stack of the handler's own to any other; the checked
- * longjmp of glibc takes that for an error where it cannot tell. */
-#undef _FORTIFY_SOURCE
-
 #include "internal.h"
 
 #include <errno.h>
@@ -71,7 +67,7 @@ jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *con
     safemmap__self.guard = guard->outer;
     safemmap__count(&safemmap__counts.recovered);
     restore(context);
-    siglongjmp(guard->env, 1);
+    safemmap__leave_call(guard);
 }
 
 /* While a guard is armed, a signal that may be the echo of a fault (see echo.c)

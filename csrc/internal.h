@@ -13,15 +13,19 @@
 
 #include "safemmap.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define SAFEMMAP__THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SAFEMMAP__THREAD_SANITIZER 1
+#if defined(__has_feature)
+#define SAFEMMAP__HAS(feature) __has_feature(feature)
+#else
+#define SAFEMMAP__HAS(feature) 0
 #endif
-#endif
-#ifndef SAFEMMAP__THREAD_SANITIZER
-#define SAFEMMAP__THREAD_SANITIZER 0
+
+/* Whether call.c and fixup.c have assembly for this machine. (ThreadSanitizer has to
+ * see each function that is left, and a shadow stack each return.) */
+#if defined(__x86_64__) && defined(__LP64__) && !defined(__SHSTK__) && \
+    !defined(__SANITIZE_THREAD__) && !SAFEMMAP__HAS(thread_sanitizer)
+#define SAFEMMAP__ASSEMBLY 1
+#else
+#define SAFEMMAP__ASSEMBLY 0
 #endif
 
 /* What ended an access. A `code` of 0: nothing did. */
@@ -32,6 +36,11 @@ struct safemmap__met {
 
 /* One access under guard, on the stack of the thread that makes it. */
 struct safemmap__guard {
+#if SAFEMMAP__ASSEMBLY
+    uintptr_t place;
+#else
+    sigjmp_buf place;
+#endif
     struct safemmap__guard *outer;
     /* Faults inside one of these end the access. */
     struct {
@@ -45,7 +54,6 @@ struct safemmap__guard {
      * followed. */
     volatile sig_atomic_t deferred;
     siginfo_t deferred_info;
-    sigjmp_buf env;
 };
 
 /* The handler has several entry points, one for each time that it was put above
@@ -177,19 +185,26 @@ typedef void safemmap__visitor(struct safemmap_region *region, void *context);
 void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *visit,
                              void *context);
 
-/* ---- fixup.c ---- */
-/* Copies of so many bytes at most need no guard; 0: all do. (ThreadSanitizer has to
- * see each function that is left, and a shadow stack each return.) */
-#if defined(__x86_64__) && defined(__LP64__) && !defined(__SHSTK__) && \
-    !SAFEMMAP__THREAD_SANITIZER
-#define SAFEMMAP__FIXUP_SIZE 256
-#else
-#define SAFEMMAP__FIXUP_SIZE 0
-#endif
+/* ---- call.c ---- */
+typedef uintptr_t safemmap__access(const void *arguments);
+/* What `run` returns; or 0, if the handler had the guard left. */
+uintptr_t safemmap__call(struct safemmap__guard *guard, safemmap__access *run,
+                         const void *arguments);
+_Noreturn void safemmap__leave_call(struct safemmap__guard *guard);
 
-/* `size` is 1 at least. */
+/* ---- fixup.c ---- */
+/* Copies of so many bytes at most need no guard on this machine: none, short ones, or
+ * with AVX longer ones, too, unless the target begins within the source. */
+extern size_t safemmap__fixup_size;
+enum { SAFEMMAP__FIXUP_SHORT = 256, SAFEMMAP__FIXUP_LONG = 16384 };
+
+/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT. */
 struct safemmap__met safemmap__fixup_copy(void *target, const void *source,
                                           size_t size);
+struct safemmap__met safemmap__fixup_copy_avx(void *target, const void *source,
+                                              size_t size);
+struct safemmap__met safemmap__fixup_load(const void *source,
+                                          const void *source_again, size_t one);
 /* Whether a thread with these registers is in such a copy, and that touches the page
  * of `address`. */
 bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);

@@ -205,10 +205,15 @@ run_all(const struct test *tests, size_t count)
     return failed;
 }
 
+#ifndef BEFORE_TESTS
+#define BEFORE_TESTS (void)0
+#endif
 #define TEST_MAIN(...)                                    \
     int main(void)                                        \
     {                                                     \
         static const struct test tests[] = {__VA_ARGS__}; \
+                                                          \
+        BEFORE_TESTS;                                     \
         return run_all(tests, COUNT_OF(tests));           \
     }
 
