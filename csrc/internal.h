@@ -212,6 +212,14 @@ bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);
 _Noreturn void safemmap__fixup_leave(const ucontext_t *context,
                                      struct safemmap__met met);
 
+/* ---- search.c ---- */
+typedef const void *safemmap__search(const void *text, size_t size,
+                                     const void *pattern, size_t pattern_size);
+/* The first match, or the last, or NULL. */
+safemmap__search safemmap__search_forward, safemmap__search_backward;
+/* Whether there are instructions for many bytes at once. */
+extern bool safemmap__search_by_vectors;
+
 /* ---- echo.c ---- */
 bool safemmap__sent_by_us(const siginfo_t *info);
 /* Whether the signal tells only of a fault that another handler was told of before,

@@ -61,43 +61,6 @@ safemmap__copy_strided(unsigned char *target, ptrdiff_t target_step,
         target[(ptrdiff_t)i * target_step] = source[(ptrdiff_t)i * source_step];
 }
 
-typedef const void *safemmap__search(const void *text, size_t size,
-                                     const void *pattern, size_t pattern_size);
-
-static inline const void *
-safemmap__search_forward(const void *text, size_t size, const void *pattern,
-                         size_t pattern_size)
-{
-    return memmem(text, size, pattern, pattern_size);
-}
-
-/* Looks for the pattern's first byte from the back, so that nothing before the
- * match is touched. */
-static inline const void *
-safemmap__search_backward(const void *text, size_t size, const void *pattern,
-                          size_t pattern_size)
-{
-    const unsigned char *start = text;
-    size_t left;
-
-    if (size < pattern_size)
-        return NULL;
-    left = size - pattern_size + 1;
-    if (pattern_size == 0)
-        return start + size;
-    while (left > 0) {
-        const unsigned char *at =
-            memrchr(start, *(const unsigned char *)pattern, left);
-
-        if (at == NULL)
-            return NULL;
-        if (memcmp(at, pattern, pattern_size) == 0)
-            return at;
-        left = (size_t)(at - start);
-    }
-    return NULL;
-}
-
 static inline ptrdiff_t
 safemmap__index(const void *found, const void *text)
 {
