@@ -57,7 +57,7 @@ look(bool bulk)
         due = LOOK_AT_MASK_EVERY;
     }
     safemmap__self.mask_due = due - LOOK_EVERY;
-    safemmap__self.look_due = LOOK_EVERY * WHOLE;
+    safemmap__self.look_due = (LOOK_EVERY - 1) * WHOLE;
     return 0;
 }
 

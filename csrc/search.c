@@ -11,6 +11,7 @@
 #include "internal.h"
 #include "raw.h"
 
+#include <limits.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -25,13 +26,23 @@ least(size_t left, size_t right)
 
 /* ---- Candidates -------------------------------------------------------- */
 
-/* Two bytes that a match has, so far from its start. */
+/* Bytes that a match has, so far from its start; the rarest is the first. */
+enum { FILTERED = 3 };
 struct filter {
-    size_t at[2];
-    unsigned char byte[2];
+    size_t at[FILTERED];
+    unsigned char byte[FILTERED];
 };
 
-/* The first place from `from` to below `to`, or the last, that has both; or NULL. */
+static inline bool
+passes(bytes at, const struct filter *filter)
+{
+    for (int i = 0; i < FILTERED; i++)
+        if (at[filter->at[i]] != filter->byte[i])
+            return false;
+    return true;
+}
+
+/* The first place from `from` to below `to`, or the last, that has them; or NULL. */
 typedef bytes scan(bytes from, bytes to, const struct filter *filter);
 
 static bytes
@@ -43,7 +54,7 @@ first_by_memchr(bytes from, bytes to, const struct filter *filter)
         if (at == NULL)
             return NULL;
         from = at - filter->at[0];
-        if (from[filter->at[1]] == filter->byte[1])
+        if (passes(from, filter))
             return from;
         from++;
     }
@@ -60,7 +71,7 @@ last_by_memchr(bytes from, bytes to, const struct filter *filter)
         if (at == NULL)
             return NULL;
         to = at - filter->at[0];
-        if (to[filter->at[1]] == filter->byte[1])
+        if (passes(to, filter))
             return to;
     }
     return NULL;
@@ -70,71 +81,88 @@ last_by_memchr(bytes from, bytes to, const struct filter *filter)
 
 enum { VECTOR = 32, BLOCK = 4 * VECTOR };
 
-/* A bit for each of the 32 places from `from` on that has both. */
-__attribute__((target("avx2"))) static inline unsigned
-places(bytes from, const struct filter *filter, __m256i first, __m256i second)
-{
-    const __m256i one = _mm256_loadu_si256((const void *)(from + filter->at[0]));
-    const __m256i other = _mm256_loadu_si256((const void *)(from + filter->at[1]));
+struct vectors {
+    __m256i byte[FILTERED];
+};
 
-    return (unsigned)_mm256_movemask_epi8(_mm256_and_si256(
-        _mm256_cmpeq_epi8(one, first), _mm256_cmpeq_epi8(other, second)));
+__attribute__((target("avx2"))) static inline struct vectors
+vectors_of(const struct filter *filter)
+{
+    struct vectors vectors;
+
+    for (int i = 0; i < FILTERED; i++)
+        vectors.byte[i] = _mm256_set1_epi8((char)filter->byte[i]);
+    return vectors;
+}
+
+/* All ones for each of the 32 places from `from` on that passes. */
+__attribute__((target("avx2"))) static inline __m256i
+matches(bytes from, const struct filter *filter, const struct vectors *vectors)
+{
+    __m256i all = _mm256_set1_epi8(-1);
+
+    for (int i = 0; i < FILTERED; i++) {
+        const void *bytes_there = from + filter->at[i];
+
+        all = _mm256_and_si256(all, _mm256_cmpeq_epi8(_mm256_loadu_si256(bytes_there),
+                                                      vectors->byte[i]));
+    }
+    return all;
+}
+
+/* The same as bits. */
+__attribute__((target("avx2"))) static inline unsigned
+places(bytes from, const struct filter *filter, const struct vectors *vectors)
+{
+    return (unsigned)_mm256_movemask_epi8(matches(from, filter, vectors));
 }
 
 __attribute__((target("avx2"))) static inline bool
-any_place(bytes from, const struct filter *filter, __m256i first, __m256i second)
+any_place(bytes from, const struct filter *filter, const struct vectors *vectors)
 {
     __m256i any = _mm256_setzero_si256();
 
-    for (int i = 0; i < BLOCK; i += VECTOR) {
-        const void *one = from + i + filter->at[0], *other = from + i + filter->at[1];
-
-        any = _mm256_or_si256(
-            any,
-            _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_loadu_si256(one), first),
-                             _mm256_cmpeq_epi8(_mm256_loadu_si256(other), second)));
-    }
+    for (int i = 0; i < BLOCK; i += VECTOR)
+        any = _mm256_or_si256(any, matches(from + i, filter, vectors));
     return !_mm256_testz_si256(any, any);
 }
 
 __attribute__((target("avx2"))) static bytes
 first_by_avx2(bytes from, bytes to, const struct filter *filter)
 {
-    const __m256i first = _mm256_set1_epi8((char)filter->byte[0]);
-    const __m256i second = _mm256_set1_epi8((char)filter->byte[1]);
+    const struct vectors vectors = vectors_of(filter);
     unsigned found;
 
     if (to - from < VECTOR)
         return first_by_memchr(from, to, filter);
-    while (to - from >= BLOCK && !any_place(from, filter, first, second))
+    while (to - from >= BLOCK && !any_place(from, filter, &vectors))
         from += BLOCK;
     for (; to - from >= VECTOR; from += VECTOR)
-        if ((found = places(from, filter, first, second)) != 0)
+        if ((found = places(from, filter, &vectors)) != 0)
             return from + __builtin_ctz(found);
     if (from == to)
         return NULL;
     /* The last ones, once more together with some of those before. */
-    found = places(to - VECTOR, filter, first, second);
+    found = places(to - VECTOR, filter, &vectors);
     return found != 0 ? to - VECTOR + __builtin_ctz(found) : NULL;
 }
 
 __attribute__((target("avx2"))) static bytes
 last_by_avx2(bytes from, bytes to, const struct filter *filter)
 {
-    const __m256i first = _mm256_set1_epi8((char)filter->byte[0]);
-    const __m256i second = _mm256_set1_epi8((char)filter->byte[1]);
+    const struct vectors vectors = vectors_of(filter);
     unsigned found;
 
     if (to - from < VECTOR)
         return last_by_memchr(from, to, filter);
-    while (to - from >= BLOCK && !any_place(to - BLOCK, filter, first, second))
+    while (to - from >= BLOCK && !any_place(to - BLOCK, filter, &vectors))
         to -= BLOCK;
     for (; to - from >= VECTOR; to -= VECTOR)
-        if ((found = places(to - VECTOR, filter, first, second)) != 0)
+        if ((found = places(to - VECTOR, filter, &vectors)) != 0)
             return to - 1 - __builtin_clz(found);
     if (from == to)
         return NULL;
-    found = places(from, filter, first, second);
+    found = places(from, filter, &vectors);
     return found != 0 ? from + VECTOR - 1 - __builtin_clz(found) : NULL;
 }
 
@@ -157,38 +185,41 @@ look_for_avx2(void)
 
 /* ---- The filter -------------------------------------------------------- */
 
+/* Bytes of a pattern that tell most candidates from a match. */
+enum { PREFIX = 16 };
 /* Bytes at one end of a long text that are counted, and what is a long text. */
 enum { SAMPLE = 512, LONG_TEXT = 4096 };
 
-/* The place below `end` in the pattern whose byte is the rarest, and not `other`;
- * `end` if there is none. */
-static size_t
-rarest(bytes pattern, size_t end, const unsigned short count[256], int other)
-{
-    size_t best = end;
-
-    for (size_t i = 0; i < end; i++)
-        if (pattern[i] != other &&
-            (best == end || count[pattern[i]] < count[pattern[best]]))
-            best = i;
-    return best;
-}
-
+/* The first ones for equal counts: they are the most likely to be there already. */
 static struct filter
 filter_for(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
 {
+    const size_t looked_at = least(pattern_size, sample_size > 0 ? SAMPLE : PREFIX);
     unsigned short count[256] = {0};
-    size_t end = least(pattern_size, SAMPLE);
     struct filter filter;
 
     for (size_t i = 0; i < sample_size; i++)
         count[sample[i]]++;
-    filter.at[0] = rarest(pattern, end, count, -1);
-    filter.byte[0] = pattern[filter.at[0]];
-    filter.at[1] = rarest(pattern, end, count, filter.byte[0]);
-    if (filter.at[1] == end) /* it is all the same byte */
-        filter.at[1] = filter.at[0] == 0 ? pattern_size - 1 : 0;
-    filter.byte[1] = pattern[filter.at[1]];
+    for (int n = 0; n < FILTERED; n++) {
+        size_t best = 0;
+        int best_cost = INT_MAX;
+
+        for (size_t i = 0; i < looked_at; i++) {
+            int cost = count[pattern[i]];
+
+            /* One that is in it already tells least. */
+            for (int known = 0; known < n; known++)
+                cost += filter.at[known] == i              ? 4 * SAMPLE
+                        : filter.byte[known] == pattern[i] ? SAMPLE / 4
+                                                           : 0;
+            if (cost < best_cost) {
+                best = i;
+                best_cost = cost;
+            }
+        }
+        filter.at[n] = best;
+        filter.byte[n] = pattern[best];
+    }
     return filter;
 }
 
@@ -288,6 +319,17 @@ two_way(bytes text, size_t places, bytes pattern, size_t size, ptrdiff_t step,
 /* What candidates may cost before the two-way algorithm goes on, in units of what it
  * takes to step over half a byte: at first, and for one of them. */
 enum { CREDIT = 8192, CANDIDATE = 16, BYTES_COMPARED = 8 };
+/* Takes from the credit what it costs. */
+static inline bool
+is_match(bytes at, bytes pattern, size_t size, ptrdiff_t *credit)
+{
+    *credit -= CANDIDATE;
+    if (memcmp(at, pattern, least(size, PREFIX)) != 0)
+        return false;
+    *credit -= (ptrdiff_t)(size / BYTES_COMPARED);
+    return memcmp(at, pattern, size) == 0;
+}
+
 /* Places that it does then. */
 enum { TURN = 65536 };
 
