@@ -6,6 +6,7 @@ import copy
 import ctypes
 import json
 import mmap as standard
+import operator
 import os
 import pickle
 import random
@@ -187,6 +188,92 @@ def test_random_calls_have_the_same_outcome(seed: int, access: str) -> None:
         if ours != theirs:  # a wrong argument may be noticed before or after
             assert {ours[0], theirs[0]} == {"raised"}
             assert ours[1] in (ValueError, TypeError, OverflowError)
+
+
+@pytest.mark.parametrize("length", [0, 1, 254, 255, 256, 257, 4094, 4095, 4096, 9000])
+def test_lines_of_any_length(length: int) -> None:
+    pair = Pair(20_000)
+    line = bytes(length) + b"\n"
+    for m in pair.maps:
+        m[:] = (line * (20_000 // len(line) + 1))[:20_000]
+    for _ in range(40):
+        theirs, ours = pair.both(lambda m: (m.readline(), m.tell()))
+        assert ours == theirs
+    pair.close()
+
+
+NEAR = 4096  # what is searched first
+LARGE = 600_000  # and what is too large to be searched at once
+
+
+@pytest.mark.parametrize("pattern", [b"x", b"xy", b"xyz" * 3, b"x" * 5000])
+def test_matches_wherever_a_search_is_cut_in_two(pattern: bytes) -> None:
+    size = len(pattern)
+    with safemmap.mmap(-1, LARGE) as m:
+        for at in [0, *range(NEAR - size - 1, NEAR + 2), LARGE // 2, LARGE - size]:
+            if at < 0:
+                continue
+            for start in (at, LARGE - size - at):
+                m[start : start + size] = pattern
+                assert m.find(pattern, 0) == m.rfind(pattern, 0) == start
+                assert m.find(pattern, start + 1) == -1
+                assert m.rfind(pattern, 0, start + size - 1) == -1
+                m[start : start + size] = bytes(size)
+        assert m.find(b"", 5) == 5
+        assert m.rfind(b"", 5) == LARGE
+
+
+def test_iterator() -> None:
+    pair = Pair(100)
+
+    def step_by_step(m: standard.mmap) -> object:
+        iterator = iter(m)
+        seen: list[object] = [hasattr(type(m), "__iter__"), iter(iterator) is iterator]
+        seen += [next(iterator), operator.length_hint(iterator)]
+        m[1] = 7
+        seen.append(next(iterator))
+        m.resize(4)
+        seen += [*iterator, next(iterator, "end"), operator.length_hint(iterator)]
+        m.resize(100)
+        seen.append(next(iterator, "end"))
+        return seen
+
+    theirs, ours = pair.both(step_by_step)
+    assert ours == theirs
+
+    def close_on_the_way(m: standard.mmap) -> object:
+        iterator = iter(m)
+        next(iterator)
+        m.close()
+        return next(iterator)
+
+    theirs, ours = pair.both(close_on_the_way)
+    assert ours == theirs == ("raised", ValueError)
+    theirs, ours = pair.both(lambda m: next(iter(m)))
+    assert ours == theirs == ("raised", ValueError)
+    pair.close()
+
+
+def test_in() -> None:
+    class Odd(bytes):
+        def __eq__(self, other: object) -> bool:
+            return other == b"\n"
+
+        __hash__ = bytes.__hash__
+
+    class Bytes(bytes):
+        pass
+
+    pair = Pair(100)
+    for m in pair.maps:
+        m[:] = bytes(range(100))
+    for value in (
+        *(b"\0", b"c", b"d", b"", b"\0\1", bytearray(b"c"), memoryview(b"c")),
+        *(Odd(b"x"), Bytes(b"c"), Bytes(b"d"), 3, "a", None, Index(3)),
+    ):
+        theirs, ours = pair.both(lambda m, value=value: value in m)  # type: ignore[misc]
+        assert ours == theirs, value
+    pair.close()
 
 
 class Descriptors:
