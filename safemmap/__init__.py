@@ -4,29 +4,52 @@ A mapping of a file that somebody else can truncate raises `BusError` here, wher
 the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
 ``mmap.mmap``; `wrap` takes a file descriptor from an untrusted peer, and `memfd` makes
 one that its receiver can trust.
+
+What is not needed to map a file is loaded when it is first asked for. A program that
+shuts itself in (chroot(2), seccomp(2)) before it maps anything does
+``from safemmap import *`` first, which loads everything.
 """
 
-from safemmap import handler as handler
+from safemmap import _later
 from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
-from safemmap._errors import BusCode as BusCode
 from safemmap._errors import BusError as BusError
 from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
 from safemmap._errors import SealError as SealError
-from safemmap._protect import protect as protect
-from safemmap._seals import Seal as Seal
-from safemmap._seals import add_seals as add_seals
-from safemmap._seals import get_seals as get_seals
-from safemmap._seals import memfd as memfd
 
 # (Type checkers do not see that this module takes its own `mmap` away again.)
 from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403
-from safemmap._watch import Faults as Faults
-from safemmap._watch import fault_fd as fault_fd
-from safemmap._watch import faults as faults
-from safemmap._wrap import wrap as wrap
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, which takes longer to import than this
+if TYPE_CHECKING:
+    from safemmap import handler as handler
+    from safemmap._codes import BusCode as BusCode
+    from safemmap._protect import protect as protect
+    from safemmap._seals import Seal as Seal
+    from safemmap._seals import add_seals as add_seals
+    from safemmap._seals import get_seals as get_seals
+    from safemmap._seals import memfd as memfd
+    from safemmap._watch import Faults as Faults
+    from safemmap._watch import fault_fd as fault_fd
+    from safemmap._watch import faults as faults
+    from safemmap._wrap import wrap as wrap
 
 __version__ = "0.1.0"
+
 # For help(). (Type checkers know from the lines above.)
-globals()["__all__"] = [name for name in dir() if not name.startswith("_")]
+globals()["__all__"] = sorted(
+    {name for name in dir() if not name.startswith("_")} - {"TYPE_CHECKING"}
+    | {*_later.NAMES}
+)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _later.NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = _later.load(name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_later.NAMES})

@@ -55,7 +55,7 @@ cdef class Access:
         if self.resets != self.mapping.resets:
             # Which it can only be when it was poisoned.
             raise self.mapping.poison_error(
-                EFAULT, self.mapping.reset_fault, BusCode.ADRERR, "access"
+                EFAULT, self.mapping.reset_fault, BUS_ADRERR, "access"
             )
         self.mapping.check_file("access", self.start, self.stop)
         if self.exports > 0 and exc_value is None:

@@ -34,6 +34,7 @@ from cpython.sequence cimport PySequence_Contains
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.slice cimport PySlice_Check
 from cpython.tuple cimport PyTuple_GET_ITEM
+from cpython.weakref cimport PyWeakref_NewRef
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport (
     EADDRINUSE,
@@ -70,15 +71,13 @@ from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, pread, sysconf
 from safemmap._csrc cimport *
 from safemmap._system cimport *
 
+# Whatever Python has loaded already: what is imported here is imported by everybody.
 import os
 import sys
-import weakref
-from collections import deque
 from sys import _current_frames
 from time import monotonic
 
 from safemmap._errors import (
-    BusCode,
     BusError,
     Fault,
     FaultWarning,
@@ -114,7 +113,7 @@ cdef dict _VIEWS = {
 # What a byte becomes, as an int and as bytes: CPython has these objects once, too.
 cdef tuple _INTS = tuple(range(256))
 cdef tuple _BYTES = tuple(bytes((byte,)) for byte in range(256))
-cdef dict _CODES = {int(code): code for code in BusCode}
+cdef dict _codes = None         # of faults, with their names
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 
@@ -135,6 +134,20 @@ cdef object _os_error(int error):
     return OSError(error, os.strerror(error))
 
 
+cdef object _code(int code):
+    """A `BusCode`; the bare number where it has no name, or that module cannot be loaded
+    (any more: the process may have shut itself in)."""
+    global _codes
+
+    if _codes is None:
+        try:
+            from safemmap._codes import BusCode
+        except Exception:
+            return code
+        _codes = {int(known): known for known in BusCode}
+    return _codes.get(code, code)
+
+
 cdef object _bus_error(int error, Py_ssize_t offset, uintptr_t address, int code,
                        str operation, Py_ssize_t start, Py_ssize_t stop,
                        Py_ssize_t needed=0, off_t file_size=-1):
@@ -142,7 +155,7 @@ cdef object _bus_error(int error, Py_ssize_t offset, uintptr_t address, int code
     exception.__dict__ = {
         "offset": offset,
         "address": address,
-        "code": _CODES.get(code, code),
+        "code": _code(code),
         "operation": operation,
         "in_buffer": False,
         "poisoned": False,

@@ -1,12 +1,11 @@
-"""The exceptions of the package."""
+"""The exceptions of the package, and what is told of a fault that raised none.
+
+Imports nothing: this is loaded with the package.
+"""
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field
-
 __all__ = [
-    "BusCode",
     "BusError",
     "Fault",
     "FaultWarning",
@@ -15,20 +14,7 @@ __all__ = [
 ]
 
 
-class BusCode(enum.IntEnum):
-    """Why a page could not be had: the ``si_code`` of the fault, see sigaction(2).
-
-    ``ADRALN``: the access was not aligned; ``ADRERR``: there is no page behind the
-    address, because the file is too short, the disk full, or there was an I/O error;
-    ``OBJERR``: a hardware error that belongs to the object; ``MCEERR_AR`` and
-    ``MCEERR_AO``: memory that the hardware reports as damaged was accessed, or found.
-    """
-
-    ADRALN = 1
-    ADRERR = 2
-    OBJERR = 3
-    MCEERR_AR = 4
-    MCEERR_AO = 5
+_DAMAGED_MEMORY = (4, 5)  # BusCode.MCEERR_AR and MCEERR_AO
 
 
 class BusError(OSError):
@@ -98,7 +84,7 @@ class BusError(OSError):
                 f"the {where} of the buffer handed to it is gone; it belongs to a "
                 "file that was truncated or cannot be read"
             )
-        elif self.code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO):
+        elif self.code in _DAMAGED_MEMORY:
             what = f"the {where} lies in memory that the hardware reports as damaged"
         elif self.file_size < 0:
             what = (
@@ -121,9 +107,9 @@ class BusError(OSError):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Fault:
-    """A page that a view touched when it was gone.
+    """A page that a view touched when it was gone. Cannot be changed; equal to another
+    when all but `mapping` is.
 
     :ivar offset: of the byte that was touched, from the start of the mapping (or of the
         buffer that is protected).
@@ -135,12 +121,59 @@ class Fault:
         None when that is gone.
     """
 
+    # (Not a dataclass: `dataclasses` takes longer to import than all of this package.)
+    __slots__ = __match_args__ = (
+        "offset",
+        "address",
+        "code",
+        "thread",
+        "time",
+        "mapping",
+    )
+
     offset: int
     address: int
     code: int
     thread: int
     time: float
-    mapping: object = field(default=None, compare=False)
+    mapping: object
+
+    def __init__(
+        self,
+        offset: int,
+        address: int,
+        code: int,
+        thread: int,
+        time: float,
+        mapping: object = None,
+    ) -> None:
+        values = (offset, address, code, thread, time, mapping)
+        for name, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def _key(self) -> tuple[object, ...]:
+        return self.offset, self.address, self.code, self.thread, self.time
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__qualname__}({', '.join(fields)})"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"cannot assign to {name!r} of a fault")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"cannot delete {name!r} of a fault")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), tuple(getattr(self, name) for name in self.__slots__)
 
 
 class SealError(OSError):

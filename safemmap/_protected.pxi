@@ -1,7 +1,5 @@
 # Protection for memory that somebody else has mapped.
 
-from safemmap import _maps
-
 
 @cython.no_gc_clear
 @cython.final
@@ -28,6 +26,8 @@ cdef class _Held:
         cdef char *low
         cdef char *high
         cdef Region region
+
+        from safemmap import _maps
 
         self.extent(&low, &high)
         _ensure_handler_for_buffer()

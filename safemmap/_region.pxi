@@ -1,17 +1,16 @@
 # The pages behind a mapping, or behind somebody else's buffer, while other code may
 # hold a pointer to them.
 
-from safemmap import _watch
-
 # Everything between here and the queue of the core is compiled code that calls no
 # Python function: an exception which is on its way to this thread (`views="interrupt"`,
 # Ctrl-C) cannot come up in the middle.
 cdef dict _live = {}            # the regions, by their ids
-cdef object _recent = deque()   # what `faults` has not returned yet
+cdef list _recent = []          # what `faults` has not returned yet
 cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
 cdef unsigned long _lost = 0    # what fell out of _recent
 cdef unsigned long _dropped_before = 0  # by the core, when `faults` was called last
 cdef bint _watching = False     # whether there is a thread in `watch`
+cdef object _watch = None       # the module, since the first view
 
 # Faults that wait for `faults`.
 cdef Py_ssize_t _CAPACITY = 1024
@@ -31,7 +30,7 @@ cdef object _drain():
         if region is None:
             continue
         if len(_recent) >= _CAPACITY:
-            _recent.popleft()
+            del _recent[0]
             _lost += 1
         _recent.append((
             region.owner, event.region, region.offset_of(event.fault.address),
@@ -73,7 +72,7 @@ cdef class Region:
     cdef int add(self, object owner, bint interrupts) except -1:
         cdef int error
 
-        self.owner = weakref.ref(owner)
+        self.owner = PyWeakref_NewRef(owner, None)
         self.interrupts = interrupts
         self.told = set()
         self.interrupted = {}
@@ -81,7 +80,7 @@ cdef class Region:
         if error == -ENOMEM:
             raise MemoryError("no memory to register the mapping")
         if error == -EFAULT:
-            raise self.error_at(self.start, BusCode.ADRERR, "protect")
+            raise self.error_at(self.start, BUS_ADRERR, "protect")
         if error < 0:
             raise _os_error(-error)
         _live[self.c.id] = self
@@ -117,7 +116,7 @@ cdef class Region:
         return self.offset_of(address - (address - self.c.start) % self.c.page_size)
 
     cdef int error_number(self) noexcept:
-        if self.c.fault.code in (BusCode.MCEERR_AR, BusCode.MCEERR_AO):
+        if self.c.fault.code in (BUS_MCEERR_AR, BUS_MCEERR_AO):
             return EHWPOISON
         return EFAULT
 
@@ -231,7 +230,7 @@ cdef class Region:
 cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
                    int64_t time_ns, object mapping):
     return Fault(
-        offset=offset, address=address, code=_CODES.get(code, code), thread=thread,
+        offset=offset, address=address, code=_code(code), thread=thread,
         time=time_ns / 1e9, mapping=mapping,
     )
 
@@ -275,6 +274,12 @@ cdef object _raising(object error):
 
 cdef int _ensure_watcher() except -1:
     """Before a view is handed out."""
+    global _watch
+
+    if _watch is None:
+        from safemmap import _watch as module
+
+        _watch = module
     if not _watching:
         _watch.start()
     return 0
@@ -353,7 +358,7 @@ def take_faults():
             region.reported = True
         # (Another thread may have taken it meanwhile.)
         if _recent and _recent[0] is entry:
-            _recent.popleft()
+            del _recent[0]
     dropped = safemmap_events_dropped()
     lost = dropped - _dropped_before + _lost
     _dropped_before = dropped

@@ -76,6 +76,11 @@ cdef extern from "<fcntl.h>":
     const int F_SEAL_SHRINK
     const int F_SEAL_WRITE
 
+cdef extern from "<signal.h>":
+    const int BUS_ADRERR
+    const int BUS_MCEERR_AR
+    const int BUS_MCEERR_AO
+
 cdef extern from "<sys/mman.h>":
     const int MREMAP_MAYMOVE
     const int MAP_HUGETLB

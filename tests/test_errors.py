@@ -9,7 +9,7 @@ import pytest
 from conftest import PAGE, LossyFile, address_of
 
 import safemmap
-from safemmap import BusCode, BusError
+from safemmap import BusCode, BusError, Fault
 
 
 @pytest.fixture
@@ -71,3 +71,22 @@ def test_pickle_keeps_everything(error: BusError) -> None:
 
 def test_one_made_by_hand_has_a_message_too() -> None:
     assert str(BusError(errno.EFAULT, "by hand")) == f"[Errno {errno.EFAULT}] by hand"
+
+
+def test_a_fault_is_a_value() -> None:
+    fault = Fault(1, 2, 3, 4, 5.0, mapping="m")
+    assert fault == Fault(1, 2, 3, 4, 5.0)
+    assert hash(fault) == hash(Fault(1, 2, 3, 4, 5.0))
+    assert fault != Fault(1, 2, 3, 4, 6.0)
+    assert fault != (1, 2, 3, 4, 5.0)
+    text = "Fault(offset=1, address=2, code=3, thread=4, time=5.0, mapping='m')"
+    assert repr(fault) == text
+    copied = pickle.loads(pickle.dumps(fault))
+    assert (copied, copied.mapping) == (fault, "m")
+    with pytest.raises(AttributeError, match="cannot assign to 'offset'"):
+        fault.offset = 9
+    with pytest.raises(AttributeError, match="cannot delete 'offset'"):
+        del fault.offset
+    match fault:
+        case Fault(offset, address):
+            assert (offset, address) == (1, 2)

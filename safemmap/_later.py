@@ -1,0 +1,47 @@
+"""What of the package is loaded when it is first asked for.
+
+Importing the package is to cost little more than importing ``mmap``; enumerations, and
+what needs regular expressions or threads, take ten times as long.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["NAMES", "load"]
+
+#: The public names, and where they come from.
+NAMES = {
+    "BusCode": "safemmap._codes",
+    "Faults": "safemmap._watch",
+    "Seal": "safemmap._seals",
+    "add_seals": "safemmap._seals",
+    "fault_fd": "safemmap._watch",
+    "faults": "safemmap._watch",
+    "get_seals": "safemmap._seals",
+    "handler": "safemmap.handler",
+    "memfd": "safemmap._seals",
+    "protect": "safemmap._protect",
+    "wrap": "safemmap._wrap",
+}
+
+_not_loaded = {*NAMES.values(), "safemmap._maps"}
+
+
+def load(name: str) -> object:
+    """What that public name stands for."""
+    __import__(NAMES[name])
+    module = sys.modules[NAMES[name]]
+    return module if name == "handler" else getattr(module, name)
+
+
+def _load_all() -> None:
+    """Before a fork. In the child nobody would go on with what another thread was
+    importing, and who needs it would wait for ever."""
+    for module in sorted(_not_loaded):
+        __import__(module)
+        _not_loaded.discard(module)
+
+
+os.register_at_fork(before=_load_all)

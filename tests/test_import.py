@@ -1,0 +1,95 @@
+"""What importing the package loads, and what it leaves for later."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import safemmap
+
+LOADED = """
+import os, sys
+before = set(sys.modules)
+import safemmap
+print(*sorted(set(sys.modules) - before))
+"""
+
+WHAT_IT_MAY_LOAD = {
+    "mmap",
+    "safemmap",
+    "safemmap._core",
+    "safemmap._errors",
+    "safemmap._later",
+    "safemmap._standard",
+}
+
+# Nothing can be imported any more, as after chroot(2).
+SHUT_IN = """
+import os, sys, safemmap
+{before}
+sys.path.clear()
+sys.meta_path.clear()
+fd = os.memfd_create("spam")
+os.ftruncate(fd, 4096)
+m = safemmap.mmap(fd, 4096)
+os.ftruncate(fd, 0)
+try:
+    m[0]
+except safemmap.BusError as error:
+    print(repr(error.code), error.code == 2, "the file has 0 bytes left" in str(error))
+"""
+
+
+def run(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def test_the_import_loads_nothing_else() -> None:
+    # (Cython's own are in memory; one installed from its sources has a finder.)
+    names = [
+        name
+        for name in run(LOADED).split()
+        if not name.startswith(("__editable__", "cython_runtime", "_cython_"))
+    ]
+    assert {*names} <= WHAT_IT_MAY_LOAD
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [("", "2"), ("from safemmap import *", "<BusCode.ADRERR: 2>")],
+    ids=["as it is", "all loaded"],
+)
+def test_a_process_that_has_shut_itself_in(before: str, code: str) -> None:
+    assert run(SHUT_IN.format(before=before)) == f"{code} True True"
+
+
+def test_every_name_is_there() -> None:
+    names: dict[str, object] = {}
+    exec("from safemmap import *", names)
+    public = vars(safemmap)["__all__"]
+    assert {*public} <= {*names} & {*dir(safemmap)}
+    for name in public:
+        assert names[name] is getattr(safemmap, name)
+    with pytest.raises(AttributeError, match="no attribute 'spam'"):
+        safemmap.spam  # noqa: B018
+
+
+def test_a_fork_waits_for_nobody_elses_import() -> None:
+    """All is loaded before it."""
+    script = """
+import os, sys, safemmap
+assert "safemmap._codes" not in sys.modules
+pid = os.fork()
+if pid == 0:
+    missing = {*safemmap._later.NAMES.values(), "safemmap._maps"} - set(sys.modules)
+    print(missing, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+    assert run(script) == "set()"
