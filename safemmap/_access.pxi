@@ -16,18 +16,14 @@ cdef class Access:
     cdef unsigned long resets   # of the mapping, when this was entered
     cdef object view
 
-    def __cinit__(self, mmap mapping, Py_ssize_t start, Py_ssize_t stop,
-                  bint writable):
-        self.mapping = mapping
-        self.start = start
-        self.stop = stop
-        self.writable = writable
-
     def __enter__(self):
+        if self.mapping is None:
+            raise RuntimeError("an access scope is made by mmap.access()")
         if self.entered:
             raise RuntimeError("this access scope is entered already")
+        # (The file may be too short already, or the very next moment: it is looked at
+        # in the end.)
         self.mapping.check_data("access")
-        self.mapping.check_file("access", self.start, self.stop)
         self.entered = True
         self.resets = self.mapping.resets
         try:

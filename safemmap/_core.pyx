@@ -1482,17 +1482,20 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         :param writable: whether the view may be written to.
         :raises ValueError: the range is not in the mapping.
         :raises TypeError: `writable`, and the mapping is read-only.
-        :raises BusError: when entered, the mapping is poisoned or the file too short;
-            when left, a view on any thread met a page that was gone, or the file is
-            now shorter than the range. (A file that was cut and has grown again
+        :raises BusError: when entered, the mapping is poisoned; when left, a view on any
+            thread met a page that was gone, or the file is shorter than the range. (A file that was cut and has grown again
             cannot be told from one that holds zeros.)
         :raises BufferError: when left, something still holds the view. The memory
             stays mapped until that is gone.
         """
+        cdef Access scope = Access.__new__(Access)
+
         if writable:
             self.check_writable()
-        start, stop = self.range_of(offset, length)
-        return Access.__new__(Access, self, start, stop, writable)
+        self.unpack_range(offset, length, &scope.start, &scope.stop)
+        scope.mapping = self
+        scope.writable = writable
+        return scope
 
     def snapshot(self, offset=0, length=None):
         """A copy of `length` bytes from `offset` (all the rest if None), which the
@@ -1503,7 +1506,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         """
         cdef Py_ssize_t start, stop
 
-        start, stop = self.range_of(offset, length)
+        self.unpack_range(offset, length, &start, &stop)
         self.check_data("snapshot")
         self.check_file("snapshot", start, stop)
         copied = self.copy_out(start, stop - start, "snapshot")
@@ -1544,7 +1547,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         finally:
             PyBuffer_Release(&target)
 
-    cdef tuple range_of(self, object offset, object length):
+    cdef int unpack_range(self, object offset, object length, Py_ssize_t *ret_start,
+                          Py_ssize_t *ret_stop) except -1:
         cdef Py_ssize_t start = _index(offset), size = -1
 
         if length is not None:
@@ -1557,7 +1561,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 f"offset {start} and length {size} are not within the "
                 f"{self.length} bytes of the mapping"
             )
-        return start, start + size
+        ret_start[0] = start
+        ret_stop[0] = start + size
+        return 0
 
 
 include "_access.pxi"

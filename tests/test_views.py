@@ -412,9 +412,28 @@ class TestAccess:
             mapping.resize(SIZE)
         later = mapping.access(PAGE)
         mapping.resize(PAGE)
-        with pytest.raises(BusError):
+        with pytest.raises(ValueError, match="resized"):
             later.__enter__()
         mapping.close()
+
+    def test_a_file_that_was_too_short_before(
+        self, lossy: LossyFile, mapping: safemmap.mmap
+    ) -> None:
+        """Told in the end, whether its pages were touched or not."""
+        lossy.shrink(PAGE + 9)
+        for touched in (False, True):
+            with (
+                pytest.raises(BusError) as caught,
+                mapping.access(PAGE, SIZE - PAGE) as view,
+            ):
+                if touched:
+                    bytes(view)
+            assert caught.value.offset == PAGE + (PAGE if touched else 9)
+
+    def test_one_that_no_mapping_made(self, mapping: safemmap.mmap) -> None:
+        kind: Any = type(mapping.access())
+        with pytest.raises(RuntimeError, match="access"):
+            kind().__enter__()
 
     def test_an_abandoned_one_gives_the_mapping_back(self, lossy: LossyFile) -> None:
         m = safemmap.mmap(lossy.fd, SIZE)
