@@ -44,8 +44,10 @@ def measure(name: str, rounds: int, alternatives: dict[str, Timed]) -> Line:
 def compare(benchmark, request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """compare(name, safemmap=function, mmap=function, ...)"""
 
-    def run(name: str, **alternatives: Callable[[], object]) -> None:
-        rounds = 1 if benchmark.disabled else ROUNDS
+    def run(
+        name: str, most_rounds: int = ROUNDS, **alternatives: Callable[[], object]
+    ) -> None:
+        rounds = 1 if benchmark.disabled else most_rounds
         line = measure(name, rounds, alternatives)
         request.config.stash[LINES].append(line)
         benchmark.extra_info.update(medians_ns=line.medians, ratios=line.ratios)

@@ -3,6 +3,7 @@
  */
 #include "safemmap.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,6 +98,43 @@ measure(const char *name, void (*work)(void), int times)
     printf("%s %.2f\n", name, round[ROUNDS / 2]);
 }
 
+/* Blocks of 1 MiB, from all over 64. */
+enum { MIB = 1 << 20, BLOCKS = 64 };
+static char *blocks;
+
+static void *
+copy_blocks(void *to)
+{
+    for (size_t i = 0; i < BLOCKS; i++)
+        memcpy(to, blocks + i * MIB, MIB);
+    return NULL;
+}
+
+static void
+copy_by_threads(int count)
+{
+    static char to[2][MIB];
+    pthread_t thread[2];
+
+    for (int i = 0; i < count; i++)
+        if (pthread_create(&thread[i], NULL, copy_blocks, to[i]) != 0)
+            abort();
+    for (int i = 0; i < count; i++)
+        pthread_join(thread[i], NULL);
+}
+
+static void
+copy_by_one(void)
+{
+    copy_by_threads(1);
+}
+
+static void
+copy_by_two(void)
+{
+    copy_by_threads(2);
+}
+
 enum { PAGE = 4096, MOST = 60000 };
 
 /* The live ones lie a page apart. Nothing is mapped there, or touched. */
@@ -157,6 +195,12 @@ main(void)
     measure("copy64", copy, 20000);
     measure("sigsetjmp+copy64", set_jump, 20000);
     measure("guarded-copy64", guarded_copy, 20000);
+    blocks = malloc((size_t)BLOCKS * MIB);
+    if (blocks == NULL)
+        return 1;
+    memset(blocks, 1, (size_t)BLOCKS * MIB);
+    measure("copy-64-MiB", copy_by_one, 1);
+    measure("copy-twice-by-two-threads", copy_by_two, 1);
     live_regions(10);
     measure("register-10", region_cycle, 500);
     live_regions(60000);

@@ -7,7 +7,9 @@ call. What moves the position is timed over the whole mapping, one call after th
 from __future__ import annotations
 
 import mmap as standard
-import random
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +39,8 @@ OPERATIONS: dict[str, Operation] = {
     "m[i] = n": lambda m: lambda: m.__setitem__(5, 7),
     "m[0:64] = b": lambda m: lambda b=bytes(64): m.__setitem__(slice(0, 64), b),
     "m[0:65536] = b": lambda m: lambda b=bytes(SIZE): m.__setitem__(slice(0, SIZE), b),
-    "m[::2] = b": lambda m: lambda b=bytes(SIZE // 2): m.__setitem__(
-        slice(None, None, 2), b
+    "m[::2] = b": lambda m: (
+        lambda b=bytes(SIZE // 2): m.__setitem__(slice(None, None, 2), b)
     ),
     "move 64 B": lambda m: lambda: m.move(0, 1024, 64),
     "move 32 KiB": lambda m: lambda: m.move(0, SIZE // 2, SIZE // 2),
@@ -103,17 +105,66 @@ def test_create_and_close(
     )
 
 
-def test_random_lines(
-    compare: Callable[..., None], memfd: Callable[[int], int]
-) -> None:
-    """64 MiB of lines of 80 bytes each, all read in order."""
+def test_lines(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
+    """64 MiB of lines of 80 bytes, the first 5 MiB of them read in order."""
     size = 64 << 20
     fd = memfd(size)
     mappings: list[Any] = [safemmap.mmap(fd, size), standard.mmap(fd, size)]
-    block = LINE * (random.Random(0).randrange(1, 2) * 1024)
+    block = LINE * (1 << 16)
     for at in range(0, size - len(block), len(block)):
         mappings[0][at : at + len(block)] = block
+    mappings[1].find(b"y", 0)
     ours, theirs = (over_all(m, m.readline, 1 << 16) for m in mappings)
-    compare("readline, 5 of 64 MiB", safemmap=ours, mmap=theirs)
+    compare("readline of 64 MiB", safemmap=ours, mmap=theirs)
     for mapping in mappings:
         mapping.close()
+
+
+def test_scope(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
+    """It asks the kernel for the size of the file, and who handles SIGBUS."""
+    fd = memfd(SIZE)
+    with standard.mmap(fd, SIZE) as theirs, safemmap.mmap(fd, SIZE) as ours:
+
+        def scope() -> None:
+            with ours.access():
+                pass
+
+        def view() -> None:
+            with memoryview(theirs):
+                pass
+
+        def view_and_size() -> None:
+            with memoryview(theirs):
+                pass
+            ours.size()
+
+        compare("scope", safemmap=scope, memoryview=view, with_fstat=view_and_size)
+
+
+SCRIPT = """
+import time
+start = time.perf_counter_ns()
+import {module}
+print(time.perf_counter_ns() - start)
+"""
+
+
+def test_import(compare: Callable[..., None]) -> None:
+    """In a process of its own, by its own clock."""
+
+    def importing(module: str) -> Callable[[], object]:
+        def run() -> None:
+            script = SCRIPT.format(module=module)
+            took.append(int(subprocess.check_output([sys.executable, "-c", script])))
+
+        took: list[int] = []
+        run.took = took  # type: ignore[attr-defined]
+        return run
+
+    ours, theirs = importing("safemmap"), importing("mmap")
+    compare("import, with a process", 11, safemmap=ours, mmap=theirs)
+    medians = {
+        name: statistics.median(run.took) / 1e6  # type: ignore[attr-defined]
+        for name, run in (("safemmap", ours), ("mmap", theirs))
+    }
+    print({name: f"{median:.2f} ms" for name, median in medians.items()})

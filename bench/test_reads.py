@@ -43,28 +43,6 @@ def test_slice(
         )
 
 
-def test_index(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
-    fd = memfd(4096)
-    with standard.mmap(fd, 4096) as theirs, safemmap.mmap(fd, 4096) as ours:
-        compare("m[i]", safemmap=lambda: ours[5], mmap=lambda: theirs[5])
-
-
-def test_seek_and_read(
-    compare: Callable[..., None], memfd: Callable[[int], int]
-) -> None:
-    fd = memfd(4096)
-    with standard.mmap(fd, 4096) as theirs, safemmap.mmap(fd, 4096) as ours:
-
-        def reading(m: standard.mmap | safemmap.mmap) -> Callable[[], bytes]:
-            def run() -> bytes:
-                m.seek(0)
-                return m.read(64)
-
-            return run
-
-        compare("seek, read(64)", safemmap=reading(ours), mmap=reading(theirs))
-
-
 def test_random_64_bytes(
     compare: Callable[..., None], memfd: Callable[[int], int]
 ) -> None:
@@ -93,28 +71,3 @@ def test_random_64_bytes(
             mmap=theirs_read,
             pread=lambda: os.pread(fd, 64, pread_at()),
         )
-
-
-def test_find_absent(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
-    size = 1 << 20
-    fd = memfd(size)
-    filled(fd, size)
-    with standard.mmap(fd, size) as theirs, safemmap.mmap(fd, size) as ours:
-        needle = b"nowhere to be found"
-        assert theirs.find(needle) == ours.find(needle) == -1
-        compare(
-            "find, absent, 1 MiB",
-            safemmap=lambda: ours.find(needle),
-            mmap=lambda: theirs.find(needle),
-        )
-
-
-def test_create_and_close(
-    compare: Callable[..., None], memfd: Callable[[int], int]
-) -> None:
-    fd = memfd(4096)
-    compare(
-        "create and close",
-        safemmap=lambda: safemmap.mmap(fd, 4096).close(),
-        mmap=lambda: standard.mmap(fd, 4096).close(),
-    )
