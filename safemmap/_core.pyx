@@ -126,6 +126,8 @@ cdef int _IMMUTABLE = F_SEAL_SHRINK | F_SEAL_WRITE
 # Bytes that are searched before the GIL is given up: most of what is looked for is
 # near.
 cdef Py_ssize_t _NEAR = 4096
+# A line of so many bytes at most is copied before it is searched, in such pieces.
+cdef Py_ssize_t _SHORT_LINE = 512, _SHORT_PIECE = 128
 # A result of so many bytes has memory of its own, which malloc(3) has mapped for it: to
 # have that in huge pages makes it four times as fast to fill.
 cdef Py_ssize_t _LARGE_RESULT = 32 << 20
@@ -138,8 +140,8 @@ cdef object _os_error(int error):
 
 
 cdef object _code(int code):
-    """A `BusCode`; the bare number where it has no name, or that module cannot be loaded
-    (any more: the process may have shut itself in)."""
+    """A `BusCode`; the bare number where it has no name, or that module cannot be
+    loaded (any more: the process may have shut itself in)."""
     global _codes
 
     if _codes is None:
@@ -697,31 +699,19 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
         :raises BusError: one of these bytes is on a page that is gone.
         """
-        cdef Py_ssize_t start, stop, size, end
+        cdef Py_ssize_t start, stop, end
         cdef const char *newline = b"\n"
-        cdef char line[256]
-        cdef const char *found
-        cdef safemmap_fault fault
+        cdef bytes line
 
         self.check_data("readline")
         while True:
             start, stop = self.pos, self.length
             if start >= stop:
                 return b""
-            # Most lines are short: it is searched what is copied already. (What goes
-            # wrong here may lie behind the line.)
-            size = min(stop - start, <Py_ssize_t>sizeof(line))
-            if (
-                self.granted != KERNEL
-                and self.operations.copy(line, self.data + start, size, &fault) == 0
-                and not self.poisoned()
-            ):
-                found = <const char *>memchr(line, newline[0], size)
-                if found != NULL:
-                    size = found + 1 - line
-                if found != NULL or size == stop - start:
-                    self.pos = start + size
-                    return PyBytes_FromStringAndSize(line, size)
+            if self.granted != KERNEL:
+                line = self.short_line(min(stop - start, _SHORT_LINE))
+                if line is not None:
+                    return line
             end = self.search_with(
                 self.operations.find, newline, 1, start, min(stop, start + _NEAR),
                 start, stop, "readline"
@@ -736,6 +726,34 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                     continue
             end = stop if end < 0 else end + 1
             return self.read_claimed(start, end - start, "readline")
+
+    cdef bytes short_line(self, Py_ssize_t size):
+        """What most lines are: copied first, and then searched, so that no access needs
+        a guard. None where it does not end within `size`. (A fault says nothing: it may
+        lie behind the line.)"""
+        cdef char line[512]
+        cdef Py_ssize_t done = 0, piece
+        cdef const char *found
+        cdef safemmap_fault fault
+
+        while done < size:
+            piece = min(size - done, _SHORT_PIECE)
+            if (
+                self.operations.copy(
+                    line + done, self.data + self.pos + done, piece, &fault
+                ) != 0
+                or self.poisoned()
+            ):
+                return None
+            found = <const char *>memchr(line + done, c'\n', piece)
+            done += piece
+            if found != NULL:
+                done = found + 1 - line
+                break
+        if found == NULL and self.pos + done < self.length:
+            return None
+        self.pos += done
+        return PyBytes_FromStringAndSize(line, done)
 
     def write(self, bytes, /):
         """Write a bytes-like object at the position; returns how many bytes.
@@ -1487,9 +1505,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         :param writable: whether the view may be written to.
         :raises ValueError: the range is not in the mapping.
         :raises TypeError: `writable`, and the mapping is read-only.
-        :raises BusError: when entered, the mapping is poisoned; when left, a view on any
-            thread met a page that was gone, or the file is shorter than the range. (A file that was cut and has grown again
-            cannot be told from one that holds zeros.)
+        :raises BusError: when entered, the mapping is poisoned; when left, a view on
+            any thread met a page that was gone, or the file is shorter than the range.
+            (A file that was cut and has grown again cannot be told from one that holds
+            zeros.)
         :raises BufferError: when left, something still holds the view. The memory
             stays mapped until that is gone.
         """
