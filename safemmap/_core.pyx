@@ -112,7 +112,7 @@ cdef dict _VIEWS = {
 }
 # What a byte becomes, as an int and as bytes: CPython has these objects once, too.
 cdef tuple _INTS = tuple(range(256))
-cdef tuple _BYTES = tuple(bytes((byte,)) for byte in range(256))
+cdef tuple _BYTES = tuple(bytes(range(256))[byte:byte + 1] for byte in range(256))
 cdef dict _codes = None         # of faults, with their names
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)

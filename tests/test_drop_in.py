@@ -254,6 +254,14 @@ def test_iterator() -> None:
     pair.close()
 
 
+def test_bytes_of_length_one_are_there_only_once() -> None:
+    """So is the standard class's: what it gives is what CPython keeps."""
+    with safemmap.mmap(-1, 256) as m:
+        m[:] = bytes(range(256))
+        for at, byte in enumerate(m):
+            assert byte is m[at : at + 1] is m.read(1) is bytes(range(256))[at : at + 1]
+
+
 def test_in() -> None:
     class Odd(bytes):
         def __eq__(self, other: object) -> bool:
