@@ -40,7 +40,10 @@ def _load_all() -> None:
     """Before a fork. In the child nobody would go on with what another thread was
     importing, and who needs it would wait for ever."""
     for module in sorted(_not_loaded):
-        __import__(module)
+        try:
+            __import__(module)
+        except Exception:
+            continue  # nor can anybody else: the process has shut itself in
         _not_loaded.discard(module)
 
 
