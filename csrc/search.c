@@ -223,6 +223,25 @@ filter_for(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
     return filter;
 }
 
+/* ---- Skipping ---------------------------------------------------------- */
+
+/* The bytes of a pattern that is long enough for this to pay. Where another one
+ * stands in the text there is no match around it. */
+enum { LONG_PATTERN = 256 };
+struct alphabet {
+    bool has[256];
+};
+
+static struct alphabet
+alphabet_of(bytes pattern, size_t size)
+{
+    struct alphabet alphabet = {{false}};
+
+    for (size_t i = 0; i < size; i++)
+        alphabet.has[pattern[i]] = true;
+    return alphabet;
+}
+
 /* ---- Two-way ----------------------------------------------------------- */
 
 /* The pattern cut in two, such that what of the right part matches tells how far to
@@ -354,24 +373,32 @@ safemmap__search_forward(const void *text, size_t size, const void *pattern,
                          : 0,
         pattern, pattern_size);
 
+    const bool is_long = pattern_size >= LONG_PATTERN;
+    const struct alphabet alphabet = alphabet_of(pattern, is_long ? pattern_size : 0);
+
     end = from + (size - pattern_size) + 1;
     while (from < end) {
+        if (is_long && !alphabet.has[from[pattern_size - 1]]) {
+            from += least(pattern_size, (size_t)(end - from));
+            continue;
+        }
         uintptr_t page = page_of((uintptr_t)from + pattern_size - 1);
         bytes to = (bytes)(page + safemmap__page_size - pattern_size + 1);
         bytes at;
 
         if (to > end)
             to = end;
+        if (is_long && (size_t)(to - from) > pattern_size)
+            to = from + pattern_size;
         at = first(from, to, &filter);
         if (at == NULL) {
             credit += 2 * (to - from);
             from = to;
             continue;
         }
-        if (memcmp(at, pattern, pattern_size) == 0)
+        credit += 2 * (at - from);
+        if (is_match(at, pattern, pattern_size, &credit))
             return at;
-        credit +=
-            2 * (at - from) - CANDIDATE - (ptrdiff_t)(pattern_size / BYTES_COMPARED);
         from = at + 1;
         if (credit < 0) {
             size_t places = least((size_t)(end - from), TURN + 4 * pattern_size),
@@ -408,23 +435,31 @@ safemmap__search_backward(const void *text, size_t size, const void *pattern,
     const struct filter filter =
         filter_for(start + size - sample, sample, pattern, pattern_size);
 
+    const bool is_long = pattern_size >= LONG_PATTERN;
+    const struct alphabet alphabet = alphabet_of(pattern, is_long ? pattern_size : 0);
+
     to = start + (size - pattern_size) + 1;
     while (to > start) {
+        if (is_long && !alphabet.has[to[-1]]) {
+            to -= least(pattern_size, (size_t)(to - start));
+            continue;
+        }
         bytes from = (bytes)page_of((uintptr_t)to - 1);
         bytes at;
 
         if (from < start)
             from = start;
+        if (is_long && (size_t)(to - from) > pattern_size)
+            from = to - pattern_size;
         at = last(from, to, &filter);
         if (at == NULL) {
             credit += 2 * (to - from);
             to = from;
             continue;
         }
-        if (memcmp(at, pattern, pattern_size) == 0)
+        credit += 2 * (to - at);
+        if (is_match(at, pattern, pattern_size, &credit))
             return at;
-        credit +=
-            2 * (to - at) - CANDIDATE - (ptrdiff_t)(pattern_size / BYTES_COMPARED);
         to = at;
         if (credit < 0) {
             size_t places = least((size_t)(to - start), TURN + 4 * pattern_size),
