@@ -10,6 +10,7 @@ none until it takes a view itself.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -187,7 +188,10 @@ def _after_fork_in_parent() -> None:
         if _core.region_count() > 0:
             start()
     finally:
-        _lock.release()
+        # Not ours where the first view was taken in the middle of this fork, too late
+        # for `_before_fork`.
+        with contextlib.suppress(RuntimeError):
+            _lock.release()
 
 
 def _after_fork_in_child() -> None:

@@ -266,6 +266,7 @@ class TestDescriptor:
         "fork_is_not_warned_about",
         "child_has_its_own",
         "child_of_a_storm",
+        "first_view_in_the_middle_of_a_fork",
         "no_more_threads",
     ],
 )

@@ -152,6 +152,23 @@ def child_of_a_storm() -> None:
             thread.join()
 
 
+def first_view_in_the_middle_of_a_fork() -> None:
+    """As another thread can take it, while hooks of others run."""
+    forks = 0
+
+    def take() -> None:
+        nonlocal forks
+        forks += 1
+        if forks == 1:
+            keep.append(poisoned())
+
+    warnings.simplefilter("ignore")  # of threads, and of the fault
+    os.register_at_fork(before=take)
+    for _ in range(2):
+        forked(watches)
+        watches()
+
+
 def no_more_threads() -> None:
     """The view is had, and the fault told by close()."""
     start = threading.Thread.start
