@@ -15,7 +15,9 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PAGE, open_fds, run_isolated
@@ -56,6 +58,15 @@ def test_numpy_test_memmap(tmp_path: Path) -> None:
     assert int(passed[1]) >= 20
 
 
+def outcome(
+    call: Callable[[standard.mmap], object], m: standard.mmap
+) -> tuple[str, object]:
+    try:
+        return "returned", call(m)
+    except Exception as error:
+        return "raised", type(error)
+
+
 class Pair:
     """A standard mapping and ours, over files with the same content."""
 
@@ -71,13 +82,7 @@ class Pair:
         ]
 
     def both(self, call: Callable[[standard.mmap], object]) -> list[tuple[str, object]]:
-        outcomes: list[tuple[str, object]] = []
-        for m in self.maps:
-            try:
-                outcomes.append(("returned", call(m)))
-            except Exception as error:
-                outcomes.append(("raised", type(error)))
-        return outcomes
+        return [outcome(call, m) for m in self.maps]
 
     def state(self) -> list[tuple[str, object]]:
         return self.both(lambda m: (m.tell(), len(m), m.size(), m[:]))
@@ -383,6 +388,49 @@ def test_repr(anonymous: safemmap.mmap) -> None:
     with Sub(-1, PAGE) as m:
         assert repr(m) == f"<Sub {text}"
     assert repr(m) == "<Sub closed=True>"
+
+
+def test_subclasses_iterate_and_contain_what_their_methods_say() -> None:
+    def outcomes(base: Any) -> list[object]:
+        class Plain(base):  # type: ignore[misc]
+            pass
+
+        class Item(Plain):
+            def __getitem__(self, index: object) -> object:
+                if isinstance(index, int) and index < 3:
+                    return b"z"
+                return super().__getitem__(index)
+
+        class Length(Plain):
+            def __len__(self) -> int:
+                return 2
+
+        class Iteration(Plain):
+            def __iter__(self) -> Iterator[int]:
+                return iter((7, 8))
+
+        class Containment(Plain):
+            def __contains__(self, value: object) -> bool:
+                return value == 42
+
+        class Neither(Plain):
+            __iter__ = __contains__ = None
+
+        found: list[object] = []
+        for kind in (base, Plain, Item, Length, Iteration, Containment, Neither):
+            with kind(-1, 5) as m:
+                m[:] = b"abcde"
+                found += [len(m), hasattr(kind, "__iter__")]
+                found += [outcome(call, m) for call in calls]
+        return found
+
+    calls: list[Callable[[standard.mmap], object]] = [
+        lambda m: list(islice(m, 9)),
+        lambda m: list(reversed(m)),
+        *(lambda m, value=value: value in m for value in (b"c", b"z", b"ab", 99, 42)),
+    ]
+
+    assert outcomes(safemmap.mmap) == outcomes(standard.mmap)
 
 
 def test_subclass_and_weak_reference() -> None:
