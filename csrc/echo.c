@@ -74,7 +74,7 @@ tells_of(const struct fault *fault, const uint64_t *words)
 enum { FRAMES = 1024, PIECE = 64 };
 
 /* The nearest context from `stack` on that tells of the fault, and is `wanted`. */
-static const ucontext_t *
+static ucontext_t *
 on_stack(uintptr_t stack, const struct fault *fault,
          bool (*wanted)(const ucontext_t *context, uintptr_t address))
 {
@@ -86,8 +86,7 @@ on_stack(uintptr_t stack, const struct fault *fault,
         size_t count = copy_from(from, words, sizeof(words)) / sizeof(words[0]);
 
         for (size_t i = 0; i < PIECE && i + AT_ADDRESS < count; i++) {
-            const ucontext_t *context =
-                (const void *)(from + i * sizeof(words[0]) - first_word);
+            ucontext_t *context = (void *)(from + i * sizeof(words[0]) - first_word);
 
             if (tells_of(fault, words + i) && wanted(context, fault->address))
                 return context;
@@ -98,7 +97,7 @@ on_stack(uintptr_t stack, const struct fault *fault,
     return NULL;
 }
 
-const ucontext_t *
+ucontext_t *
 safemmap__fixup_on_stack(uintptr_t address)
 {
     const struct fault fault = {.address = address};

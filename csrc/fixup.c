@@ -242,8 +242,11 @@ safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 }
 
 _Noreturn void
-safemmap__fixup_leave(const ucontext_t *context, struct safemmap__met met)
+safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met)
 {
+    /* It stays on the stack, and must not look like that of a fault which is still to
+     * be told (echo.c). */
+    context->uc_mcontext.gregs[REG_CR2] = 0;
     safemmap__fixup_return(context->uc_mcontext.gregs, met.address, met.code);
 }
 
@@ -284,7 +287,7 @@ safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 }
 
 _Noreturn void
-safemmap__fixup_leave(const ucontext_t *context, struct safemmap__met met)
+safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met)
 {
     (void)context;
     (void)met;

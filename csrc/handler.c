@@ -89,7 +89,7 @@ defer(const siginfo_t *info)
 
 /* Returns unless there is one to be left. */
 static void
-leave_small_copy(const siginfo_t *info, const ucontext_t *context)
+leave_small_copy(const siginfo_t *info, ucontext_t *context)
 {
     const struct safemmap__met met = {(uintptr_t)info->si_addr, info->si_code};
 

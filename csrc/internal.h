@@ -209,7 +209,7 @@ struct safemmap__met safemmap__fixup_load(const void *source,
  * of `address`. */
 bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);
 /* Ends the copy. */
-_Noreturn void safemmap__fixup_leave(const ucontext_t *context,
+_Noreturn void safemmap__fixup_leave(ucontext_t *context,
                                      struct safemmap__met met);
 
 /* ---- search.c ---- */
@@ -227,7 +227,7 @@ bool safemmap__sent_by_us(const siginfo_t *info);
 bool safemmap__echo(const siginfo_t *info, const ucontext_t *context);
 /* The context of the fault at `address` in a small copy, as far as it can be found in
  * what lies on the stack; or NULL. */
-const ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
+ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
 
 /* ---- overlay.c ---- */
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
