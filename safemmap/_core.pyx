@@ -1254,12 +1254,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.check_data("m[i] = byte")
         self.check_writable()
         if PyIndex_Check(item):
-            if (
+            if not (
                 safemmap_small_int(<PyObject *>item, &start)
                 and safemmap_small_int(<PyObject *>value, &number)
+                and 0 <= number <= 255
             ):
-                start = self.in_bounds(start)
-            else:
                 start = PyNumber_AsSsize_t(item, IndexError)
                 if not _SINCE_3_14:
                     self.check_open()
@@ -1267,9 +1266,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 if not PyIndex_Check(value):
                     raise TypeError("mmap item value must be an int")
                 number = PyNumber_AsSsize_t(value, TypeError)
-            if not 0 <= number <= 255:
-                raise ValueError("mmap item value must be in range(0, 256)")
-            self.check_open()
+                if not 0 <= number <= 255:
+                    raise ValueError("mmap item value must be in range(0, 256)")
+                self.check_open()
             self.store(self.in_bounds(start), <unsigned char>number, "m[i] = byte")
             return
         if not PySlice_Check(item):
