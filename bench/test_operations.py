@@ -20,6 +20,7 @@ import safemmap
 SIZE = 1 << 16
 LINE = b"x" * 79 + b"\n"
 CONTENT = (LINE * (SIZE // len(LINE) + 1))[:SIZE]
+FEW, HALF, ALL = bytes(64), bytes(SIZE // 2), bytes(SIZE)
 
 #: What is timed, given a mapping of either kind.
 Operation = Callable[[Any], Callable[[], object]]
@@ -37,11 +38,9 @@ OPERATIONS: dict[str, Operation] = {
     "m[::2]": lambda m: lambda: m[::2],
     "m[::-1]": lambda m: lambda: m[::-1],
     "m[i] = n": lambda m: lambda: m.__setitem__(5, 7),
-    "m[0:64] = b": lambda m: lambda b=bytes(64): m.__setitem__(slice(0, 64), b),
-    "m[0:65536] = b": lambda m: lambda b=bytes(SIZE): m.__setitem__(slice(0, SIZE), b),
-    "m[::2] = b": lambda m: (
-        lambda b=bytes(SIZE // 2): m.__setitem__(slice(None, None, 2), b)
-    ),
+    "m[0:64] = b": lambda m: lambda: m.__setitem__(slice(0, 64), FEW),
+    "m[0:65536] = b": lambda m: lambda: m.__setitem__(slice(0, SIZE), ALL),
+    "m[::2] = b": lambda m: lambda: m.__setitem__(slice(None, None, 2), HALF),
     "move 64 B": lambda m: lambda: m.move(0, 1024, 64),
     "move 32 KiB": lambda m: lambda: m.move(0, SIZE // 2, SIZE // 2),
     "seek, tell": lambda m: lambda: (m.seek(100), m.tell()),
@@ -74,7 +73,7 @@ OPERATIONS |= {
     "read(4096)": lambda m: over_all(m, lambda: m.read(4096), SIZE // 4096),
     "read_byte": lambda m: over_all(m, m.read_byte, 4096),
     "readline": lambda m: over_all(m, m.readline, SIZE // len(LINE)),
-    "write(64)": lambda m: over_all(m, lambda b=bytes(64): m.write(b), SIZE // 64),
+    "write(64)": lambda m: over_all(m, lambda: m.write(FEW), SIZE // 64),
     "write_byte": lambda m: over_all(m, lambda: m.write_byte(7), 4096),
 }
 
