@@ -397,7 +397,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         return self
 
     def __exit__(self, *exc_info):
-        self.close()
+        mmap.close(self)  # and nothing that a subclass has in its place
 
     def __repr__(self):
         return self.describe_self()
@@ -506,10 +506,14 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         `buffer` is the memory of the caller's that took part in it.
         """
         cdef uintptr_t data = <uintptr_t>self.data
+        cdef Py_ssize_t length = self.length
         cdef bint in_buffer
 
         if error > 0:
             _warn_displaced()
+            # Which may call a hook, which may do anything.
+            if <uintptr_t>self.data != data or self.length != length:
+                raise ValueError("mmap was closed or resized by a hook for warnings")
         if error >= 0:
             return self.fail_poisoned(operation) if self.poisoned() else 0
         if error == -ENOMEM:
@@ -565,15 +569,13 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         self.end_bulk()
         return error
 
-    cdef inline int load(self, Py_ssize_t at, unsigned char *byte, str operation,
-                         bint one_of_many=False) except -1:
+    cdef inline int load(self, Py_ssize_t at, unsigned char *byte,
+                         str operation) except -1:
         cdef safemmap_fault fault
         cdef int error
 
         if self.granted == KERNEL and self.read_file(byte, at, 1) == 1:
             error = 0
-        elif one_of_many:
-            error = self.operations.load_next(self.data + at, byte, &fault)
         else:
             error = self.operations.load(self.data + at, byte, &fault)
         if error != 0 or self.poisoned():
@@ -860,7 +862,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     cdef Py_ssize_t search(self, object sub, object start, object end,
                            bint backward) except? -2:
-        cdef Py_ssize_t low = 0, high = 0
+        cdef Py_ssize_t low = self.pos, high = 0
         cdef Py_buffer pattern
 
         PyObject_GetBuffer(sub, &pattern, PyBUF_SIMPLE)
@@ -870,8 +872,6 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             if end is not None:
                 high = _index(end)
             self.check_data("rfind" if backward else "find")
-            if start is None:
-                low = self.pos
             if _SINCE_3_15 and low > self.length:
                 return -1
             low = _clipped(low, self.length)
@@ -1095,8 +1095,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         :raises ValueError: that range is not in the mapping.
         :raises OSError: as madvise(2) has it.
         """
-        cdef Py_ssize_t first = _index(start), count = 0
         cdef int advice = _int(option)
+        cdef Py_ssize_t first = _index(start), count = 0
 
         if length is not None:
             count = _index(length)
@@ -1112,7 +1112,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if madvise(self.data + first, min(count, self.length - first), advice) != 0:
             raise _os_error(errno)
 
-    def set_name(self, str name, /):
+    def set_name(self, str name not None, /):
         """Name an anonymous mapping for ``/proc/self/maps`` (Linux 5.17 and later).
 
         :raises ValueError: the mapping has a file, or the name is too long.
@@ -1316,7 +1316,6 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         # Other threads may run meanwhile, and cannot close or move it.
         self.exports += 1
         try:
-            _ensure_watcher()
             self.register()
             _fill(view, exporter, self.data + start, stop - start, readonly, flags)
         except BaseException:
@@ -1353,6 +1352,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 "SAFEMMAP_HANDLER=0, or handler.uninstall()), and hands out no buffer; "
                 "slices, read() and readinto() copy"
             )
+        _ensure_watcher()
         _ensure_handler_for_buffer()
         if self.region is None:
             region = Region.__new__(Region)
@@ -1408,9 +1408,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     cdef int warn_unreported(self) except -1:
         """A fault that nobody has asked about is not lost with the mapping."""
-        if self.poisoned() and not self.region.reported:
-            self.region.reported = True
-            self.region.warn(self.describe_self())
+        cdef Region region = self.region
+
+        if self.poisoned() and not region.reported:
+            region.reported = True
+            region.warn(self.describe_self())
         return 0
 
     @property
@@ -1673,20 +1675,38 @@ cdef class _Iterator:
 
     def __next__(self):
         cdef unsigned char byte
+        cdef safemmap_fault fault
+        cdef mmap mapping
+        cdef int error
 
-        # (A variable of its own for the mapping would count a reference each time.)
         if self.mapping is None:
             raise StopIteration
         self.mapping.check_data("iteration")
         if self.index >= self.mapping.length:
             self.mapping = None
             raise StopIteration
-        self.mapping.load(self.index, &byte, "iteration", one_of_many=True)
+        error = self.mapping.operations.load_next(
+            self.mapping.data + self.index, &byte, &fault
+        )
+        if error != 0 or self.mapping.poisoned():
+            # (Counts a reference, which costs too much for each byte: what this may
+            # call can exhaust this very iterator.)
+            mapping = self.mapping
+            mapping.fail(error, &fault, "iteration", self.index, self.index + 1)
         self.index += 1
         return <object>PyTuple_GET_ITEM(_BYTES, byte)
 
     def __length_hint__(self):
-        return 0 if self.mapping is None else max(0, self.mapping.length - self.index)
+        return 0 if self.mapping is None else max(0, len(self.mapping) - self.index)
+
+    def __reduce__(self):
+        if self.mapping is None:
+            return iter, ((),)
+        return iter, (self.mapping,), self.index
+
+    def __setstate__(self, index):
+        if self.mapping is not None:
+            self.index = max(0, index)
 
 
 cdef object _iterate(object self):

@@ -13,6 +13,7 @@ import mmap
 import os
 import re
 import struct
+import typing  # noqa: F401 (all of it, for dataclass())
 from collections.abc import Iterator
 from dataclasses import dataclass
 

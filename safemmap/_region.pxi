@@ -165,12 +165,14 @@ cdef class Region:
 
     cdef int warn(self, str name) except -1:
         cdef Py_ssize_t offset = self.offset_of(self.c.fault.address)
+        cdef object thread = self.c.fault.thread
 
         self.warned = True
+        who = f"thread {thread}" if _watch is None else _watch.thread_name(thread)
         PyErr_WarnEx(
             FaultWarning,
             (
-                f"{_watch.thread_name(self.c.fault.thread)} touched the byte at offset "
+                f"{who} touched the byte at offset "
                 f"{offset} (address {self.c.fault.address:#x}) of {name} when its page "
                 "was gone, and got zeros in the place of data; check() raises where "
                 "this matters, and a scope (access(), or with protect()) has it "
@@ -273,15 +275,20 @@ cdef object _raising(object error):
 
 
 cdef int _ensure_watcher() except -1:
-    """Before a view is handed out."""
+    """Before a view is handed out. Where nobody can watch, faults are told all the
+    same: in the end, by `close`."""
     global _watch
 
-    if _watch is None:
-        from safemmap import _watch as module
+    if _watching or safemmap_is_finalizing():
+        return 0
+    try:
+        if _watch is None:
+            from safemmap import _watch as module
 
-        _watch = module
-    if not _watching:
+            _watch = module
         _watch.start()
+    except (ImportError, OSError):
+        pass  # the process has shut itself in, or has no more descriptors
     return 0
 
 
@@ -308,7 +315,7 @@ def watch(timeout):
     due = [id for id, when in _unwarned.items() if when <= now]
     regions = [_live.get(id) for id in due]
     for id in due:
-        del _unwarned[id]
+        _unwarned.pop(id, None)  # which a collection may have done
     next_due = min(_unwarned.values(), default=None)
     return regions, None if next_due is None else next_due - now
 

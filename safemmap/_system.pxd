@@ -28,6 +28,16 @@ cdef extern from *:
     """
     bint safemmap_small_int(PyObject *value, Py_ssize_t *ret_number)
 
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define safemmap_is_finalizing() Py_IsFinalizing()
+    #else
+    #define safemmap_is_finalizing() _Py_IsFinalizing()
+    #endif
+    """
+    bint safemmap_is_finalizing()
+
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     ctypedef struct PySliceObject:

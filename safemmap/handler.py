@@ -11,6 +11,7 @@ import faulthandler
 import os
 import signal
 import sys
+import typing  # noqa: F401 (all of it, for dataclass())
 from dataclasses import dataclass
 
 from safemmap import _core

@@ -433,6 +433,50 @@ def test_subclasses_iterate_and_contain_what_their_methods_say() -> None:
     assert outcomes(safemmap.mmap) == outcomes(standard.mmap)
 
 
+def test_a_subclass_may_have_another_close() -> None:
+    class Sub(safemmap.mmap):
+        def close(self) -> None:
+            raise AssertionError("the standard class does not call it, either")
+
+    with Sub(-1, PAGE) as m:
+        pass
+    assert m.closed
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5, 6])
+def test_iterators_are_copied(steps: int) -> None:
+    def outcomes(kind: Any) -> list[object]:
+        with kind(-1, 5) as m:
+            m[:] = b"abcde"
+            iterator = iter(m)
+            list(islice(iterator, steps))
+            found = [list(copy.copy(iterator)), operator.length_hint(iterator)]
+            for index in (-3, 2, 7):
+                iterator.__setstate__(index)
+                found.append(list(copy.copy(iterator)))
+            again = iter(m)
+        with pytest.raises(ValueError, match="closed"):
+            operator.length_hint(again)
+        return found
+
+    assert outcomes(safemmap.mmap) == outcomes(standard.mmap)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no __buffer__")
+def test_the_position_is_taken_before_the_pattern() -> None:
+    def outcomes(kind: Any) -> list[int]:
+        class Seeking:
+            def __buffer__(self, flags: int) -> memoryview:
+                m.seek(60)
+                return memoryview(b"x")
+
+        with kind(-1, PAGE) as m:
+            m[50] = ord("x")
+            return [m.find(Seeking()), m.rfind(Seeking()), m.find(Seeking(), 0)]
+
+    assert outcomes(safemmap.mmap) == outcomes(standard.mmap)
+
+
 def test_subclass_and_weak_reference() -> None:
     class Sub(safemmap.mmap):
         def __new__(cls, size: int) -> Sub:
