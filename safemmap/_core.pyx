@@ -608,7 +608,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             self.load(start, &byte, operation)
             return <bytes>PyTuple_GET_ITEM(_BYTES, byte)
         result = PyBytes_FromStringAndSize(NULL, size)
-        if size > _LARGE_RESULT:
+        if size >= _LARGE_RESULT:
             _advise_huge_pages(PyBytes_AS_STRING(result), size)
         self.copy_to(PyBytes_AS_STRING(result), start, size, operation)
         return result

@@ -228,6 +228,23 @@ def test_matches_wherever_a_search_is_cut_in_two(pattern: bytes) -> None:
         assert m.rfind(b"", 5) == LARGE
 
 
+@pytest.mark.parametrize(
+    ("target", "source"), [(0, 5), (5, 0), (17 << 20, 0), (0, 17 << 20)]
+)
+def test_large_moves(target: int, source: int) -> None:
+    """More than what is copied at once, within itself and from end to end."""
+    size = 50 << 20
+    content = os.urandom((1 << 20) - 7)
+    content = (content * 51)[:size]
+    results = []
+    for module in (standard, safemmap):
+        with module.mmap(-1, size) as m:
+            m[:] = content
+            m.move(target, source, size - (17 << 20))
+            results.append(m[:])
+    assert results[0] == results[1]
+
+
 def test_iterator() -> None:
     pair = Pair(100)
 
