@@ -240,32 +240,12 @@ struct copying {
     size_t size;
 };
 
-/* What is 192 MiB and more glibc copies in a way that can take twice as long, see
- * bench/README.md. */
-#define PIECE ((size_t)16 << 20)
-
-/* Whether copying forwards overwrites what is still to be read. */
-static inline bool
-begins_within(const void *target, const void *source, size_t size)
-{
-    return (uintptr_t)target - (uintptr_t)source < size;
-}
-
 static uintptr_t
 run_copy(const void *arguments)
 {
     const struct copying *copying = arguments;
-    char *target = copying->target;
-    const char *source = copying->source;
-    size_t left = copying->size;
 
-    if (!begins_within(target, source, left))
-        for (; left > PIECE; left -= PIECE) {
-            memmove(target, source, PIECE);
-            target += PIECE;
-            source += PIECE;
-        }
-    memmove(target, source, left);
+    safemmap__move(copying->target, copying->source, copying->size);
     return 0;
 }
 

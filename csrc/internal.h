@@ -209,8 +209,7 @@ struct safemmap__met safemmap__fixup_load(const void *source,
  * of `address`. */
 bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);
 /* Ends the copy. */
-_Noreturn void safemmap__fixup_leave(ucontext_t *context,
-                                     struct safemmap__met met);
+_Noreturn void safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met);
 
 /* ---- search.c ---- */
 typedef const void *safemmap__search(const void *text, size_t size,

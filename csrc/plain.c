@@ -8,7 +8,7 @@ plain_copy(void *target, const void *source, size_t size,
            struct safemmap_fault *ret_fault)
 {
     (void)ret_fault;
-    memmove(target, source, size);
+    safemmap__move(target, source, size);
     return 0;
 }
 

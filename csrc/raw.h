@@ -52,6 +52,31 @@ first_from(const struct span *span, uintptr_t from)
 
 /* ---- How ---------------------------------------------------------------- */
 
+/* Whether copying forwards would overwrite what is still to be read. */
+static inline bool
+begins_within(const void *target, const void *source, size_t size)
+{
+    return (uintptr_t)target - (uintptr_t)source < size;
+}
+
+/* memmove(3), in pieces: what is 192 MiB and more glibc copies in a way that can take
+ * twice as long, see bench/README.md. */
+static inline void
+safemmap__move(void *target, const void *source, size_t size)
+{
+    enum { PIECE = 16 << 20 };
+    char *to = target;
+    const char *from = source;
+
+    if (!begins_within(target, source, size))
+        for (; size > PIECE; size -= PIECE) {
+            memmove(to, from, PIECE);
+            to += PIECE;
+            from += PIECE;
+        }
+    memmove(to, from, size);
+}
+
 static inline void
 safemmap__copy_strided(unsigned char *target, ptrdiff_t target_step,
                        const unsigned char *source, ptrdiff_t source_step,
