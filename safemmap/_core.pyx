@@ -867,6 +867,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
         PyObject_GetBuffer(sub, &pattern, PyBUF_SIMPLE)
         try:
+            if _SINCE_3_14:
+                low = self.pos
             if start is not None:
                 low = _index(start)
             if end is not None:

@@ -480,7 +480,7 @@ def test_iterators_are_copied(steps: int) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no __buffer__")
-def test_the_position_is_taken_before_the_pattern() -> None:
+def test_a_pattern_that_moves_the_position() -> None:
     def outcomes(kind: Any) -> list[int]:
         class Seeking:
             def __buffer__(self, flags: int) -> memoryview:

@@ -29,3 +29,4 @@ for _ in range(3):
             else:
                 raise AssertionError("no fault")
     os.close(fd)
+print("done")
