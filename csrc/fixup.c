@@ -1,11 +1,12 @@
 /* Runs outside the signal, but for safemmap__fixup_leave(): copies that need no
  * guard.
  *
- * The copy touches neither the stack nor a register that belongs to its caller. So at
- * whichever of its instructions a fault comes, it can return to its caller at once,
- * and nothing has to be kept before for that: the handler finds what it needs in the
- * context of the signal. (The kernel copies from user memory in the same way; see
- * "exception tables" in its documentation.)
+ * The copy touches neither the stack, nor a register that belongs to its caller, nor
+ * its own arguments. So at whichever of its instructions a fault comes, it can go on as
+ * if safemmap__fixup_report() had been called in its place, and nothing has to be kept
+ * before for that: the handler finds what it needs in the context of the signal. (The
+ * kernel copies from user memory in the same way; see "exception tables" in its
+ * documentation.)
  *
  * Short ones read all before they write anything: the ranges may overlap, and nothing
  * is written where the source is gone.
@@ -14,9 +15,9 @@
 
 #if SAFEMMAP__ASSEMBLY
 
-/* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT; none of them
- * changes before all is done. Returns in %rax:%rdx. Sizes are cut into classes;
- * within one, what is read from the start and what is read up to the end overlap. */
+/* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT, and in %rcx and
+ * %r8 what safemmap__fixup_report() needs. Sizes are cut into classes; within one, what
+ * is read from the start and what is read up to the end overlap. */
 __asm__(".pushsection .text\n"
         ".p2align 6\n"
         ".globl safemmap__fixup_copy\n"
@@ -35,28 +36,28 @@ __asm__(".pushsection .text\n"
 
         "    movzbl (%rsi), %eax\n"
         "    movb %al, (%rdi)\n"
-        "    xorl %edx, %edx\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "2:  movzwl (%rsi), %eax\n"
-        "    movzwl -2(%rsi,%rdx), %ecx\n"
+        "    movzwl -2(%rsi,%rdx), %r9d\n"
         "    movw %ax, (%rdi)\n"
-        "    movw %cx, -2(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    movw %r9w, -2(%rdi,%rdx)\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "4:  movl (%rsi), %eax\n"
-        "    movl -4(%rsi,%rdx), %ecx\n"
+        "    movl -4(%rsi,%rdx), %r9d\n"
         "    movl %eax, (%rdi)\n"
-        "    movl %ecx, -4(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    movl %r9d, -4(%rdi,%rdx)\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "8:  movq (%rsi), %rax\n"
-        "    movq -8(%rsi,%rdx), %rcx\n"
+        "    movq -8(%rsi,%rdx), %r9\n"
         "    movq %rax, (%rdi)\n"
-        "    movq %rcx, -8(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    movq %r9, -8(%rdi,%rdx)\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "16: cmpq $32, %rdx\n"
@@ -65,7 +66,7 @@ __asm__(".pushsection .text\n"
         "    movups -16(%rsi,%rdx), %xmm1\n"
         "    movups %xmm0, (%rdi)\n"
         "    movups %xmm1, -16(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "32: cmpq $64, %rdx\n"
@@ -78,7 +79,7 @@ __asm__(".pushsection .text\n"
         "    movups %xmm1, 16(%rdi)\n"
         "    movups %xmm2, -32(%rdi,%rdx)\n"
         "    movups %xmm3, -16(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "64: cmpq $128, %rdx\n"
@@ -99,7 +100,7 @@ __asm__(".pushsection .text\n"
         "    movups %xmm5, -48(%rdi,%rdx)\n"
         "    movups %xmm6, -32(%rdi,%rdx)\n"
         "    movups %xmm7, -16(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
 
         "128:movups (%rsi), %xmm0\n"
@@ -134,7 +135,7 @@ __asm__(".pushsection .text\n"
         "    movups %xmm13, -48(%rdi,%rdx)\n"
         "    movups %xmm14, -32(%rdi,%rdx)\n"
         "    movups %xmm15, -16(%rdi,%rdx)\n"
-        "    xorl %edx, %edx\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_copy, . - safemmap__fixup_copy\n"
@@ -148,7 +149,7 @@ __asm__(".pushsection .text\n"
         ".cfi_startproc\n"
         "    vmovups -64(%rsi,%rdx), %ymm2\n"
         "    vmovups -32(%rsi,%rdx), %ymm3\n"
-        "    leaq -64(%rdx), %rcx\n"
+        "    leaq -64(%rdx), %r9\n"
         "    xorl %eax, %eax\n"
         ".p2align 5\n"
         "1:  vmovups (%rsi,%rax), %ymm0\n"
@@ -156,17 +157,17 @@ __asm__(".pushsection .text\n"
         "    vmovups %ymm0, (%rdi,%rax)\n"
         "    vmovups %ymm1, 32(%rdi,%rax)\n"
         "    addq $64, %rax\n"
-        "    cmpq %rcx, %rax\n"
+        "    cmpq %r9, %rax\n"
         "    jb 1b\n"
         "    vmovups %ymm2, -64(%rdi,%rdx)\n"
         "    vmovups %ymm3, -32(%rdi,%rdx)\n"
         "    vzeroupper\n"
-        "    xorl %edx, %edx\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_copy_avx, . - safemmap__fixup_copy_avx\n"
 
-        /* The same for one byte, which is returned in %rax. */
+        /* The same for one byte. */
         ".p2align 4\n"
         ".globl safemmap__fixup_load\n"
         ".hidden safemmap__fixup_load\n"
@@ -174,38 +175,93 @@ __asm__(".pushsection .text\n"
         "safemmap__fixup_load:\n"
         ".cfi_startproc\n"
         "    movzbl (%rsi), %eax\n"
-        "    xorl %edx, %edx\n"
+        "    movb %al, (%rdi)\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_load, . - safemmap__fixup_load\n"
+
+        /* Looks for one byte in aligned blocks of 32, so that what follows on the next
+         * page is not touched. */
+        ".p2align 6\n"
+        ".globl safemmap__fixup_find\n"
+        ".hidden safemmap__fixup_find\n"
+        ".type safemmap__fixup_find, @function\n"
+        "safemmap__fixup_find:\n"
+        ".cfi_startproc\n"
+        "    movzbl (%rdi), %eax\n"
+        "    vmovd %eax, %xmm1\n"
+        "    vpbroadcastb %xmm1, %ymm1\n"
+        "    movq %rsi, %r10\n"
+        "    andq $-32, %r10\n"
+        "    leaq (%rsi,%rdx), %r11\n"
+        "    vpcmpeqb (%r10), %ymm1, %ymm0\n"
+        "    vpmovmskb %ymm0, %eax\n"
+        "    shrxl %esi, %eax, %eax\n"
+        "    shlxl %esi, %eax, %eax\n"
+        "1:  testl %eax, %eax\n"
+        "    jnz 2f\n"
+        "    addq $32, %r10\n"
+        "    cmpq %r11, %r10\n"
+        "    jae 3f\n"
+        "    vpcmpeqb (%r10), %ymm1, %ymm0\n"
+        "    vpmovmskb %ymm0, %eax\n"
+        "    jmp 1b\n"
+        "2:  bsfl %eax, %eax\n"
+        "    addq %r10, %rax\n"
+        "    cmpq %r11, %rax\n"
+        "    jae 3f\n"
+        "    subq %rsi, %rax\n"
+        "    addl $1, %eax\n"
+        "    vzeroupper\n"
+        "    ret\n"
+        "3:  xorl %eax, %eax\n"
+        "    vzeroupper\n"
+        "    ret\n"
+        ".cfi_endproc\n"
+        ".size safemmap__fixup_find, . - safemmap__fixup_find\n"
         ".globl safemmap__fixup_end\n"
         ".hidden safemmap__fixup_end\n"
         "safemmap__fixup_end:\n"
 
-        /* %rdi: the registers at the fault, %rsi and %rdx: what the copy returns.
-         * (The numbers are those of REG_R12 to REG_RSP in <sys/ucontext.h>, by 8.) */
+        /* %rdi: the registers at the fault, %rsi: its address, %rdx: its code, which
+         * joins what is in %r8. The stack is given back last: from then on the
+         * registers may be overwritten. (The numbers are those of REG_R8 to REG_RSP in
+         * <sys/ucontext.h>, by 8.) */
         ".globl safemmap__fixup_return\n"
         ".hidden safemmap__fixup_return\n"
         ".type safemmap__fixup_return, @function\n"
         "safemmap__fixup_return:\n"
-        "    movq 32(%rdi), %r12\n"
-        "    movq 40(%rdi), %r13\n"
-        "    movq 48(%rdi), %r14\n"
-        "    movq 56(%rdi), %r15\n"
-        "    movq 80(%rdi), %rbp\n"
-        "    movq 88(%rdi), %rbx\n"
-        "    movq 120(%rdi), %rsp\n"
-        "    movq %rsi, %rax\n"
-        "    ret\n"
+        "    movq %rdi, %rax\n"
+        "    movq %rsi, %r9\n"
+        "    shlq $32, %rdx\n"
+        "    movl 0(%rax), %r8d\n"
+        "    orq %rdx, %r8\n"
+        "    movq 32(%rax), %r12\n"
+        "    movq 40(%rax), %r13\n"
+        "    movq 48(%rax), %r14\n"
+        "    movq 56(%rax), %r15\n"
+        "    movq 64(%rax), %rdi\n"
+        "    movq 72(%rax), %rsi\n"
+        "    movq 80(%rax), %rbp\n"
+        "    movq 88(%rax), %rbx\n"
+        "    movq 96(%rax), %rdx\n"
+        "    movq 112(%rax), %rcx\n"
+        "    movq 120(%rax), %rsp\n"
+        "    jmp safemmap__fixup_report\n"
         ".size safemmap__fixup_return, . - safemmap__fixup_return\n"
         ".popsection\n");
 
-_Static_assert(REG_R12 * 8 == 32 && REG_R15 * 8 == 56 && REG_RBP * 8 == 80 &&
-                   REG_RBX * 8 == 88 && REG_RSP * 8 == 120,
+_Static_assert(REG_R8 == 0 && REG_R12 * 8 == 32 && REG_R15 * 8 == 56 &&
+                   REG_RDI * 8 == 64 && REG_RSI * 8 == 72 && REG_RBP * 8 == 80 &&
+                   REG_RBX * 8 == 88 && REG_RDX * 8 == 96 && REG_RCX * 8 == 112 &&
+                   REG_RSP * 8 == 120,
                "the registers lie elsewhere");
 
 #pragma GCC visibility push(hidden)
-size_t safemmap__fixup_size = SAFEMMAP__FIXUP_SHORT;
+size_t safemmap__fixup_short = SAFEMMAP__FIXUP_SHORT;
+size_t safemmap__fixup_long = SAFEMMAP__FIXUP_SHORT;
+size_t safemmap__fixup_near;
 
 /* valgrind keeps most registers of a context up to date only when it is told to with
  * --vex-iropt-register-updates. (These instructions do nothing elsewhere: they are
@@ -231,10 +287,14 @@ __attribute__((constructor)) static void
 choose_size(void)
 {
     __builtin_cpu_init();
-    if (on_valgrind())
-        safemmap__fixup_size = 0;
-    else if (__builtin_cpu_supports("avx"))
-        safemmap__fixup_size = SAFEMMAP__FIXUP_LONG;
+    if (on_valgrind()) {
+        safemmap__fixup_short = safemmap__fixup_long = 0;
+        return;
+    }
+    if (__builtin_cpu_supports("avx"))
+        safemmap__fixup_long = SAFEMMAP__FIXUP_LONG;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"))
+        safemmap__fixup_near = SAFEMMAP__FIXUP_NEAR;
 }
 
 extern const char safemmap__fixup_end[];
@@ -274,30 +334,41 @@ safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met)
 
 #else
 
-size_t safemmap__fixup_size = 0;
+size_t safemmap__fixup_short = 0;
+size_t safemmap__fixup_long = 0;
+size_t safemmap__fixup_near = 0;
 
-struct safemmap__met
-safemmap__fixup_copy(void *target, const void *source, size_t size)
+int
+safemmap__fixup_copy(void *target, const void *source, size_t size,
+                     struct safemmap_fault *ret_fault, int saved_errno)
 {
     (void)target;
     (void)source;
     (void)size;
+    (void)ret_fault;
+    (void)saved_errno;
     __builtin_trap();
 }
 
-struct safemmap__met
-safemmap__fixup_copy_avx(void *target, const void *source, size_t size)
+int
+safemmap__fixup_copy_avx(void *target, const void *source, size_t size,
+                         struct safemmap_fault *ret_fault, int saved_errno)
 {
-    return safemmap__fixup_copy(target, source, size);
+    return safemmap__fixup_copy(target, source, size, ret_fault, saved_errno);
 }
 
-struct safemmap__met
-safemmap__fixup_load(const void *source, const void *source_again, size_t one)
+int
+safemmap__fixup_load(void *target, const void *source, size_t one,
+                     struct safemmap_fault *ret_fault, int saved_errno)
 {
-    (void)source;
-    (void)source_again;
-    (void)one;
-    __builtin_trap();
+    return safemmap__fixup_copy(target, source, one, ret_fault, saved_errno);
+}
+
+int
+safemmap__fixup_find(void *target, const void *source, size_t size,
+                     struct safemmap_fault *ret_fault, int saved_errno)
+{
+    return safemmap__fixup_copy(target, source, size, ret_fault, saved_errno);
 }
 
 bool

@@ -16,15 +16,12 @@
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define SAFEMMAP__NOINLINE __attribute__((noinline))
 
-/* Small operations between two looks at who handles SIGBUS, and between two at
- * whether the thread blocks it: system calls, each of which costs as much as ten
- * operations. */
-#define LOOK_EVERY 64u
-#define LOOK_AT_MASK_EVERY 256u
-
-/* What an operation counts there. */
-#define WHOLE 16u
-#define STEP 1u
+/* A look asks the kernel who handles SIGBUS, and whether this thread blocks it: two
+ * system calls, which cost as much as twenty small operations. So many of those, or
+ * one on SAFEMMAP_BULK, are done before the thread asks what time it is, and looks if
+ * its last look was so long ago. */
+enum { LOOK_EVERY = 64 };
+#define LOOK_INTERVAL_NS ((uint64_t)100 * 1000)
 
 /* ---- Arming ------------------------------------------------------------ */
 
@@ -40,37 +37,58 @@ is_blocked(void)
 
 /* -ECANCELED: there is no handler to be had for this operation, though nothing is
  * wrong. What was found once to be so is looked at each time. */
-static SAFEMMAP__NOINLINE int
-look(bool bulk)
+static int
+look(void)
 {
     int error = safemmap__look();
-    unsigned due = safemmap__self.mask_due;
 
-    safemmap__self.errno_location = &errno;
-    safemmap__self.look_due = 0;
     if (error < 0)
         return error;
-    if (due == 0 || bulk) {
-        safemmap__self.mask_due = 0;
-        if (is_blocked())
-            return -ECANCELED;
-        due = LOOK_AT_MASK_EVERY;
+    return is_blocked() ? -ECANCELED : 0;
+}
+
+/* 0 where the system does not tell. */
+static uint64_t
+nanoseconds(void)
+{
+    struct timespec time;
+
+    if (clock_gettime(CLOCK_MONOTONIC, &time) != 0)
+        return 0;
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+static SAFEMMAP__NOINLINE int
+look_if_time(void)
+{
+    uint64_t now = nanoseconds();
+    int error;
+
+    /* (A clock that was set back, as when a process is restored from a checkpoint,
+     * makes the difference large.) */
+    if (now - safemmap__self.looked_at >= LOOK_INTERVAL_NS || now == 0 ||
+        __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) !=
+            SAFEMMAP__LOOK_WHEN_DUE) {
+        safemmap__self.errno_location = &errno;
+        safemmap__self.looked_at = 0;
+        safemmap__self.look_due = 0;
+        if ((error = look()) < 0)
+            return error;
+        safemmap__self.looked_at = now;
     }
-    safemmap__self.mask_due = due - LOOK_EVERY;
-    safemmap__self.look_due = (LOOK_EVERY - 1) * WHOLE;
+    safemmap__self.look_due = LOOK_EVERY - 1;
     return 0;
 }
 
-static inline int
-prepare(size_t size, unsigned count)
+static inline bool
+look_is_due(void)
 {
     unsigned due = safemmap__self.look_due;
 
-    if (UNLIKELY(due < count || size >= SAFEMMAP_BULK ||
-                 __atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED)))
-        return look(size >= SAFEMMAP_BULK);
-    safemmap__self.look_due = due - count;
-    return 0;
+    if (UNLIKELY(due < __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED)))
+        return true;
+    safemmap__self.look_due = due - 1;
+    return false;
 }
 
 /* The handler was displaced too often: the operation goes by way of the kernel. */
@@ -81,9 +99,14 @@ fell_back(int error)
 }
 
 /* Returns from the operation unless it can be guarded. */
-#define PREPARE(size, count, instead)                          \
+#define PREPARE(size, instead)                                   \
+    do {                                                         \
+        if (UNLIKELY((size) >= SAFEMMAP_BULK || look_is_due()))  \
+            LOOK(instead);                                       \
+    } while (0)
+#define LOOK(instead)                                          \
     do {                                                       \
-        int error_ = prepare(size, count);                     \
+        int error_ = look_if_time();                           \
                                                                \
         if (UNLIKELY(error_ < 0))                              \
             return error_ == -EBUSY       ? fell_back(instead) \
@@ -261,93 +284,104 @@ large_copy(void *target, const void *source, size_t size,
     return 0;
 }
 
-static inline int
-copy(void *target, const void *source, size_t size, struct safemmap_fault *ret_fault)
+/* Runs in the place of a copy that met a fault. */
+int
+safemmap__fixup_report(void *target, const void *source, size_t size,
+                       struct safemmap_fault *ret_fault, uint64_t left,
+                       uintptr_t address)
 {
-    struct safemmap__met met;
-    int saved_errno;
+    errno = (int)(uint32_t)left;
+    return report((struct safemmap__met){address, (int)(left >> 32)},
+                  contiguous(source, size, false), contiguous(target, size, true),
+                  ret_fault);
+}
 
-    if (size > safemmap__fixup_size ||
-        (size > SAFEMMAP__FIXUP_SHORT && begins_within(target, source, size)))
-        return large_copy(target, source, size, ret_fault);
-    saved_errno = *safemmap__self.errno_location;
-    met = size <= SAFEMMAP__FIXUP_SHORT
-              ? safemmap__fixup_copy(target, source, size)
-              : safemmap__fixup_copy_avx(target, source, size);
-    if (UNLIKELY(met.code != 0)) {
-        errno = saved_errno;
-        return report(met, contiguous(source, size, false),
-                      contiguous(target, size, true), ret_fault);
-    }
-    return 0;
+static SAFEMMAP__NOINLINE int
+copy_any(void *target, const void *source, size_t size,
+         struct safemmap_fault *ret_fault)
+{
+    const int saved_errno = *safemmap__self.errno_location;
+
+    if (size - 1 < safemmap__fixup_short)
+        return safemmap__fixup_copy(target, source, size, ret_fault, saved_errno);
+    if (size <= safemmap__fixup_long && !begins_within(target, source, size))
+        return safemmap__fixup_copy_avx(target, source, size, ret_fault, saved_errno);
+    return large_copy(target, source, size, ret_fault);
+}
+
+static SAFEMMAP__NOINLINE int
+look_and_copy(void *target, const void *source, size_t size,
+              struct safemmap_fault *ret_fault)
+{
+    if (size == 0)
+        return 0;
+    LOOK(safemmap_kernel.copy(target, source, size, ret_fault));
+    return copy_any(target, source, size, ret_fault);
 }
 
 int
 safemmap_copy(void *target, const void *source, size_t size,
               struct safemmap_fault *ret_fault)
 {
-    if (size == 0)
-        return 0;
-    PREPARE(size, WHOLE, safemmap_kernel.copy(target, source, size, ret_fault));
-    return copy(target, source, size, ret_fault);
+    if (UNLIKELY(size - 1 >= SAFEMMAP_BULK - 1 || look_is_due()))
+        return look_and_copy(target, source, size, ret_fault);
+    if (UNLIKELY(size - 1 >= safemmap__fixup_short))
+        return copy_any(target, source, size, ret_fault);
+    return safemmap__fixup_copy(target, source, size, ret_fault,
+                                *safemmap__self.errno_location);
 }
 
-static inline int
-load(const void *source, unsigned char *ret_byte, struct safemmap_fault *ret_fault)
+static SAFEMMAP__NOINLINE int
+look_and_load(const void *source, unsigned char *ret_byte,
+              struct safemmap_fault *ret_fault)
 {
-    struct safemmap__met met;
-    int saved_errno;
-
-    if (safemmap__fixup_size == 0)
-        return large_copy(ret_byte, source, 1, ret_fault);
-    saved_errno = *safemmap__self.errno_location;
-    met = safemmap__fixup_load(source, source, 1);
-    if (UNLIKELY(met.code != 0)) {
-        errno = saved_errno;
-        return report(met, contiguous(source, 1, false), NO_SPAN, ret_fault);
-    }
-    *ret_byte = (unsigned char)met.address;
-    return 0;
+    LOOK(safemmap_kernel.load(source, ret_byte, ret_fault));
+    return copy_any(ret_byte, source, 1, ret_fault);
 }
 
 int
 safemmap_load(const void *source, unsigned char *ret_byte,
               struct safemmap_fault *ret_fault)
 {
-    PREPARE(1, WHOLE, safemmap_kernel.load(source, ret_byte, ret_fault));
-    return load(source, ret_byte, ret_fault);
-}
-
-int
-safemmap_load_next(const void *source, unsigned char *ret_byte,
-                   struct safemmap_fault *ret_fault)
-{
-    PREPARE(1, STEP, safemmap_kernel.load(source, ret_byte, ret_fault));
-    return load(source, ret_byte, ret_fault);
+    if (UNLIKELY(look_is_due()))
+        return look_and_load(source, ret_byte, ret_fault);
+    if (UNLIKELY(safemmap__fixup_short == 0))
+        return copy_any(ret_byte, source, 1, ret_fault);
+    return safemmap__fixup_load(ret_byte, source, 1, ret_fault,
+                                *safemmap__self.errno_location);
 }
 
 int
 safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
 {
-    PREPARE(1, WHOLE, safemmap_kernel.store(target, byte, ret_fault));
-    return copy(target, &byte, 1, ret_fault);
+    PREPARE(1, safemmap_kernel.store(target, byte, ret_fault));
+    return copy_any(target, &byte, 1, ret_fault);
 }
 
 struct stepping {
     unsigned char *target;
-    ptrdiff_t target_step;
     const unsigned char *source;
-    ptrdiff_t source_step;
+    ptrdiff_t step;
     size_t count;
 };
 
 static uintptr_t
-run_steps(const void *arguments)
+run_gather(const void *arguments)
 {
     const struct stepping *stepping = arguments;
 
-    safemmap__copy_strided(stepping->target, stepping->target_step, stepping->source,
-                           stepping->source_step, stepping->count);
+    safemmap__gather(stepping->target, stepping->source, stepping->step,
+                     stepping->count);
+    return 0;
+}
+
+static uintptr_t
+run_scatter(const void *arguments)
+{
+    const struct stepping *stepping = arguments;
+
+    safemmap__scatter(stepping->target, stepping->step, stepping->source,
+                      stepping->count);
     return 0;
 }
 
@@ -355,14 +389,14 @@ int
 safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
                 struct safemmap_fault *ret_fault)
 {
-    const struct stepping stepping = {target, 1, source, step, count};
+    const struct stepping stepping = {target, source, step, count};
     uintptr_t nothing;
 
     if (count == 0)
         return 0;
-    PREPARE(count, WHOLE,
+    PREPARE(count,
             safemmap_kernel.gather(target, source, step, count, ret_fault));
-    ACCESS(run_steps, &stepping, strided(source, step, count, false),
+    ACCESS(run_gather, &stepping, strided(source, step, count, false),
            contiguous(target, count, true), &nothing);
     return 0;
 }
@@ -371,14 +405,14 @@ int
 safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
                  struct safemmap_fault *ret_fault)
 {
-    const struct stepping stepping = {target, step, source, 1, count};
+    const struct stepping stepping = {target, source, step, count};
     uintptr_t nothing;
 
     if (count == 0)
         return 0;
-    PREPARE(count, WHOLE,
+    PREPARE(count,
             safemmap_kernel.scatter(target, step, source, count, ret_fault));
-    ACCESS(run_steps, &stepping, contiguous(source, count, false),
+    ACCESS(run_scatter, &stepping, contiguous(source, count, false),
            strided(target, step, count, true), &nothing);
     return 0;
 }
@@ -403,7 +437,7 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     const struct comparing comparing = {left, right, size};
     uintptr_t order;
 
-    PREPARE(size, WHOLE,
+    PREPARE(size,
             safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
     ACCESS(run_comparison, &comparing, contiguous(left, size, false),
            contiguous(right, size, false), &order);
@@ -436,7 +470,7 @@ find_with(safemmap__search *search, safemmap_find_operation *instead,
     const struct searching searching = {search, text, size, pattern, pattern_size};
     uintptr_t found;
 
-    PREPARE(size, WHOLE,
+    PREPARE(size,
             instead(text, size, pattern, pattern_size, ret_index, ret_fault));
     ACCESS(run_search, &searching, contiguous(text, size, false),
            contiguous(pattern, pattern_size, false), &found);
@@ -444,12 +478,37 @@ find_with(safemmap__search *search, safemmap_find_operation *instead,
     return 0;
 }
 
+static SAFEMMAP__NOINLINE int
+find_forward(const void *text, size_t size, const void *pattern, size_t pattern_size,
+             ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
+{
+    return find_with(safemmap__search_forward, safemmap_kernel.find, text, size,
+                     pattern, pattern_size, ret_index, ret_fault);
+}
+
+/* Most are near, as the ends of lines are. What is further, or met a fault, takes a
+ * guard. */
+static SAFEMMAP__NOINLINE int
+find_byte(const void *text, size_t size, const void *pattern, ptrdiff_t *ret_index,
+          struct safemmap_fault *ret_fault)
+{
+    const size_t near = size < safemmap__fixup_near ? size : safemmap__fixup_near;
+    int found = safemmap__fixup_find((void *)pattern, text, near, ret_fault,
+                                     *safemmap__self.errno_location);
+
+    if (found <= 0 && (found < 0 || near < size))
+        return find_forward(text, size, pattern, 1, ret_index, ret_fault);
+    *ret_index = found - 1;
+    return 0;
+}
+
 int
 safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern_size,
               ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    return find_with(safemmap__search_forward, safemmap_kernel.find, text, size,
-                     pattern, pattern_size, ret_index, ret_fault);
+    if (pattern_size == 1 && size > 0 && safemmap__fixup_near > 0 && !look_is_due())
+        return find_byte(text, size, pattern, ret_index, ret_fault);
+    return find_forward(text, size, pattern, pattern_size, ret_index, ret_fault);
 }
 
 int
@@ -462,7 +521,6 @@ safemmap_rfind(const void *text, size_t size, const void *pattern,
 }
 
 const struct safemmap_operations safemmap_guarded = {
-    safemmap_copy,    safemmap_load,   safemmap_load_next,
-    safemmap_store,   safemmap_gather, safemmap_scatter,
-    safemmap_compare, safemmap_find,   safemmap_rfind,
+    safemmap_copy,    safemmap_load,    safemmap_store, safemmap_gather,
+    safemmap_scatter, safemmap_compare, safemmap_find,  safemmap_rfind,
 };

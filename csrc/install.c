@@ -163,6 +163,12 @@ install_locked(void)
 /* Set by safemmap_uninstall(). */
 static bool uninstalled;
 
+static void
+look(unsigned below)
+{
+    __atomic_store_n(&safemmap__look_below, below, __ATOMIC_RELAXED);
+}
+
 int
 safemmap_install(void)
 {
@@ -173,14 +179,15 @@ safemmap_install(void)
         return -errno;
     entry = entry_of(&present);
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
-        !__atomic_load_n(&safemmap__given_up, __ATOMIC_RELAXED))
+        __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) ==
+            SAFEMMAP__LOOK_WHEN_DUE)
         return 0;
     if ((error = safemmap__follow_forks()) < 0)
         return error;
     pthread_mutex_lock(&lock);
     error = install_locked();
     __atomic_store_n(&uninstalled, false, __ATOMIC_RELAXED);
-    __atomic_store_n(&safemmap__given_up, error == -EBUSY, __ATOMIC_RELAXED);
+    look(error == -EBUSY ? SAFEMMAP__LOOK_ALWAYS : SAFEMMAP__LOOK_WHEN_DUE);
     pthread_mutex_unlock(&lock);
     return error;
 }
@@ -221,7 +228,7 @@ uninstall_locked(void)
         return -errno;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
     __atomic_store_n(&uninstalled, true, __ATOMIC_RELAXED);
-    __atomic_store_n(&safemmap__given_up, true, __ATOMIC_RELAXED);
+    look(SAFEMMAP__LOOK_ALWAYS);
     return 0;
 }
 

@@ -111,18 +111,19 @@ struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
         progress;        /* record is NULL while nothing is forwarded */
-    unsigned look_due;   /* sixteenths of small operations until the handler is looked
-                            for again */
-    unsigned mask_due;   /* small operations until the mask is looked at again */
+    unsigned look_due;   /* small operations until it may be time for the next look */
+    uint64_t looked_at;  /* when all was well at the last one; or 0 */
     int *errno_location; /* known since the first look */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
 extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 
-/* Set while others are above the handler and no entry is left to go above them: no
- * guard is to be relied on, whether it is time to look or not. */
-extern bool safemmap__given_up;
+/* A thread looks with an operation that finds less than this due: 1, or more than there
+ * can be while no guard is to be relied on, since others are above the handler and no
+ * entry is left to go above them. */
+extern unsigned safemmap__look_below;
+enum { SAFEMMAP__LOOK_WHEN_DUE = 1, SAFEMMAP__LOOK_ALWAYS = 1000 };
 
 /* NULL before the first installation. */
 extern struct safemmap__chain *safemmap__chain;
@@ -193,18 +194,27 @@ uintptr_t safemmap__call(struct safemmap__guard *guard, safemmap__access *run,
 _Noreturn void safemmap__leave_call(struct safemmap__guard *guard);
 
 /* ---- fixup.c ---- */
-/* Copies of so many bytes at most need no guard on this machine: none, short ones, or
- * with AVX longer ones, too, unless the target begins within the source. */
-extern size_t safemmap__fixup_size;
+/* Copies of so many bytes at most need no guard on this machine: short ones, and longer
+ * ones unless the target begins within the source. 0: all need one. */
+extern size_t safemmap__fixup_short, safemmap__fixup_long;
 enum { SAFEMMAP__FIXUP_SHORT = 256, SAFEMMAP__FIXUP_LONG = 16384 };
 
-/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT. */
-struct safemmap__met safemmap__fixup_copy(void *target, const void *source,
-                                          size_t size);
-struct safemmap__met safemmap__fixup_copy_avx(void *target, const void *source,
-                                              size_t size);
-struct safemmap__met safemmap__fixup_load(const void *source,
-                                          const void *source_again, size_t one);
+/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT; or 1; and for the last,
+ * which looks for the byte at the target in the source, 1 at least. Returns 0 (or 1
+ * more than the index), or after a fault, with that errno, what the report returns. */
+typedef int safemmap__fixup(void *target, const void *source, size_t size,
+                            struct safemmap_fault *ret_fault, int saved_errno);
+safemmap__fixup safemmap__fixup_copy, safemmap__fixup_copy_avx, safemmap__fixup_load,
+    safemmap__fixup_find;
+/* `left`: the errno, and above it 32 bits of code. */
+int safemmap__fixup_report(void *target, const void *source, size_t size,
+                           struct safemmap_fault *ret_fault, uint64_t left,
+                           uintptr_t address);
+/* In so many bytes a byte is looked for without a guard, in larger texts first of all.
+ * 0: never. */
+extern size_t safemmap__fixup_near;
+enum { SAFEMMAP__FIXUP_NEAR = 256 };
+
 /* Whether a thread with these registers is in such a copy, and that touches the page
  * of `address`. */
 bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);

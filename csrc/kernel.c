@@ -431,6 +431,6 @@ kernel_rfind(const void *text, size_t size, const void *pattern, size_t pattern_
 }
 
 const struct safemmap_operations safemmap_kernel = {
-    kernel_copy,    kernel_load,    kernel_load, kernel_store, kernel_gather,
-    kernel_scatter, kernel_compare, kernel_find, kernel_rfind,
+    kernel_copy,    kernel_load,    kernel_store, kernel_gather,
+    kernel_scatter, kernel_compare, kernel_find,  kernel_rfind,
 };

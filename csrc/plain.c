@@ -34,7 +34,7 @@ plain_gather(void *target, const void *source, ptrdiff_t step, size_t count,
              struct safemmap_fault *ret_fault)
 {
     (void)ret_fault;
-    safemmap__copy_strided(target, 1, source, step, count);
+    safemmap__gather(target, source, step, count);
     return 0;
 }
 
@@ -43,7 +43,7 @@ plain_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
               struct safemmap_fault *ret_fault)
 {
     (void)ret_fault;
-    safemmap__copy_strided(target, step, source, 1, count);
+    safemmap__scatter(target, step, source, count);
     return 0;
 }
 
@@ -77,6 +77,6 @@ plain_rfind(const void *text, size_t size, const void *pattern, size_t pattern_s
 }
 
 const struct safemmap_operations safemmap_plain = {
-    plain_copy,    plain_load,    plain_load, plain_store, plain_gather,
-    plain_scatter, plain_compare, plain_find, plain_rfind,
+    plain_copy,    plain_load,    plain_store, plain_gather,
+    plain_scatter, plain_compare, plain_find,  plain_rfind,
 };

@@ -78,12 +78,25 @@ safemmap__move(void *target, const void *source, size_t size)
 }
 
 static inline void
-safemmap__copy_strided(unsigned char *target, ptrdiff_t target_step,
-                       const unsigned char *source, ptrdiff_t source_step,
-                       size_t count)
+safemmap__gather(unsigned char *target, const unsigned char *source, ptrdiff_t step,
+                 size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        target[(ptrdiff_t)i * target_step] = source[(ptrdiff_t)i * source_step];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < count; i++) {
+        target[i] = *source;
+        source += step;
+    }
+}
+
+static inline void
+safemmap__scatter(unsigned char *target, ptrdiff_t step, const unsigned char *source,
+                  size_t count)
+{
+#pragma GCC unroll 8
+    for (size_t i = 0; i < count; i++) {
+        *target = source[i];
+        target += step;
+    }
 }
 
 static inline ptrdiff_t

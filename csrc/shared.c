@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
-bool safemmap__given_up;
+unsigned safemmap__look_below = SAFEMMAP__LOOK_WHEN_DUE;
 struct safemmap__chain *safemmap__chain;
 struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;

@@ -50,7 +50,6 @@ from libc.errno cimport (
 )
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memchr
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
     MAP_ANONYMOUS,
@@ -113,9 +112,16 @@ cdef tuple _PROTECTION_NAMES = ("auto", "sealed", "guarded", "kernel")
 cdef dict _VIEWS = {
     "deferred": DEFERRED, "interrupt": INTERRUPT, "deny": DENY, "crash": CRASH
 }
-# What a byte becomes, as an int and as bytes: CPython has these objects once, too.
-cdef tuple _INTS = tuple(range(256))
-cdef tuple _BYTES = tuple(bytes(range(256))[byte:byte + 1] for byte in range(256))
+# What a byte becomes, as an int and as bytes: CPython has these objects once, too. (In
+# an array, where to find one counts no references to a list.)
+cdef PyObject *_INTS[256]
+cdef PyObject *_BYTES[256]
+cdef tuple _kept = (
+    tuple(range(256)), tuple(bytes(range(256))[byte:byte + 1] for byte in range(256))
+)
+for _byte in range(256):
+    _INTS[_byte] = PyTuple_GET_ITEM(_kept[0], _byte)
+    _BYTES[_byte] = PyTuple_GET_ITEM(_kept[1], _byte)
 cdef dict _codes = None         # of faults, with their names
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
@@ -129,8 +135,7 @@ cdef int _IMMUTABLE = F_SEAL_SHRINK | F_SEAL_WRITE
 # Bytes that are searched before the GIL is given up: most of what is looked for is
 # near.
 cdef Py_ssize_t _NEAR = 4096
-# A line of so many bytes at most is copied before it is searched, in such pieces.
-cdef Py_ssize_t _SHORT_LINE = 512, _SHORT_PIECE = 128
+cdef const char *_NEWLINE = b"\n"
 # A result of so many bytes has memory of its own, which malloc(3) has mapped for it: to
 # have that in huge pages makes it four times as fast to fill.
 cdef Py_ssize_t _LARGE_RESULT = 32 << 20
@@ -434,7 +439,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             raise TypeError("mmap can't modify a readonly memory map.")
         return 0
 
-    cdef inline Py_ssize_t remaining(self):
+    cdef inline Py_ssize_t remaining(self) noexcept:
         return self.length - self.pos if self.pos < self.length else 0
 
     # ---- Protection ------------------------------------------------------
@@ -606,7 +611,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
         if size == 1:
             self.load(start, &byte, operation)
-            return <bytes>PyTuple_GET_ITEM(_BYTES, byte)
+            return <bytes>_BYTES[byte]
         result = PyBytes_FromStringAndSize(NULL, size)
         if size >= _LARGE_RESULT:
             _advise_huge_pages(PyBytes_AS_STRING(result), size)
@@ -697,33 +702,52 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             raise ValueError("read byte out of range")
         self.load(self.pos, &byte, "read_byte")
         self.pos += 1
-        return <object>PyTuple_GET_ITEM(_INTS, byte)
+        return <object>_INTS[byte]
 
     def readline(self):
         """Read from the position to the end of the line, or of the mapping.
 
         :raises BusError: one of these bytes is on a page that is gone.
         """
-        cdef Py_ssize_t start, stop, end
-        cdef const char *newline = b"\n"
+        cdef Py_ssize_t size = min(self.remaining(), _NEAR)
+        cdef safemmap_fault fault
+        cdef ptrdiff_t end
         cdef bytes line
 
         self.check_data("readline")
+        if (
+            self.operations.find(
+                self.data + self.pos, size, _NEWLINE, 1, &end, &fault
+            ) != 0
+            or end < 0
+        ):
+            return self.long_line()
+        line = PyBytes_FromStringAndSize(NULL, end + 1)
+        if (
+            self.operations.copy(
+                PyBytes_AS_STRING(line), self.data + self.pos, end + 1, &fault
+            ) != 0
+            or self.poisoned()
+        ):
+            return self.long_line()
+        self.pos += end + 1
+        return line
+
+    cdef bytes long_line(self):
+        """And what met a fault, or went by way of the kernel."""
+        cdef Py_ssize_t start, stop, end
+
         while True:
             start, stop = self.pos, self.length
             if start >= stop:
                 return b""
-            if self.granted != KERNEL:
-                line = self.short_line(min(stop - start, _SHORT_LINE))
-                if line is not None:
-                    return line
             end = self.search_with(
-                self.operations.find, newline, 1, start, min(stop, start + _NEAR),
+                self.operations.find, _NEWLINE, 1, start, min(stop, start + _NEAR),
                 start, stop, "readline"
             )
             if end < 0 and stop - start > _NEAR:
                 end = self.search_with(
-                    self.operations.find, newline, 1, start + _NEAR, stop, start, stop,
+                    self.operations.find, _NEWLINE, 1, start + _NEAR, stop, start, stop,
                     "readline"
                 )
                 # Another thread may have read this line meanwhile.
@@ -731,34 +755,6 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                     continue
             end = stop if end < 0 else end + 1
             return self.read_claimed(start, end - start, "readline")
-
-    cdef bytes short_line(self, Py_ssize_t size):
-        """What most lines are: copied first, and then searched, so that no access needs
-        a guard. None where it does not end within `size`. (A fault says nothing: it may
-        lie behind the line.)"""
-        cdef char line[512]
-        cdef Py_ssize_t done = 0, piece
-        cdef const char *found
-        cdef safemmap_fault fault
-
-        while done < size:
-            piece = min(size - done, _SHORT_PIECE)
-            if (
-                self.operations.copy(
-                    line + done, self.data + self.pos + done, piece, &fault
-                ) != 0
-                or self.poisoned()
-            ):
-                return None
-            found = <const char *>memchr(line + done, c'\n', piece)
-            done += piece
-            if found != NULL:
-                done = found + 1 - line
-                break
-        if found == NULL and self.pos + done < self.length:
-            return None
-        self.pos += done
-        return PyBytes_FromStringAndSize(line, done)
 
     def write(self, bytes, /):
         """Write a bytes-like object at the position; returns how many bytes.
@@ -1189,7 +1185,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         if PyIndex_Check(item):
             start = self.position_of(item)
             self.load(start, &byte, "m[i]")
-            return <object>PyTuple_GET_ITEM(_INTS, byte)
+            return <object>_INTS[byte]
         if not PySlice_Check(item):
             raise TypeError("mmap indices must be integers")
         _unpack_slice(item, &start, &stop, &step)
@@ -1687,7 +1683,7 @@ cdef class _Iterator:
         if self.index >= self.mapping.length:
             self.mapping = None
             raise StopIteration
-        error = self.mapping.operations.load_next(
+        error = self.mapping.operations.load(
             self.mapping.data + self.index, &byte, &fault
         )
         if error != 0 or self.mapping.poisoned():
@@ -1696,7 +1692,7 @@ cdef class _Iterator:
             mapping = self.mapping
             mapping.fail(error, &fault, "iteration", self.index, self.index + 1)
         self.index += 1
-        return <object>PyTuple_GET_ITEM(_BYTES, byte)
+        return <object>_BYTES[byte]
 
     def __length_hint__(self):
         return 0 if self.mapping is None else max(0, len(self.mapping) - self.index)

@@ -74,8 +74,6 @@ cdef extern from "safemmap.h" nogil:
                     safemmap_fault *ret_fault) noexcept nogil
         int (*load)(const void *source, unsigned char *ret_byte,
                     safemmap_fault *ret_fault) noexcept nogil
-        int (*load_next)(const void *source, unsigned char *ret_byte,
-                         safemmap_fault *ret_fault) noexcept nogil
         int (*store)(void *target, unsigned char byte,
                      safemmap_fault *ret_fault) noexcept nogil
         int (*gather)(void *target, const void *source, ptrdiff_t step, size_t count,

@@ -43,8 +43,9 @@ struct safemmap_fault {
 /* Makes the SIGBUS handler of this library the one that the kernel calls. Does
  * nothing when it already is; otherwise installs it above the present action,
  * to which every signal that is not ours is forwarded. Guarded operations call
- * it by themselves: on a thread's first one, on every 64th after that, and
- * whenever SAFEMMAP_BULK bytes or more are at stake.
+ * it by themselves: on a thread's first one; and on every 64th after that, and
+ * whenever SAFEMMAP_BULK bytes or more are at stake, unless this thread did so in the
+ * last 100 microseconds.
  *
  * Others may do the same for ever: after SAFEMMAP_REINSTALLS times above those who
  * are still there it answers -EBUSY, until one of them has left. */
@@ -108,11 +109,6 @@ int safemmap_load(const void *source, unsigned char *ret_byte,
 int safemmap_store(void *target, unsigned char byte,
                    struct safemmap_fault *ret_fault);
 
-/* The same as safemmap_load, for one of many bytes in a row: a sixteenth of an
- * operation as far as looking for the handler is concerned. */
-int safemmap_load_next(const void *source, unsigned char *ret_byte,
-                       struct safemmap_fault *ret_fault);
-
 /* Copies `count` bytes that lie `step` bytes apart (step may be negative, not
  * zero) to consecutive ones, and back. Pages that hold none of them are not
  * touched. */
@@ -145,7 +141,6 @@ typedef int safemmap_find_operation(const void *, size_t, const void *, size_t,
 struct safemmap_operations {
     int (*copy)(void *, const void *, size_t, struct safemmap_fault *);
     int (*load)(const void *, unsigned char *, struct safemmap_fault *);
-    int (*load_next)(const void *, unsigned char *, struct safemmap_fault *);
     int (*store)(void *, unsigned char, struct safemmap_fault *);
     int (*gather)(void *, const void *, ptrdiff_t, size_t, struct safemmap_fault *);
     int (*scatter)(void *, ptrdiff_t, const void *, size_t, struct safemmap_fault *);

@@ -709,7 +709,7 @@ load_and_store(void)
     for (size_t offset = 0; offset < arena.size; offset++) {
         uintptr_t gone =
             is_gone(&arena, offset) ? (uintptr_t)arena.start + offset : 0;
-        unsigned char byte = 251, next = 251;
+        unsigned char byte = 251;
 
         note = NOTE("offset", (long)offset);
         if (check_result(RUN(operations->load(arena.start + offset, &byte, &met)),
@@ -717,9 +717,6 @@ load_and_store(void)
             CHECK_EQ(byte, pattern(offset));
         else
             CHECK_EQ(byte, 251);
-        check_result(RUN(operations->load_next(arena.start + offset, &next, &met)),
-                     gone);
-        CHECK_EQ(next, byte);
         if (check_result(RUN(operations->store(arena.start + offset, 252, &met)),
                          gone)) {
             CHECK_EQ(arena.start[offset], 252);

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ PAGE = safemmap.PAGESIZE
 BULK = 1 << 20
 GONE = BULK + 321
 OPERATIONS_BETWEEN_LOOKS = 64
+TIME_BETWEEN_LOOKS = 0.0001
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_CPU, (2, 2))  # seconds, if it faults for ever
@@ -110,11 +112,13 @@ def start() -> None:
 
 
 def operate() -> None:
+    time.sleep(TIME_BETWEEN_LOOKS)
     for _ in range(OPERATIONS_BETWEEN_LOOKS):
         assert mapping[0] == 0
 
 
 def operate_in_bulk() -> None:
+    time.sleep(TIME_BETWEEN_LOOKS)
     assert mapping.find(b"x", 0, BULK) == -1
 
 

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 
@@ -29,7 +30,9 @@ def mapping() -> safemmap.mmap:
 
 
 def displace() -> None:
+    """And wait for the time after which a thread looks again."""
     signal.signal(signal.SIGBUS, lambda *_: None)
+    time.sleep(0.001)
 
 
 def until_it_warns(hook: Callable[[], None], step: Callable[[], object]) -> None:
@@ -59,7 +62,7 @@ def iterator_exhausted_by_a_warning() -> None:
             pass
         waste.extend(bytes([7]) * size for size in range(40, 500) for _ in range(50))
 
-    until_it_warns(exhaust, lambda: list(itertools.islice(iterator, 1100)))
+    until_it_warns(exhaust, lambda: list(itertools.islice(iterator, 64)))
 
 
 def closed_by_a_warning() -> None:

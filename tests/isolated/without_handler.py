@@ -10,6 +10,7 @@ import re
 import signal
 import struct
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def displaced_again_and_again() -> None:
         assert m.protection == "guarded"
         for _ in range(100):
             signal.signal(signal.SIGBUS, lambda *_: None)
-            bulk[:]  # which looks for our handler
+            time.sleep(0.001)  # after which the next bulk operation
+            bulk[:]  # looks for our handler
         assert m.protection == "kernel"
         (warning,) = caught
         assert warning.category is RuntimeWarning
