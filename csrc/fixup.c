@@ -2,10 +2,10 @@
  * guard.
  *
  * The copy touches neither the stack, nor a register that belongs to its caller, nor
- * its own arguments. So at whichever of its instructions a fault comes, it can go on as
- * if safemmap__fixup_report() had been called in its place, and nothing has to be kept
- * before for that: the handler finds what it needs in the context of the signal. (The
- * kernel copies from user memory in the same way; see "exception tables" in its
+ * its own arguments. So at whichever of its instructions a fault comes, it can go on
+ * as if safemmap__fixup_report() had been called in its place, and nothing has to be
+ * kept before for that: the handler finds what it needs in the context of the signal.
+ * (The kernel copies from user memory in the same way; see "exception tables" in its
  * documentation.)
  *
  * Short ones read all before they write anything: the ranges may overlap, and nothing
@@ -16,8 +16,8 @@
 #if SAFEMMAP__ASSEMBLY
 
 /* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT, and in %rcx and
- * %r8 what safemmap__fixup_report() needs. Sizes are cut into classes; within one, what
- * is read from the start and what is read up to the end overlap. */
+ * %r8 what safemmap__fixup_report() needs. Sizes are cut into classes; within one,
+ * what is read from the start and what is read up to the end overlap. */
 __asm__(".pushsection .text\n"
         ".p2align 6\n"
         ".globl safemmap__fixup_copy\n"
@@ -181,8 +181,8 @@ __asm__(".pushsection .text\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_load, . - safemmap__fixup_load\n"
 
-        /* Looks for one byte in aligned blocks of 32, so that what follows on the next
-         * page is not touched. */
+        /* Looks for one byte in aligned blocks of 32, so that what follows on the
+         * next page is not touched. */
         ".p2align 6\n"
         ".globl safemmap__fixup_find\n"
         ".hidden safemmap__fixup_find\n"
@@ -226,8 +226,8 @@ __asm__(".pushsection .text\n"
 
         /* %rdi: the registers at the fault, %rsi: its address, %rdx: its code, which
          * joins what is in %r8. The stack is given back last: from then on the
-         * registers may be overwritten. (The numbers are those of REG_R8 to REG_RSP in
-         * <sys/ucontext.h>, by 8.) */
+         * registers may be overwritten. (The numbers are those of REG_R8 to REG_RSP
+         * in <sys/ucontext.h>, by 8.) */
         ".globl safemmap__fixup_return\n"
         ".hidden safemmap__fixup_return\n"
         ".type safemmap__fixup_return, @function\n"

@@ -99,10 +99,10 @@ fell_back(int error)
 }
 
 /* Returns from the operation unless it can be guarded. */
-#define PREPARE(size, instead)                                   \
-    do {                                                         \
-        if (UNLIKELY((size) >= SAFEMMAP_BULK || look_is_due()))  \
-            LOOK(instead);                                       \
+#define PREPARE(size, instead)                                  \
+    do {                                                        \
+        if (UNLIKELY((size) >= SAFEMMAP_BULK || look_is_due())) \
+            LOOK(instead);                                      \
     } while (0)
 #define LOOK(instead)                                          \
     do {                                                       \
@@ -394,8 +394,7 @@ safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
 
     if (count == 0)
         return 0;
-    PREPARE(count,
-            safemmap_kernel.gather(target, source, step, count, ret_fault));
+    PREPARE(count, safemmap_kernel.gather(target, source, step, count, ret_fault));
     ACCESS(run_gather, &stepping, strided(source, step, count, false),
            contiguous(target, count, true), &nothing);
     return 0;
@@ -410,8 +409,7 @@ safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
 
     if (count == 0)
         return 0;
-    PREPARE(count,
-            safemmap_kernel.scatter(target, step, source, count, ret_fault));
+    PREPARE(count, safemmap_kernel.scatter(target, step, source, count, ret_fault));
     ACCESS(run_scatter, &stepping, contiguous(source, count, false),
            strided(target, step, count, true), &nothing);
     return 0;
@@ -437,8 +435,7 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     const struct comparing comparing = {left, right, size};
     uintptr_t order;
 
-    PREPARE(size,
-            safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
+    PREPARE(size, safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
     ACCESS(run_comparison, &comparing, contiguous(left, size, false),
            contiguous(right, size, false), &order);
     *ret_order = (int)order;
@@ -470,8 +467,7 @@ find_with(safemmap__search *search, safemmap_find_operation *instead,
     const struct searching searching = {search, text, size, pattern, pattern_size};
     uintptr_t found;
 
-    PREPARE(size,
-            instead(text, size, pattern, pattern_size, ret_index, ret_fault));
+    PREPARE(size, instead(text, size, pattern, pattern_size, ret_index, ret_fault));
     ACCESS(run_search, &searching, contiguous(text, size, false),
            contiguous(pattern, pattern_size, false), &found);
     *ret_index = safemmap__index((const void *)found, text);

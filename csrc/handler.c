@@ -36,10 +36,30 @@ guard_for(uintptr_t address)
     return NULL;
 }
 
-/* What the kernel changed for the handler, or a handler above had it change, and a
- * jump does not bring back. Without a context, what must be. */
+/* How floating-point numbers are rounded, and what traps. The kernel resets it for a
+ * handler, to these. */
 static void
-restore(const ucontext_t *context)
+restore_floating_point(const ucontext_t *context, bool direct)
+{
+#if defined(__x86_64__)
+    enum { MXCSR = 0x1f80, CONTROL_WORD = 0x37f };
+    const struct _libc_fpstate *state = context->uc_mcontext.fpregs;
+
+    if (state == NULL ||
+        (direct && state->mxcsr == MXCSR && state->cwd == CONTROL_WORD))
+        return;
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(state->mxcsr), "m"(state->cwd));
+#else
+    (void)context;
+    (void)direct;
+#endif
+}
+
+/* What the kernel changed for the handler, or a handler above had it change, and a
+ * jump does not bring back. Without a context, what must be. `direct`: the kernel
+ * itself has called us, with nothing blocked. */
+static void
+restore(const ucontext_t *context, bool direct)
 {
     sigset_t sigbus;
 
@@ -49,24 +69,19 @@ restore(const ucontext_t *context)
         pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
         return;
     }
-    pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
-#if defined(__x86_64__)
-    /* How floating-point numbers are rounded, and what traps. */
-    if (context->uc_mcontext.fpregs != NULL)
-        __asm__ volatile("ldmxcsr %0\n\tfldcw %1"
-                         :
-                         : "m"(context->uc_mcontext.fpregs->mxcsr),
-                           "m"(context->uc_mcontext.fpregs->cwd));
-#endif
+    if (!direct)
+        pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
+    restore_floating_point(context, direct);
 }
 
 static _Noreturn void
-jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context)
+jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context,
+     bool direct)
 {
     guard->met = (struct safemmap__met){(uintptr_t)info->si_addr, info->si_code};
     safemmap__self.guard = guard->outer;
     safemmap__count(&safemmap__counts.recovered);
-    restore(context);
+    restore(context, direct);
     safemmap__leave_call(guard);
 }
 
@@ -89,7 +104,7 @@ defer(const siginfo_t *info)
 
 /* Returns unless there is one to be left. */
 static void
-leave_small_copy(const siginfo_t *info, ucontext_t *context)
+leave_small_copy(const siginfo_t *info, ucontext_t *context, bool direct)
 {
     const struct safemmap__met met = {(uintptr_t)info->si_addr, info->si_code};
 
@@ -99,7 +114,7 @@ leave_small_copy(const siginfo_t *info, ucontext_t *context)
     if (context == NULL || !safemmap__fixup_covers(context, met.address))
         return;
     safemmap__count(&safemmap__counts.recovered);
-    restore(context);
+    restore(context, direct);
     safemmap__fixup_leave(context, met);
 }
 
@@ -244,17 +259,17 @@ forward(int entry, int signo, siginfo_t *info, void *context)
 /* ---- Entries ----------------------------------------------------------- */
 
 static void
-handle(int entry, int signo, siginfo_t *info, void *context)
+handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
 
     if (info->si_code > 0) {
         struct safemmap__guard *guard;
 
-        leave_small_copy(info, context);
+        leave_small_copy(info, context, direct);
         guard = guard_for((uintptr_t)info->si_addr);
         if (guard != NULL)
-            jump(guard, info, context);
+            jump(guard, info, context, direct);
         if (!safemmap__overlay(info))
             forward(entry, signo, info, context);
     } else if (!defer(info) && !safemmap__echo(info, context))
@@ -262,10 +277,12 @@ handle(int entry, int signo, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-#define ENTRY(number)                                                     \
-    static void entry_##number(int signo, siginfo_t *info, void *context) \
-    {                                                                     \
-        handle(0##number, signo, info, context);                          \
+/* Where it returns to tells who has called (restorer.c). */
+#define ENTRY(number)                                                                \
+    static void entry_##number(int signo, siginfo_t *info, void *context)            \
+    {                                                                                \
+        handle(0##number, __builtin_return_address(0) == (void *)safemmap__restorer, \
+               signo, info, context);                                                \
     }
 #define POINTER(number) entry_##number,
 

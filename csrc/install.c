@@ -130,8 +130,8 @@ go_above(const struct sigaction *displacer)
         /* Whether a SIGBUS from kill(2) interrupts system calls stays as the
          * action below had it. */
         | (displacer->sa_flags & SA_RESTART);
-    if (sigaction(SIGBUS, &ours, &replaced) < 0)
-        return -errno;
+    if ((error = safemmap__set_action(&ours, &replaced)) < 0)
+        return error;
     __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
     __atomic_fetch_add(&safemmap__counts.installs, 1, __ATOMIC_RELAXED);
     /* Somebody may have been quicker than we between the look and this. */

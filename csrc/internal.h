@@ -19,8 +19,9 @@
 #define SAFEMMAP__HAS(feature) 0
 #endif
 
-/* Whether call.c and fixup.c have assembly for this machine. (ThreadSanitizer has to
- * see each function that is left, and a shadow stack each return.) */
+/* Whether call.c, fixup.c and restorer.c have assembly for this machine.
+ * (ThreadSanitizer has to see each function that is left, and a shadow stack each
+ * return.) */
 #if defined(__x86_64__) && defined(__LP64__) && !defined(__SHSTK__) && \
     !defined(__SANITIZE_THREAD__) && !SAFEMMAP__HAS(thread_sanitizer)
 #define SAFEMMAP__ASSEMBLY 1
@@ -119,9 +120,9 @@ struct safemmap__thread {
  * compiler's, which would drop the stores (gcc -O1 does). */
 extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 
-/* A thread looks with an operation that finds less than this due: 1, or more than there
- * can be while no guard is to be relied on, since others are above the handler and no
- * entry is left to go above them. */
+/* A thread looks with an operation that finds less than this due: 1, or more than
+ * there can be while no guard is to be relied on, since others are above the handler
+ * and no entry is left to go above them. */
 extern unsigned safemmap__look_below;
 enum { SAFEMMAP__LOOK_WHEN_DUE = 1, SAFEMMAP__LOOK_ALWAYS = 1000 };
 
@@ -194,14 +195,15 @@ uintptr_t safemmap__call(struct safemmap__guard *guard, safemmap__access *run,
 _Noreturn void safemmap__leave_call(struct safemmap__guard *guard);
 
 /* ---- fixup.c ---- */
-/* Copies of so many bytes at most need no guard on this machine: short ones, and longer
- * ones unless the target begins within the source. 0: all need one. */
+/* Copies of so many bytes at most need no guard on this machine: short ones, and
+ * longer ones unless the target begins within the source. 0: all need one. */
 extern size_t safemmap__fixup_short, safemmap__fixup_long;
 enum { SAFEMMAP__FIXUP_SHORT = 256, SAFEMMAP__FIXUP_LONG = 16384 };
 
-/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT; or 1; and for the last,
- * which looks for the byte at the target in the source, 1 at least. Returns 0 (or 1
- * more than the index), or after a fault, with that errno, what the report returns. */
+/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT; or 1; and for the
+ * last, which looks for the byte at the target in the source, 1 at least. Returns 0
+ * (or 1 more than the index), or after a fault, with that errno, what the report
+ * returns. */
 typedef int safemmap__fixup(void *target, const void *source, size_t size,
                             struct safemmap_fault *ret_fault, int saved_errno);
 safemmap__fixup safemmap__fixup_copy, safemmap__fixup_copy_avx, safemmap__fixup_load,
@@ -210,8 +212,8 @@ safemmap__fixup safemmap__fixup_copy, safemmap__fixup_copy_avx, safemmap__fixup_
 int safemmap__fixup_report(void *target, const void *source, size_t size,
                            struct safemmap_fault *ret_fault, uint64_t left,
                            uintptr_t address);
-/* In so many bytes a byte is looked for without a guard, in larger texts first of all.
- * 0: never. */
+/* In so many bytes a byte is looked for without a guard, in larger texts first of
+ * all. 0: never. */
 extern size_t safemmap__fixup_near;
 enum { SAFEMMAP__FIXUP_NEAR = 256 };
 
@@ -271,6 +273,14 @@ void safemmap__events_reset(void);
 /* ---- handler.c ---- */
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
+
+/* ---- restorer.c ---- */
+/* sigaction(2) for SIGBUS: 0 or a negative errno. */
+int safemmap__set_action(const struct sigaction *action,
+                         struct sigaction *ret_replaced);
+/* Where a handler set by that returns to, if the kernel has called it; on machines
+ * without assembly no handler does. */
+void safemmap__restorer(void);
 
 /* ---- install.c ---- */
 /* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */

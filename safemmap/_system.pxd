@@ -38,6 +38,15 @@ cdef extern from *:
     """
     bint safemmap_is_finalizing()
 
+cdef extern from *:
+    """
+    /* No function of this module has a line in tracebacks, as none of the standard
+     * class has: for a frame of its own each asks here, and gives up. (A fault would
+     * cost a quarter more.) */
+    #include <frameobject.h>
+    #define PyFrame_New(thread, code, globals, locals) NULL
+    """
+
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     ctypedef struct PySliceObject:

@@ -208,6 +208,28 @@ called_by_a_handler_above(void)
     }
 }
 
+/* From where we stand that looks as if the kernel had called us: an optimizing
+ * compiler makes a jump of it. */
+static void
+call_at_the_end(int signo, siginfo_t *info, void *context)
+{
+    calls++;
+    above_us.sa_sigaction(signo, info, context);
+}
+
+static void
+called_at_the_end_of_a_handler_above(void)
+{
+    gone = file_gone();
+    for (int i = 0; i < 20; i++) {
+        put_above(call_at_the_end, i % 2 ? SA_NODEFER : 0);
+        calls = 0;
+        check_state_survives();
+        CHECK_EQ(calls, 5);
+        CHECK_CALL(sigaction(SIGBUS, &above_us, NULL));
+    }
+}
+
 /* Not what it was given, but some do: the mask cannot be restored then, save for
  * SIGBUS. */
 static void
@@ -399,6 +421,6 @@ stacks(void)
 }
 
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
-          TEST(called_without_a_context), TEST(passed_on_with_raise),
-          TEST(raise_reaches_handler_after_operation),
+          TEST(called_at_the_end_of_a_handler_above), TEST(called_without_a_context),
+          TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))
