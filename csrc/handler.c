@@ -278,11 +278,12 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
 }
 
 /* Where it returns to tells who has called (restorer.c). */
-#define ENTRY(number)                                                                \
-    static void entry_##number(int signo, siginfo_t *info, void *context)            \
-    {                                                                                \
-        handle(0##number, __builtin_return_address(0) == (void *)safemmap__restorer, \
-               signo, info, context);                                                \
+#define ENTRY(number)                                                               \
+    static void entry_##number(int signo, siginfo_t *info, void *context)           \
+    {                                                                               \
+        handle(0##number,                                                           \
+               __builtin_return_address(0) == (void *)safemmap__sigaction_restorer, \
+               signo, info, context);                                               \
     }
 #define POINTER(number) entry_##number,
 

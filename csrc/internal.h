@@ -280,7 +280,7 @@ int safemmap__set_action(const struct sigaction *action,
                          struct sigaction *ret_replaced);
 /* Where a handler set by that returns to, if the kernel has called it; on machines
  * without assembly no handler does. */
-void safemmap__restorer(void);
+void safemmap__sigaction_restorer(void);
 
 /* ---- install.c ---- */
 /* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */

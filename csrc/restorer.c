@@ -1,5 +1,5 @@
-/* Runs outside the signal, but for safemmap__restorer(), which is what a handler
- * returns to: has the handler know when the kernel itself has called it.
+/* Runs outside the signal, but for safemmap__sigaction_restorer(), which is what a
+ * handler returns to: has the handler know when the kernel itself has called it.
  *
  * Then nobody has changed the signal mask, which takes a system call to set again. A
  * handler above can call ours so that everything looks as the kernel has it, its
@@ -16,19 +16,18 @@
 
 #if SAFEMMAP__ASSEMBLY
 
-/* Debuggers and unwinders know a signal's frame by these very bytes; and look for the
- * function at the one before. */
+/* Debuggers and unwinders know a signal's frame by these very bytes (gdb where there
+ * is "sigaction" in the name); and look for the function at the one before. */
 __asm__(".pushsection .text\n"
-        "    nop\n"
         ".p2align 4\n"
         "    nop\n"
-        ".globl safemmap__restorer\n"
-        ".hidden safemmap__restorer\n"
-        ".type safemmap__restorer, @function\n"
-        "safemmap__restorer:\n"
+        ".globl safemmap__sigaction_restorer\n"
+        ".hidden safemmap__sigaction_restorer\n"
+        ".type safemmap__sigaction_restorer, @function\n"
+        "safemmap__sigaction_restorer:\n"
         "    movq $15, %rax\n" /* SYS_rt_sigreturn */
         "    syscall\n"
-        ".size safemmap__restorer, . - safemmap__restorer\n"
+        ".size safemmap__sigaction_restorer, . - safemmap__sigaction_restorer\n"
         ".popsection\n");
 
 _Static_assert(SYS_rt_sigreturn == 15, "the system call has another number");
@@ -47,7 +46,7 @@ safemmap__set_action(const struct sigaction *action, struct sigaction *ret_repla
 {
     struct kernel_action new = {action->sa_sigaction,
                                 (unsigned int)action->sa_flags | SA_RESTORER_FLAG,
-                                safemmap__restorer, 0};
+                                safemmap__sigaction_restorer, 0};
     struct kernel_action old;
 
     memcpy(&new.mask, &action->sa_mask, sizeof(new.mask));
@@ -64,7 +63,7 @@ safemmap__set_action(const struct sigaction *action, struct sigaction *ret_repla
 #else
 
 void
-safemmap__restorer(void)
+safemmap__sigaction_restorer(void)
 {
     __builtin_trap();
 }

@@ -11,9 +11,9 @@ shuts itself in (chroot(2), seccomp(2)) before it maps anything does
 """
 
 from safemmap import _later
+from safemmap._core import BusError as BusError
 from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
-from safemmap._errors import BusError as BusError
 from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
 from safemmap._errors import SealError as SealError

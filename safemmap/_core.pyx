@@ -80,10 +80,10 @@ from sys import _current_frames
 from time import monotonic
 
 from safemmap._errors import (
-    BusError,
     Fault,
     FaultWarning,
     SealError,
+    describe_bus_error,
     file_too_short,
 )
 
@@ -122,7 +122,6 @@ cdef tuple _kept = (
 for _byte in range(256):
     _INTS[_byte] = PyTuple_GET_ITEM(_kept[0], _byte)
     _BYTES[_byte] = PyTuple_GET_ITEM(_kept[1], _byte)
-cdef dict _codes = None         # of faults, with their names
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 
@@ -147,37 +146,7 @@ cdef object _os_error(int error):
     return OSError(error, os.strerror(error))
 
 
-cdef object _code(int code):
-    """A `BusCode`; the bare number where it has no name, or that module cannot be
-    loaded (any more: the process may have shut itself in)."""
-    global _codes
-
-    if _codes is None:
-        try:
-            from safemmap._codes import BusCode
-        except Exception:
-            return code
-        _codes = {int(known): known for known in BusCode}
-    return _codes.get(code, code)
-
-
-cdef object _bus_error(int error, Py_ssize_t offset, uintptr_t address, int code,
-                       str operation, Py_ssize_t start, Py_ssize_t stop,
-                       Py_ssize_t needed=0, off_t file_size=-1):
-    exception = BusError(error, _POISONED if error == EHWPOISON else _BAD_ADDRESS)
-    exception.__dict__ = {
-        "offset": offset,
-        "address": address,
-        "code": _code(code),
-        "operation": operation,
-        "in_buffer": False,
-        "poisoned": False,
-        "start": start,
-        "stop": stop,
-        "needed": needed,
-        "file_size": file_size,
-    }
-    return exception
+include "_bus_error.pxi"
 
 
 cdef int _raise(object exception) noexcept:
@@ -512,6 +481,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         """
         cdef uintptr_t data = <uintptr_t>self.data
         cdef Py_ssize_t length = self.length
+        cdef BusError exception
         cdef bint in_buffer
 
         if error > 0:
@@ -536,16 +506,18 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         exception.in_buffer = in_buffer
         return _raise(exception)
 
-    cdef object bus_error(self, int error, Py_ssize_t offset, uintptr_t address,
-                          int code, str operation, Py_ssize_t start,
-                          Py_ssize_t stop):
+    cdef BusError bus_error(self, int error, Py_ssize_t offset, uintptr_t address,
+                            int code, str operation, Py_ssize_t start,
+                            Py_ssize_t stop):
+        cdef BusError exception = _bus_error(
+            error, offset, address, code, operation, start, stop
+        )
         cdef struct_stat status
-        cdef off_t file_size = -1
 
+        exception.needed = self.offset + offset + 1
         if self.fd != -1 and fstat(self.fd, &status) == 0:
-            file_size = status.st_size
-        return _bus_error(error, offset, address, code, operation, start, stop,
-                          self.offset + offset + 1, file_size)
+            exception.file_size = status.st_size
+        return exception
 
     cdef inline void start_bulk(self) noexcept:
         """The GIL is about to be given up, under an operation that needs the mapping
@@ -1397,7 +1369,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     cdef object poison_error(self, int error, Py_ssize_t offset, int code,
                              str operation):
-        exception = self.bus_error(
+        cdef BusError exception = self.bus_error(
             error, offset, <uintptr_t>self.data + offset, code, operation, 0,
             self.length,
         )

@@ -125,8 +125,7 @@ cdef class Region:
         cdef Py_ssize_t offset = self.offset_of(
             address - (address - self.c.start) % self.c.page_size
         )
-
-        exception = _bus_error(
+        cdef BusError exception = _bus_error(
             self.error_number(), offset, self.start + offset, code, operation, 0,
             self.size,
         )

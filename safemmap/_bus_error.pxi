@@ -1,0 +1,111 @@
+# The exception, which keeps what it tells of where none of it costs anything to store: it
+# is a part of what a fault costs. Its texts are in _errors.py.
+
+cdef extern from "Python.h":
+    ctypedef class builtins.OSError [object PyOSErrorObject]:
+        pass
+
+
+cdef class BusError(OSError):
+    """An access to a mapping met a page that could not be brought in.
+
+    Where the standard library's mapping has the process killed by SIGBUS, this
+    is raised by the very operation that met the fault. The mapping stays usable:
+    the same operation succeeds once the page can be had again. `errno` is
+    ``EFAULT``, or ``EHWPOISON`` for memory that the hardware reported as damaged.
+
+    What was to be written, in the mapping or in the caller's buffer, may have
+    been written in part.
+
+    :ivar offset: where the first byte lies that could not be reached, in bytes from
+        the start of the mapping (or of the caller's buffer, see `in_buffer`): the
+        start of the first page that is gone, or the start of the range asked for
+        when that lies inside the page; where a file was found too short without a
+        fault, its end.
+    :ivar address: the address of that byte.
+    :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name; 0 where a
+        file was found too short without a fault.
+    :ivar operation: the method or operator: ``"read"``, ``"m[i:j]"``, ...; None in one
+        that was not raised by this library.
+    :ivar in_buffer: whether the page was behind the other buffer of the operation
+        (what `write` reads from, say), and not behind the mapping itself.
+    :ivar poisoned: whether this is about a fault of the past: a view met a page that
+        was gone and got zeros in its place, and no operation is let through until
+        `mmap.reset`.
+    :ivar start: the range asked for, in bytes from the start of the mapping.
+    :ivar stop: its end.
+    :ivar needed: how many bytes the file must have for `offset` to be in it; 0 where
+        that is not known.
+    :ivar file_size: how many it had right after the fault; -1 where that is not known
+        (``trackfd=False``).
+    """
+
+    cdef readonly Py_ssize_t offset
+    cdef readonly uintptr_t address
+    cdef int bus_code
+    cdef readonly str operation
+    cdef readonly bint in_buffer
+    cdef readonly bint poisoned
+    cdef readonly Py_ssize_t start
+    cdef readonly Py_ssize_t stop
+    cdef readonly Py_ssize_t needed
+    cdef readonly off_t file_size
+
+    @property
+    def code(self):
+        return _code(self.bus_code)
+
+    def __str__(self):
+        if self.operation is None:
+            return OSError.__str__(self)
+        return describe_bus_error(self)
+
+    def __reduce__(self):
+        state = (
+            self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
+            self.poisoned, self.start, self.stop, self.needed, self.file_size,
+        )
+        return type(self), self.args, (state, self.__dict__)
+
+    def __setstate__(self, state):
+        (
+            self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
+            self.poisoned, self.start, self.stop, self.needed, self.file_size,
+        ), attributes = state
+        self.__dict__.update(attributes)
+
+
+safemmap_without_frames = <PyObject *>BusError
+
+
+cdef dict _codes = None         # of faults, with their names
+
+
+cdef object _code(int code):
+    """A `BusCode`; the bare number where it has no name, or that module cannot be
+    loaded (any more: the process may have shut itself in)."""
+    global _codes
+
+    if _codes is None:
+        try:
+            from safemmap._codes import BusCode
+        except Exception:
+            return code
+        _codes = {int(known): known for known in BusCode}
+    return _codes.get(code, code)
+
+
+cdef BusError _bus_error(int error, Py_ssize_t offset, uintptr_t address, int code,
+                         str operation, Py_ssize_t start, Py_ssize_t stop):
+    cdef BusError exception = BusError.__new__(
+        BusError, error, _POISONED if error == EHWPOISON else _BAD_ADDRESS
+    )
+
+    exception.offset = offset
+    exception.address = address
+    exception.bus_code = code
+    exception.operation = operation
+    exception.start = start
+    exception.stop = stop
+    exception.file_size = -1
+    return exception
