@@ -4,8 +4,9 @@ cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
 cdef bint _displaced_told = False
 
 
-cdef bint _ensure_handler() except -1:
-    """In place, and on top if that can be had. True: it cannot."""
+cdef bint _ensure_handler(bint now) except -1:
+    """In place, and on top if that can be had: `now`, or as far as the thread's last look
+    tells. True: it cannot."""
     cdef int error
 
     if not _handler_allowed:
@@ -13,7 +14,7 @@ cdef bint _ensure_handler() except -1:
             "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 or "
             "handler.uninstall() forbids"
         )
-    error = safemmap_install()
+    error = safemmap_install() if now else safemmap_look()
     if error == -EBUSY:
         _warn_displaced()
     elif error < 0:
@@ -22,7 +23,7 @@ cdef bint _ensure_handler() except -1:
 
 
 cdef int _ensure_handler_for_buffer() except -1:
-    if _ensure_handler():
+    if _ensure_handler(now=True):
         raise BufferError(
             "other SIGBUS handlers have taken the place of safemmap's, and without "
             "it a buffer cannot be protected; slices, read() and readinto() copy"
