@@ -80,14 +80,6 @@ look_if_time(void)
     return 0;
 }
 
-int
-safemmap_look(void)
-{
-    int error = look_if_time();
-
-    return error == -ECANCELED ? 0 : error;
-}
-
 static inline bool
 look_is_due(void)
 {

@@ -436,7 +436,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
                 choice = GUARDED if _handler_allowed else KERNEL
         if choice == GUARDED and fileno != -1 and not again:
             # Faults from here on find the handler, whoever came after it.
-            _ensure_handler(now=False)
+            _ensure_handler()
         self.granted = choice
         self.operations = (
             &safemmap_plain if choice == SEALED

@@ -45,7 +45,6 @@ cdef extern from "safemmap.h" nogil:
     const size_t SAFEMMAP_BULK
 
     int safemmap_install()
-    int safemmap_look()
     int safemmap_uninstall()
     struct safemmap_action:
         bint ours

@@ -4,9 +4,8 @@ cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
 cdef bint _displaced_told = False
 
 
-cdef bint _ensure_handler(bint now) except -1:
-    """In place, and on top if that can be had: `now`, or as far as the thread's last look
-    tells. True: it cannot."""
+cdef bint _ensure_handler() except -1:
+    """In place, and on top if that can be had. True: it cannot."""
     cdef int error
 
     if not _handler_allowed:
@@ -14,7 +13,7 @@ cdef bint _ensure_handler(bint now) except -1:
             "this needs the SIGBUS handler, which SAFEMMAP_HANDLER=0 or "
             "handler.uninstall() forbids"
         )
-    error = safemmap_install() if now else safemmap_look()
+    error = safemmap_install()
     if error == -EBUSY:
         _warn_displaced()
     elif error < 0:
@@ -23,7 +22,7 @@ cdef bint _ensure_handler(bint now) except -1:
 
 
 cdef int _ensure_handler_for_buffer() except -1:
-    if _ensure_handler(now=True):
+    if _ensure_handler():
         raise BufferError(
             "other SIGBUS handlers have taken the place of safemmap's, and without "
             "it a buffer cannot be protected; slices, read() and readinto() copy"

@@ -42,18 +42,15 @@ struct safemmap_fault {
 
 /* Makes the SIGBUS handler of this library the one that the kernel calls. Does
  * nothing when it already is; otherwise installs it above the present action,
- * to which every signal that is not ours is forwarded.
+ * to which every signal that is not ours is forwarded. Guarded operations call
+ * it by themselves: on a thread's first one; and on every 64th after that, and
+ * whenever SAFEMMAP_BULK bytes or more are at stake, unless this thread did so in the
+ * last 100 microseconds.
  *
  * Others may do the same for ever: after SAFEMMAP_REINSTALLS times above those who
  * are still there it answers -EBUSY, until one of them has left. */
 #define SAFEMMAP_REINSTALLS 63
 int safemmap_install(void);
-
-/* The same, unless this thread has done so in the last 100 microseconds, or
- * safemmap_uninstall() was called. Guarded operations do it by themselves: on a thread's
- * first one, on every 64th after that, and whenever SAFEMMAP_BULK bytes or more are at
- * stake. */
-int safemmap_look(void);
 
 /* Puts back the action that was there before. From then on operations go by way of
  * the kernel, until safemmap_install() is called. Fails with -EBUSY (another handler
@@ -81,8 +78,9 @@ void safemmap_get_counts(struct safemmap_counts *ret_counts);
 
 /* ---- Guarded operations ------------------------------------------------ */
 
-/* From this many bytes on an operation makes sure that the handler is on top
- * (safemmap_look), and callers that hold a lock around it may want to drop that. */
+/* From this many bytes on an operation first makes sure that the handler is on
+ * top, and callers that hold a lock around it may want to drop that: some 0.4 us for
+ * both, which is a quarter of a copy of 64 KiB, and a twentieth here. */
 #define SAFEMMAP_BULK ((size_t)256 * 1024)
 
 /* Rules for all of them:

@@ -122,11 +122,6 @@ def operate_in_bulk() -> None:
     assert mapping.find(b"x", 0, BULK) == -1
 
 
-def create() -> None:
-    time.sleep(TIME_BETWEEN_LOOKS)
-    map_with_a_page_gone()
-
-
 def enter_scope() -> None:
     with mapping.access(0, PAGE):
         pass
@@ -140,7 +135,7 @@ STEPS: dict[str, Callable[[], object]] = {
     "bulk": operate_in_bulk,
     "scope": enter_scope,
     "export": lambda: memoryview(mapping).release(),
-    "create": create,
+    "create": map_with_a_page_gone,
 }
 
 
