@@ -1,4 +1,4 @@
-"""How the benchmarks measure: see safemmap/_compare/timing.py."""
+"""How the benchmarks measure: see safemmap/_compare/timing.py and statement.py."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from native import Memory
 
 from safemmap._compare import timing
-from safemmap._compare.timing import Ratio, Timed
+from safemmap._compare.timing import Ratio, Timed, Timer
 
 ROUNDS = 41
 
 
 @dataclass
 class Line:
-    """One line of the table: nanoseconds, and ratios to `safemmap`'s."""
+    """One line of the table: nanoseconds, and ratios of the first to the others."""
 
     name: str
     medians: dict[str, float]
@@ -27,39 +28,53 @@ class Line:
 LINES = pytest.StashKey[list[Line]]()
 
 
-def measure(name: str, rounds: int, alternatives: dict[str, Timed]) -> Line:
-    results = timing.measure(alternatives, rounds)
-    return Line(
-        name,
-        {label: statistics.median(times) for label, times in results.items()},
-        {
-            label: timing.ratio(results, "safemmap", to=label)
-            for label in results
-            if label != "safemmap"
-        },
-    )
+class Clock:
+    """The timer of pytest-benchmark, which goes on by what was measured already: its
+    own would time a function call, and not in turn with the others."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def __call__(self) -> float:
+        return self._seconds
+
+    def advance(self, nanoseconds: float) -> None:
+        self._seconds += nanoseconds / 1e9
+
+
+CLOCK = Clock()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if "compare" in item.fixturenames:
+            item.add_marker(pytest.mark.benchmark(timer=CLOCK))
 
 
 @pytest.fixture
-def compare(benchmark, request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
-    """compare(name, safemmap=function, mmap=function, ...)"""
+def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """compare(name, safemmap=statement, mmap=statement, ...): the first to the others.
+
+    They are statements, functions, or anything else that timing.py can time.
+    """
 
     def run(
-        name: str, most_rounds: int = ROUNDS, **alternatives: Callable[[], object]
+        name: str, most_rounds: int = ROUNDS, **alternatives: Timed | Timer
     ) -> None:
         rounds = 1 if benchmark.disabled else most_rounds
-        line = measure(name, rounds, alternatives)
+        results = timing.measure(alternatives, rounds)
+        first, *others = results
+        line = Line(
+            name,
+            {label: statistics.median(times) for label, times in results.items()},
+            {label: timing.ratio(results, first, to=label) for label in others},
+        )
         request.config.stash[LINES].append(line)
         benchmark.extra_info.update(medians_ns=line.medians, ratios=line.ratios)
-        ours = alternatives["safemmap"]
-        prepare = getattr(ours, "prepare", None)
-        benchmark.pedantic(
-            ours,
-            setup=None if prepare is None else lambda: prepare(1),
-            rounds=max(3, rounds // 4),
-        )
+        times = iter(results[first])
+        benchmark.pedantic(lambda: CLOCK.advance(next(times)), rounds=rounds)
 
-    yield run
+    return run
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,14 +86,23 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     if not lines or config.getoption("benchmark_disable"):
         return
     terminalreporter.section("safemmap against the alternatives")
-    terminalreporter.line("ratio of safemmap to each: median (first..third quartile)")
+    terminalreporter.line(
+        "ratio of the first to each other: median (first..third quartile)"
+    )
     for line in lines:
+        first, median = next(iter(line.medians.items()))
         ratios = "   ".join(
             f"{label} {middle:.2f} ({low:.2f}..{high:.2f})"
             for label, (middle, low, high) in line.ratios.items()
         )
-        ours = line.medians["safemmap"]
-        terminalreporter.line(f"{line.name:24} {ours:>12,.0f} ns   {ratios}")
+        terminalreporter.line(
+            f"{line.name:36} {first:8} {nanoseconds(median)}   {ratios}"
+        )
+
+
+def nanoseconds(time: float) -> str:
+    """Of short ones a fraction, too."""
+    return f"{time:>13,.{1 if time < 1000 else 0}f} ns"
 
 
 @pytest.fixture
@@ -95,3 +119,8 @@ def memfd() -> Iterator[Callable[[int], int]]:
     yield make
     for fd in fds:
         os.close(fd)
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
+    return Memory(tmp_path_factory.mktemp("memory"))

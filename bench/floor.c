@@ -1,9 +1,9 @@
 /* What the hardware and the kernel ask, without Python: the floor under every
  * figure here. Prints one "name nanoseconds" a line, the median of many rounds.
  */
+#include "memory.h"
 #include "safemmap.h"
 
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -98,41 +98,34 @@ measure(const char *name, void (*work)(void), int times)
     printf("%s %.2f\n", name, round[ROUNDS / 2]);
 }
 
-/* Blocks of 1 MiB, from all over 64. */
-enum { MIB = 1 << 20, BLOCKS = 64 };
-static char *blocks;
-
-static void *
-copy_blocks(void *to)
-{
-    for (size_t i = 0; i < BLOCKS; i++)
-        memcpy(to, blocks + i * MIB, MIB);
-    return NULL;
-}
-
-static void
-copy_by_threads(int count)
-{
-    static char to[2][MIB];
-    pthread_t thread[2];
-
-    for (int i = 0; i < count; i++)
-        if (pthread_create(&thread[i], NULL, copy_blocks, to[i]) != 0)
-            abort();
-    for (int i = 0; i < count; i++)
-        pthread_join(thread[i], NULL);
-}
+/* More than any cache holds. */
+enum { MUCH = 64 << 20 };
+static char *much;
 
 static void
 copy_by_one(void)
 {
-    copy_by_threads(1);
+    memory_copy(much, MUCH, 1);
 }
 
 static void
 copy_by_two(void)
 {
-    copy_by_threads(2);
+    if (memory_copy(much, MUCH, 2) < 0)
+        abort();
+}
+
+static void
+read_by_one(void)
+{
+    memory_read(much, MUCH, 1);
+}
+
+static void
+read_by_two(void)
+{
+    if (memory_read(much, MUCH, 2) < 0)
+        abort();
 }
 
 enum { PAGE = 4096, MOST = 60000 };
@@ -195,12 +188,14 @@ main(void)
     measure("copy64", copy, 20000);
     measure("sigsetjmp+copy64", set_jump, 20000);
     measure("guarded-copy64", guarded_copy, 20000);
-    blocks = malloc((size_t)BLOCKS * MIB);
-    if (blocks == NULL)
+    much = aligned_alloc(PAGE, MUCH);
+    if (much == NULL)
         return 1;
-    memset(blocks, 1, (size_t)BLOCKS * MIB);
+    memset(much, 1, MUCH);
     measure("copy-64-MiB", copy_by_one, 1);
     measure("copy-twice-by-two-threads", copy_by_two, 1);
+    measure("read-64-MiB", read_by_one, 1);
+    measure("read-twice-by-two-threads", read_by_two, 1);
     live_regions(10);
     measure("register-10", region_cycle, 500);
     live_regions(60000);

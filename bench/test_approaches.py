@@ -1,5 +1,5 @@
 """All approaches beside each other: what ``python -m safemmap compare`` measures, in
-its short form. (The names are those of that command; `guarded` is safemmap's.)"""
+its short form, by the names of that command."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def test_cost(compare: Callable[..., None], cost: Cost) -> None:
             name for name in ("guarded", "view", "sealed") if name in alternatives
         )
         others = {k: v for k, v in alternatives.items() if k != ours}
-        compare(cost.name, safemmap=alternatives[ours], **others)
+        compare(cost.name, **{ours: alternatives[ours]}, **others)

@@ -1,5 +1,5 @@
-"""What each way of protection costs: guarded (`safemmap` in the table), sealed, and by
-way of the kernel, against the standard mmap and against copying with os.pread.
+"""What each way of protection costs: guarded over sealed, by way of the kernel over
+copying with os.pread, and scopes over views of the standard mmap.
 
 Every page is resident. *wrap* has the checks of an untrusted descriptor in it;
 *receive* is all that is done with one: wrap, a scope over all of it (a copy where there
@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from statement import Statement
 
 import safemmap
 from safemmap import Seal
 
-SIZES = [4096, 65536, 1 << 20, 1 << 24, 1 << 28]
+SIZES = [1, 64, 4096, 65536, 1 << 20, 1 << 24]
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_make_and_seal(compare: Callable[..., None], size: int) -> None:
 
     compare(
         f"memfd({size:,})",
-        safemmap=make(Seal.SHRINK | Seal.GROW | Seal.SEAL),
+        sealed=make(Seal.SHRINK | Seal.GROW | Seal.SEAL),
         unsealed=make(Seal(0)),
     )
 
@@ -58,36 +59,58 @@ def test_wrap_and_close(
     if way == "sealed":
         fd = sealed
 
-    def run() -> None:
-        safemmap.wrap(fd, 4096, protection=way).close()  # type: ignore[arg-type]
-
+    names = {
+        "wrap": safemmap.wrap,
+        "mmap": standard.mmap,
+        "READ": standard.ACCESS_READ,
+        "fd": fd,
+        "way": way,
+    }
     compare(
         f"wrap and close, {way}",
-        safemmap=run,
-        mmap=lambda: standard.mmap(fd, 4096, access=standard.ACCESS_READ).close(),
+        safemmap=Statement("wrap(fd, 4096, protection=way).close()", names),
+        mmap=Statement("mmap(fd, 4096, access=READ).close()", names),
     )
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_read(
+def test_guarded(
     compare: Callable[..., None], files: Callable[[int], tuple[int, int]], size: int
 ) -> None:
-    fd, sealed_fd = files(size)
-    with (
-        standard.mmap(fd, size) as theirs,
-        safemmap.mmap(fd, size) as guarded,
-        safemmap.mmap(sealed_fd, size) as sealed,
-        safemmap.mmap(fd, size, protection="kernel") as kernel,
-    ):
+    fd, sealed_fd = files(max(size, 4096))
+    with safemmap.mmap(fd, 0) as guarded, safemmap.mmap(sealed_fd, 0) as sealed:
         assert (sealed.protection, guarded.protection) == ("sealed", "guarded")
-        theirs[:], guarded[:], sealed[:]
+        guarded[:], sealed[:]
         compare(
             f"m[0:{size:,}]",
-            safemmap=lambda: guarded[0:size],
-            sealed=lambda: sealed[0:size],
-            kernel=lambda: kernel[0:size],
-            mmap=lambda: theirs[0:size],
-            pread=lambda: os.pread(fd, size, 0),
+            guarded=Statement(f"m[0:{size}]", {"m": guarded}),
+            sealed=Statement(f"m[0:{size}]", {"m": sealed}),
+        )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_kernel(
+    compare: Callable[..., None], memfd: Callable[[int], int], size: int
+) -> None:
+    fd = memfd(max(size, 4096))
+    with safemmap.mmap(fd, 0, protection="kernel") as m:
+        compare(
+            f"m[0:{size:,}]",
+            kernel=Statement(f"m[0:{size}]", {"m": m}),
+            pread=Statement(f"pread(fd, {size}, 0)", {"pread": os.pread, "fd": fd}),
+        )
+
+
+def test_scope(compare: Callable[..., None], memfd: Callable[[int], int]) -> None:
+    """It asks the kernel for the size of the file, and who handles SIGBUS."""
+    fd = memfd(65536)
+    with safemmap.mmap(fd, 0) as ours, standard.mmap(fd, 0) as theirs:
+        compare(
+            "scope",
+            safemmap=Statement("with m.access(): pass", {"m": ours}),
+            memoryview=Statement("memoryview(m).release()", {"m": theirs}),
+            # The standard class's size() is fstat(2), and little else.
+            with_fstat=Statement("memoryview(m).release(); m.size()", {"m": theirs}),
         )
 
 
@@ -110,7 +133,7 @@ def test_receive(
 
     compare(
         f"receive {size:,}",
-        safemmap=scope(fd),
+        guarded=scope(fd),
         sealed=scope(sealed),
         kernel=copy,
         pread=lambda: os.pread(fd, size, 0),

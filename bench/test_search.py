@@ -1,4 +1,6 @@
-"""find and rfind over 64 MiB, against the standard mmap's and those of bytes.
+"""find and rfind over 64 MiB, against the standard mmap's and those of bytes, and
+against a loop in C that adds up all of it (`memory`): no search that reads everything
+can be faster than that.
 
 What is looked for is not there, so that all is read. The texts: random bytes; this
 project's README over and over; and such as are made to be slow to search, by a peer who
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from native import Memory
 
 import safemmap
 
@@ -58,6 +61,7 @@ def content(text: str) -> bytes:
 def test_absent(
     compare: Callable[..., None],
     memfd: Callable[[int], int],
+    memory: Memory,
     text: str,
     pattern: bytes,
     method: str,
@@ -68,6 +72,7 @@ def test_absent(
         searched[name] = kind(fd, SIZE)
         searched[name][:] = content(text)
     searched["bytes"] = content(text)
+    mapped = searched["mmap"]
     if (method, text, len(pattern)) in QUADRATIC:
         searched = {"safemmap": searched["safemmap"]}
 
@@ -80,4 +85,5 @@ def test_absent(
         f"{method} {len(pattern)} B in {text}",
         ROUNDS,
         **{name: searching(where) for name, where in searched.items()},
+        memory=functools.partial(memory.read, mapped, 1),
     )

@@ -11,14 +11,23 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["Ratio", "Rounds", "Timed", "measure", "ratio"]
+__all__ = ["Ratio", "Rounds", "Timed", "Timer", "measure", "ratio"]
 
 #: What is timed. It may have an attribute `prepare`, which is called with the number of
 #: calls to come before the clock starts, and `count`, how often it does in one call
 #: what is to be measured.
 Timed = Callable[[], object]
+
+
+@runtime_checkable
+class Timer(Protocol):
+    """What has a clock of its own; it may have a `count`, too."""
+
+    def timeit(self, number: int) -> float:
+        """Nanoseconds for so many, one after the other."""
+
 
 #: Nanoseconds for each alternative, one for every round.
 Rounds = dict[str, list[float]]
@@ -30,27 +39,46 @@ class Ratio(NamedTuple):
     high: float  #: third quartile
 
 
-def timed(function: Timed, times: int) -> float:
+def timed(what: Timed | Timer, times: int) -> float:
     """Nanoseconds for one."""
-    prepare = getattr(function, "prepare", None)
-    if prepare is not None:
-        prepare(times)
-    start = time.perf_counter_ns()
-    for _ in range(times):
-        function()
-    passed = time.perf_counter_ns() - start
-    return passed / times / float(getattr(function, "count", 1))
+    if isinstance(what, Timer):
+        passed = what.timeit(times)
+    else:
+        prepare = getattr(what, "prepare", None)
+        if prepare is not None:
+            prepare(times)
+        start = time.perf_counter_ns()
+        for _ in range(times):
+            what()
+        passed = time.perf_counter_ns() - start
+    return passed / times / _count(what)
+
+
+def _count(what: Timed | Timer) -> float:
+    return float(getattr(what, "count", 1))
+
+
+def _batch(what: Timed | Timer, batch_ns: int) -> int:
+    """How many take about that long."""
+    times = 1
+    # The first is cold, and the second as much the clock's as its own.
+    for _ in range(3):
+        once = timed(what, times) * _count(what)
+        times = max(1, int(batch_ns / once))
+    return times
 
 
 def measure(
-    alternatives: Mapping[str, Timed], rounds: int, batch_ns: int = 1_000_000
+    alternatives: Mapping[str, Timed | Timer], rounds: int, batch_ns: int = 1_000_000
 ) -> Rounds:
-    """Time them in so many rounds; a batch takes about `batch_ns` nanoseconds."""
-    times = {}
-    for label, function in alternatives.items():
-        once = max(timed(function, 1), timed(function, 1))
-        once *= getattr(function, "count", 1)
-        times[label] = max(1, int(batch_ns / once)) if rounds > 1 else 1
+    """Time them in so many rounds; a batch takes about `batch_ns` nanoseconds.
+
+    One round is to show that they run: a batch is one call then.
+    """
+    times = {
+        label: _batch(what, batch_ns) if rounds > 1 else 1
+        for label, what in alternatives.items()
+    }
     results: Rounds = {label: [] for label in alternatives}
     order = list(alternatives)
     for _ in range(rounds):

@@ -1,0 +1,15 @@
+/* memory.h: what the memory alone takes, on one thread or on two.
+ *
+ * Each of the threads goes through all of the range, whose start is that of a page.
+ * They return 0 or a negative errno.
+ */
+#include <stddef.h>
+
+enum { MEMORY_BLOCK = 1 << 20 };
+
+/* Copies one block after the other, all to the same place, a place of each thread's
+ * own. `size` is a multiple of a block. */
+int memory_copy(const void *start, size_t size, int threads);
+
+/* Adds the bytes up, as words. `size` is a multiple of 64. */
+int memory_read(const void *start, size_t size, int threads);
