@@ -168,11 +168,11 @@ int
 main(void)
 {
     struct sigaction action;
-    FILE *file = tmpfile();
+    int file = memfd_create("gone", 0);
 
-    if (file == NULL)
+    if (file < 0)
         return 1;
-    gone = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);
+    gone = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
     if (gone == MAP_FAILED)
         return 1;
 

@@ -59,6 +59,7 @@ def test_cell(source: str, approach: str, outcome: str, detail: str) -> None:
     assert remark.startswith(detail)
 
 
+@slow
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted(way: signal.Signals, tmp_path: Path) -> None:
     """Nothing is left behind, in the middle of the readers."""
