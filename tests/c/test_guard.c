@@ -611,6 +611,38 @@ match_at_the_edge(void)
     }
 }
 
+/* One byte, at every distance from the start and from a page that is gone. */
+static void
+one_byte(void)
+{
+    struct arena arena = arena_new("gbg");
+    const unsigned char needle = 251;
+
+    for (size_t size = 1; size <= 600; size++) {
+        unsigned char *text = arena.start + PAGE - size;
+        ptrdiff_t index = -5;
+
+        note = NOTE("size", (long)size);
+        CHECK_EQ(operations->find(text, size, &needle, 1, &index, &met), 0);
+        CHECK_EQ(index, -1);
+        index = -5;
+        CHECK(!check_result(
+            RUN(operations->find(text, size + 100, &needle, 1, &index, &met)),
+            (uintptr_t)arena.start + PAGE));
+        CHECK_EQ(index, -5);
+        for (size_t at = 0; at < size; at += at + 7 < size ? 7 : 1) {
+            unsigned char before = text[at];
+
+            text[at] = needle;
+            CHECK_EQ(operations->find(text, size + 100, &needle, 1, &index, &met), 0);
+            CHECK_EQ(index, at);
+            CHECK_EQ(operations->find(text, at, &needle, 1, &index, &met), 0);
+            CHECK_EQ(index, -1);
+            text[at] = before;
+        }
+    }
+}
+
 /* What is looked for lies in a page that is gone; with the text gone too, that
  * is the side reported. An empty pattern touches nothing. */
 static void
@@ -778,5 +810,5 @@ hole_in_full_filesystem(void)
 
 TEST_MAIN(TEST(copy), TEST(copy_out_and_in), TEST(move), TEST(small_steps),
           TEST(large_steps), TEST(target_in_a_gap), TEST(find),
-          TEST(match_at_the_edge), TEST(pattern_gone), TEST(compare),
+          TEST(match_at_the_edge), TEST(one_byte), TEST(pattern_gone), TEST(compare),
           TEST(load_and_store), TEST(empty), TEST(hole_in_full_filesystem))

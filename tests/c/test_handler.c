@@ -230,6 +230,38 @@ called_at_the_end_of_a_handler_above(void)
     }
 }
 
+static void
+never_chains(int signo, siginfo_t *info, void *context)
+{
+    (void)signo;
+    (void)info;
+    (void)context;
+    _exit(3);
+}
+
+/* The last look is a while ago: 64 small operations have us go on top again, or one
+ * in bulk. */
+static void
+looks_again(void)
+{
+    static unsigned char bulk[2][SAFEMMAP_BULK];
+    struct safemmap_fault fault;
+    unsigned char byte;
+
+    gone = file_gone();
+    for (int i = 0; i < 20; i++) {
+        put_above(never_chains, 0);
+        usleep(200);
+        for (int j = 0; j < 64; j++)
+            CHECK_EQ(safemmap_load(bulk[0], &byte, &fault), 0);
+        check_recovers(&gone);
+        put_above(never_chains, 0);
+        usleep(200);
+        CHECK_EQ(safemmap_copy(bulk[0], bulk[1], SAFEMMAP_BULK, &fault), 0);
+        check_recovers(&gone);
+    }
+}
+
 /* Not what it was given, but some do: the mask cannot be restored then, save for
  * SIGBUS. */
 static void
@@ -421,6 +453,7 @@ stacks(void)
 }
 
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
-          TEST(called_at_the_end_of_a_handler_above), TEST(called_without_a_context),
-          TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
+          TEST(called_at_the_end_of_a_handler_above), TEST(looks_again),
+          TEST(called_without_a_context), TEST(passed_on_with_raise),
+          TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))
