@@ -181,8 +181,8 @@ __asm__(".pushsection .text\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_load, . - safemmap__fixup_load\n"
 
-        /* Looks for one byte in aligned blocks of 32, so that what follows on the
-         * next page is not touched. */
+        /* Looks for the byte at the target in aligned blocks of 32, so that what
+         * follows on the next page is not touched. %r9: where the index goes. */
         ".p2align 6\n"
         ".globl safemmap__fixup_find\n"
         ".hidden safemmap__fixup_find\n"
@@ -212,11 +212,13 @@ __asm__(".pushsection .text\n"
         "    cmpq %r11, %rax\n"
         "    jae 3f\n"
         "    subq %rsi, %rax\n"
-        "    addl $1, %eax\n"
+        "    movq %rax, (%r9)\n"
         "    vzeroupper\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
-        "3:  xorl %eax, %eax\n"
+        "3:  movq $-1, (%r9)\n"
         "    vzeroupper\n"
+        "    xorl %eax, %eax\n"
         "    ret\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_find, . - safemmap__fixup_find\n"
@@ -365,10 +367,12 @@ safemmap__fixup_load(void *target, const void *source, size_t one,
 }
 
 int
-safemmap__fixup_find(void *target, const void *source, size_t size,
-                     struct safemmap_fault *ret_fault, int saved_errno)
+safemmap__fixup_find(const void *byte, const void *text, size_t size,
+                     struct safemmap_fault *ret_fault, int saved_errno,
+                     ptrdiff_t *ret_index)
 {
-    return safemmap__fixup_copy(target, source, size, ret_fault, saved_errno);
+    (void)byte;
+    return safemmap__fixup_copy(ret_index, text, size, ret_fault, saved_errno);
 }
 
 bool

@@ -482,19 +482,18 @@ find_forward(const void *text, size_t size, const void *pattern, size_t pattern_
                      pattern, pattern_size, ret_index, ret_fault);
 }
 
-/* Most are near, as the ends of lines are. What is further, or met a fault, takes a
- * guard. */
+/* What is further than others, or met a fault, takes a guard. */
 static SAFEMMAP__NOINLINE int
 find_byte(const void *text, size_t size, const void *pattern, ptrdiff_t *ret_index,
           struct safemmap_fault *ret_fault)
 {
-    const size_t near = size < safemmap__fixup_near ? size : safemmap__fixup_near;
-    int found = safemmap__fixup_find((void *)pattern, text, near, ret_fault,
-                                     *safemmap__self.errno_location);
+    ptrdiff_t near;
 
-    if (found <= 0 && (found < 0 || near < size))
+    if (safemmap__fixup_find(pattern, text, safemmap__fixup_near, ret_fault,
+                             *safemmap__self.errno_location, &near) < 0 ||
+        near < 0)
         return find_forward(text, size, pattern, 1, ret_index, ret_fault);
-    *ret_index = found - 1;
+    *ret_index = near;
     return 0;
 }
 
@@ -502,9 +501,12 @@ int
 safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern_size,
               ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    if (pattern_size == 1 && size > 0 && safemmap__fixup_near > 0 && !look_is_due())
+    if (pattern_size != 1 || size == 0 || safemmap__fixup_near == 0 || look_is_due())
+        return find_forward(text, size, pattern, pattern_size, ret_index, ret_fault);
+    if (size > safemmap__fixup_near)
         return find_byte(text, size, pattern, ret_index, ret_fault);
-    return find_forward(text, size, pattern, pattern_size, ret_index, ret_fault);
+    return safemmap__fixup_find(pattern, text, size, ret_fault,
+                                *safemmap__self.errno_location, ret_index);
 }
 
 int

@@ -200,14 +200,11 @@ _Noreturn void safemmap__leave_call(struct safemmap__guard *guard);
 extern size_t safemmap__fixup_short, safemmap__fixup_long;
 enum { SAFEMMAP__FIXUP_SHORT = 256, SAFEMMAP__FIXUP_LONG = 16384 };
 
-/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT; or 1; and for the
- * last, which looks for the byte at the target in the source, 1 at least. Returns 0
- * (or 1 more than the index), or after a fault, with that errno, what the report
- * returns. */
+/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT; or 1. Returns 0, or
+ * after a fault, with that errno, what the report returns. */
 typedef int safemmap__fixup(void *target, const void *source, size_t size,
                             struct safemmap_fault *ret_fault, int saved_errno);
-safemmap__fixup safemmap__fixup_copy, safemmap__fixup_copy_avx, safemmap__fixup_load,
-    safemmap__fixup_find;
+safemmap__fixup safemmap__fixup_copy, safemmap__fixup_copy_avx, safemmap__fixup_load;
 /* `left`: the errno, and above it 32 bits of code. */
 int safemmap__fixup_report(void *target, const void *source, size_t size,
                            struct safemmap_fault *ret_fault, uint64_t left,
@@ -216,6 +213,10 @@ int safemmap__fixup_report(void *target, const void *source, size_t size,
  * all. 0: never. */
 extern size_t safemmap__fixup_near;
 enum { SAFEMMAP__FIXUP_NEAR = 256 };
+/* `size` is 1 at least. Writes the index of the first, or -1. */
+int safemmap__fixup_find(const void *byte, const void *text, size_t size,
+                         struct safemmap_fault *ret_fault, int saved_errno,
+                         ptrdiff_t *ret_index);
 
 /* Whether a thread with these registers is in such a copy, and that touches the page
  * of `address`. */

@@ -1,17 +1,18 @@
 /* Runs only outside the signal: where a pattern occurs first, or last.
  *
- * Two bytes of the pattern, as rare as a sample of the text lets expect, are looked
- * for at many places at once; where both stand the rest is compared. Where too many
- * places have both (the peer picks the text) the two-way algorithm goes on for a
- * while, which takes linear time whatever the text: M. Crochemore and D. Perrin,
- * "Two-way string-matching", Journal of the ACM 38(3), 1991.
+ * A few bytes of the pattern are looked for at many places at once; where they stand
+ * the rest is compared. Which bytes is learnt on the way: a place that had them and
+ * is no match has another byte somewhere, and that one is looked for from then on.
+ * Where too many places have them still (the peer picks the text) the two-way
+ * algorithm goes on for a while, which takes linear time whatever the text: M.
+ * Crochemore and D. Perrin, "Two-way string-matching", Journal of the ACM 38(3),
+ * 1991.
  *
  * A page is touched only when there is no match on those before it.
  */
 #include "internal.h"
 #include "raw.h"
 
-#include <limits.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -26,11 +27,13 @@ least(size_t left, size_t right)
 
 /* ---- Candidates -------------------------------------------------------- */
 
-/* Bytes that a match has, so far from its start; the rarest is the first. */
-enum { FILTERED = 3 };
+/* Bytes that a match has, so far from its start. By vectors the quick ones are looked
+ * for, and the others where all of these stand; without, the first one. */
+enum { QUICK = 3, FILTERED = 8 };
 struct filter {
     size_t at[FILTERED];
     unsigned char byte[FILTERED];
+    unsigned in_vain; /* blocks with the quick ones, and without a candidate */
 };
 
 static inline bool
@@ -43,10 +46,10 @@ passes(bytes at, const struct filter *filter)
 }
 
 /* The first place from `from` to below `to`, or the last, that has them; or NULL. */
-typedef bytes scan(bytes from, bytes to, const struct filter *filter);
+typedef bytes scan(bytes from, bytes to, struct filter *filter);
 
 static bytes
-first_by_memchr(bytes from, bytes to, const struct filter *filter)
+first_by_memchr(bytes from, bytes to, struct filter *filter)
 {
     while (from < to) {
         bytes at = memchr(from + filter->at[0], filter->byte[0], (size_t)(to - from));
@@ -62,7 +65,7 @@ first_by_memchr(bytes from, bytes to, const struct filter *filter)
 }
 
 static bytes
-last_by_memchr(bytes from, bytes to, const struct filter *filter)
+last_by_memchr(bytes from, bytes to, struct filter *filter)
 {
     while (from < to) {
         bytes at =
@@ -95,13 +98,14 @@ vectors_of(const struct filter *filter)
     return vectors;
 }
 
-/* All ones for each of the 32 places from `from` on that passes. */
+/* All ones for each of the 32 places from `from` on that has the first `count`. */
 __attribute__((target("avx2"))) static inline __m256i
-matches(bytes from, const struct filter *filter, const struct vectors *vectors)
+matches(bytes from, const struct filter *filter, const struct vectors *vectors,
+        int count)
 {
     __m256i all = _mm256_set1_epi8(-1);
 
-    for (int i = 0; i < FILTERED; i++) {
+    for (int i = 0; i < count; i++) {
         const void *bytes_there = from + filter->at[i];
 
         all = _mm256_and_si256(all, _mm256_cmpeq_epi8(_mm256_loadu_si256(bytes_there),
@@ -110,33 +114,38 @@ matches(bytes from, const struct filter *filter, const struct vectors *vectors)
     return all;
 }
 
-/* The same as bits. */
+/* Bits for those that have all. */
 __attribute__((target("avx2"))) static inline unsigned
 places(bytes from, const struct filter *filter, const struct vectors *vectors)
 {
-    return (unsigned)_mm256_movemask_epi8(matches(from, filter, vectors));
+    return (unsigned)_mm256_movemask_epi8(matches(from, filter, vectors, FILTERED));
 }
 
 __attribute__((target("avx2"))) static inline bool
-any_place(bytes from, const struct filter *filter, const struct vectors *vectors)
+any_quick(bytes from, const struct filter *filter, const struct vectors *vectors)
 {
     __m256i any = _mm256_setzero_si256();
 
     for (int i = 0; i < BLOCK; i += VECTOR)
-        any = _mm256_or_si256(any, matches(from + i, filter, vectors));
+        any = _mm256_or_si256(any, matches(from + i, filter, vectors, QUICK));
     return !_mm256_testz_si256(any, any);
 }
 
 __attribute__((target("avx2"))) static bytes
-first_by_avx2(bytes from, bytes to, const struct filter *filter)
+first_by_avx2(bytes from, bytes to, struct filter *filter)
 {
     const struct vectors vectors = vectors_of(filter);
     unsigned found;
 
     if (to - from < VECTOR)
         return first_by_memchr(from, to, filter);
-    while (to - from >= BLOCK && !any_place(from, filter, &vectors))
-        from += BLOCK;
+    for (; to - from >= BLOCK; from += BLOCK)
+        if (any_quick(from, filter, &vectors)) {
+            for (int i = 0; i < BLOCK; i += VECTOR)
+                if ((found = places(from + i, filter, &vectors)) != 0)
+                    return from + i + __builtin_ctz(found);
+            filter->in_vain++;
+        }
     for (; to - from >= VECTOR; from += VECTOR)
         if ((found = places(from, filter, &vectors)) != 0)
             return from + __builtin_ctz(found);
@@ -148,15 +157,20 @@ first_by_avx2(bytes from, bytes to, const struct filter *filter)
 }
 
 __attribute__((target("avx2"))) static bytes
-last_by_avx2(bytes from, bytes to, const struct filter *filter)
+last_by_avx2(bytes from, bytes to, struct filter *filter)
 {
     const struct vectors vectors = vectors_of(filter);
     unsigned found;
 
     if (to - from < VECTOR)
         return last_by_memchr(from, to, filter);
-    while (to - from >= BLOCK && !any_place(to - BLOCK, filter, &vectors))
-        to -= BLOCK;
+    for (; to - from >= BLOCK; to -= BLOCK)
+        if (any_quick(to - BLOCK, filter, &vectors)) {
+            for (int i = VECTOR; i <= BLOCK; i += VECTOR)
+                if ((found = places(to - i, filter, &vectors)) != 0)
+                    return to - i + VECTOR - 1 - __builtin_clz(found);
+            filter->in_vain++;
+        }
     for (; to - from >= VECTOR; to -= VECTOR)
         if ((found = places(to - VECTOR, filter, &vectors)) != 0)
             return to - 1 - __builtin_clz(found);
@@ -185,42 +199,60 @@ look_for_avx2(void)
 
 /* ---- The filter -------------------------------------------------------- */
 
-/* Bytes of a pattern that tell most candidates from a match. */
-enum { PREFIX = 16 };
-/* Bytes at one end of a long text that are counted, and what is a long text. */
-enum { SAMPLE = 512, LONG_TEXT = 4096 };
+/* Bytes of a long text that are counted, and of a pattern that can be the rarest. */
+enum { SAMPLE = 256, LONG_TEXT = 4096 };
 
-/* The first ones for equal counts: they are the most likely to be there already. */
-static struct filter
-filter_for(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
+static size_t
+rarest_in(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
 {
-    const size_t looked_at = least(pattern_size, sample_size > 0 ? SAMPLE : PREFIX);
     unsigned short count[256] = {0};
-    struct filter filter;
+    size_t rarest = 0;
 
     for (size_t i = 0; i < sample_size; i++)
         count[sample[i]]++;
-    for (int n = 0; n < FILTERED; n++) {
-        size_t best = 0;
-        int best_cost = INT_MAX;
+    for (size_t i = 1; i < least(pattern_size, SAMPLE); i++)
+        if (count[pattern[i]] < count[pattern[rarest]])
+            rarest = i;
+    return rarest;
+}
 
-        for (size_t i = 0; i < looked_at; i++) {
-            int cost = count[pattern[i]];
+/* The rarest byte, and those that are likely to be in the cache already. */
+static struct filter
+filter_for(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
+{
+    struct filter filter;
 
-            /* One that is in it already tells least. */
-            for (int known = 0; known < n; known++)
-                cost += filter.at[known] == i              ? 4 * SAMPLE
-                        : filter.byte[known] == pattern[i] ? SAMPLE / 4
-                                                           : 0;
-            if (cost < best_cost) {
-                best = i;
-                best_cost = cost;
-            }
-        }
-        filter.at[n] = best;
-        filter.byte[n] = pattern[best];
-    }
+    filter.in_vain = 0;
+    for (size_t i = 0; i < FILTERED; i++)
+        filter.at[i] = least(i, pattern_size - 1);
+    if (sample_size > 0)
+        filter.at[0] = rarest_in(sample, sample_size, pattern, pattern_size);
+    for (size_t i = 0; i < FILTERED; i++)
+        filter.byte[i] = pattern[filter.at[i]];
     return filter;
+}
+
+/* Takes a byte that tells a candidate from a match among the quick ones, in place of
+ * the one that has been in the filter for longest. */
+static inline void
+learn(struct filter *filter, bytes pattern, size_t at)
+{
+    for (int i = FILTERED - 1; i > 1; i--) {
+        filter->at[i] = filter->at[i - 1];
+        filter->byte[i] = filter->byte[i - 1];
+    }
+    filter->at[1] = at;
+    filter->byte[1] = pattern[at];
+}
+
+/* On a page more blocks in vain than this cost more than to try other quick ones. */
+enum { IN_VAIN = 4 };
+static inline void
+next_page(struct filter *filter, bytes pattern)
+{
+    if (filter->in_vain > IN_VAIN)
+        learn(filter, pattern, filter->at[FILTERED - 1]);
+    filter->in_vain = 0;
 }
 
 /* ---- Skipping ---------------------------------------------------------- */
@@ -338,15 +370,21 @@ two_way(bytes text, size_t places, bytes pattern, size_t size, ptrdiff_t step,
 /* What candidates may cost before the two-way algorithm goes on, in units of what it
  * takes to step over half a byte: at first, and for one of them. */
 enum { CREDIT = 8192, CANDIDATE = 16, BYTES_COMPARED = 8 };
-/* Takes from the credit what it costs. */
-static inline bool
-is_match(bytes at, bytes pattern, size_t size, ptrdiff_t *credit)
+
+/* How many bytes of the pattern stand there. Takes from the credit what it costs. */
+static inline size_t
+agreeing(bytes at, bytes pattern, size_t size, ptrdiff_t *credit)
 {
-    *credit -= CANDIDATE;
-    if (memcmp(at, pattern, least(size, PREFIX)) != 0)
-        return false;
-    *credit -= (ptrdiff_t)(size / BYTES_COMPARED);
-    return memcmp(at, pattern, size) == 0;
+    enum { AT_ONCE = 32 };
+    size_t count = 0;
+
+    while (size - count >= AT_ONCE &&
+           memcmp(at + count, pattern + count, AT_ONCE) == 0)
+        count += AT_ONCE;
+    while (count < size && at[count] == pattern[count])
+        count++;
+    *credit -= (ptrdiff_t)(CANDIDATE + count / BYTES_COMPARED);
+    return count;
 }
 
 /* Places that it does then. */
@@ -356,7 +394,7 @@ const void *
 safemmap__search_forward(const void *text, size_t size, const void *pattern,
                          size_t pattern_size)
 {
-    bytes from = text, end;
+    bytes from = text;
     scan *first = CHOOSE(first_by_avx2, first_by_memchr);
     struct cut cut = {0, 0, false};
     ptrdiff_t credit = CREDIT;
@@ -365,18 +403,18 @@ safemmap__search_forward(const void *text, size_t size, const void *pattern,
         return size < pattern_size ? NULL
                : pattern_size == 0 ? text
                                    : memchr(text, *(bytes)pattern, size);
-    /* (A sample that reaches to the next page could meet a fault too early.) */
-    const struct filter filter = filter_for(
-        text,
-        size > LONG_TEXT ? least(SAMPLE, page_of((uintptr_t)text) +
-                                             safemmap__page_size - (uintptr_t)text)
-                         : 0,
-        pattern, pattern_size);
+    bytes end = from + (size - pattern_size) + 1;
+    /* (The first place needs this byte. A page further there could be a fault.) */
+    bytes sample = from + pattern_size - 1;
+    const size_t on_page =
+        page_of((uintptr_t)sample) + safemmap__page_size - (uintptr_t)sample;
+    struct filter filter =
+        filter_for(sample, end - from > LONG_TEXT ? least(SAMPLE, on_page) : 0,
+                   pattern, pattern_size);
 
     const bool is_long = pattern_size >= LONG_PATTERN;
     const struct alphabet alphabet = alphabet_of(pattern, is_long ? pattern_size : 0);
 
-    end = from + (size - pattern_size) + 1;
     while (from < end) {
         if (is_long && !alphabet.has[from[pattern_size - 1]]) {
             from += least(pattern_size, (size_t)(end - from));
@@ -385,20 +423,22 @@ safemmap__search_forward(const void *text, size_t size, const void *pattern,
         uintptr_t page = page_of((uintptr_t)from + pattern_size - 1);
         bytes to = (bytes)(page + safemmap__page_size - pattern_size + 1);
         bytes at;
+        size_t agree;
 
         if (to > end)
             to = end;
-        if (is_long && (size_t)(to - from) > pattern_size)
-            to = from + pattern_size;
         at = first(from, to, &filter);
         if (at == NULL) {
             credit += 2 * (to - from);
+            next_page(&filter, pattern);
             from = to;
             continue;
         }
         credit += 2 * (at - from);
-        if (is_match(at, pattern, pattern_size, &credit))
+        agree = agreeing(at, pattern, pattern_size, &credit);
+        if (agree == pattern_size)
             return at;
+        learn(&filter, pattern, agree);
         from = at + 1;
         if (credit < 0) {
             size_t places = least((size_t)(end - from), TURN + 4 * pattern_size),
@@ -420,25 +460,23 @@ const void *
 safemmap__search_backward(const void *text, size_t size, const void *pattern,
                           size_t pattern_size)
 {
-    bytes start = text, to;
+    bytes start = text;
     scan *last = CHOOSE(last_by_avx2, last_by_memchr);
     struct cut cut = {0, 0, false};
     ptrdiff_t credit = CREDIT;
-    uintptr_t last_byte = (uintptr_t)text + size - 1;
 
     if (pattern_size <= 1 || size < pattern_size)
         return size < pattern_size ? NULL
                : pattern_size == 0 ? start + size
                                    : memrchr(text, *(bytes)pattern, size);
-    const size_t on_last_page = last_byte - page_of(last_byte) + 1;
-    const size_t sample = size > LONG_TEXT ? least(SAMPLE, on_last_page) : 0;
-    const struct filter filter =
-        filter_for(start + size - sample, sample, pattern, pattern_size);
+    bytes to = start + (size - pattern_size) + 1;
+    const size_t on_page = (uintptr_t)to - page_of((uintptr_t)to - 1);
+    const size_t sample = to - start > LONG_TEXT ? least(SAMPLE, on_page) : 0;
+    struct filter filter = filter_for(to - sample, sample, pattern, pattern_size);
 
     const bool is_long = pattern_size >= LONG_PATTERN;
     const struct alphabet alphabet = alphabet_of(pattern, is_long ? pattern_size : 0);
 
-    to = start + (size - pattern_size) + 1;
     while (to > start) {
         if (is_long && !alphabet.has[to[-1]]) {
             to -= least(pattern_size, (size_t)(to - start));
@@ -446,20 +484,22 @@ safemmap__search_backward(const void *text, size_t size, const void *pattern,
         }
         bytes from = (bytes)page_of((uintptr_t)to - 1);
         bytes at;
+        size_t agree;
 
         if (from < start)
             from = start;
-        if (is_long && (size_t)(to - from) > pattern_size)
-            from = to - pattern_size;
         at = last(from, to, &filter);
         if (at == NULL) {
             credit += 2 * (to - from);
+            next_page(&filter, pattern);
             to = from;
             continue;
         }
         credit += 2 * (to - at);
-        if (is_match(at, pattern, pattern_size, &credit))
+        agree = agreeing(at, pattern, pattern_size, &credit);
+        if (agree == pattern_size)
             return at;
+        learn(&filter, pattern, agree);
         to = at;
         if (credit < 0) {
             size_t places = least((size_t)(to - start), TURN + 4 * pattern_size),

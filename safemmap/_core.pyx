@@ -681,7 +681,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
         :raises BusError: one of these bytes is on a page that is gone.
         """
-        cdef Py_ssize_t size = min(self.remaining(), _NEAR)
+        cdef Py_ssize_t size = min(self.remaining(), 256)  # most lines are shorter
         cdef safemmap_fault fault
         cdef ptrdiff_t end
         cdef bytes line

@@ -12,6 +12,12 @@ below(size_t limit)
     return (size_t)(random_state % limit);
 }
 
+static size_t
+least(size_t left, size_t right)
+{
+    return left < right ? left : right;
+}
+
 static void
 fill(unsigned char *bytes, size_t size, size_t letters)
 {
@@ -85,6 +91,35 @@ small(void)
     }
 }
 
+/* Every size around those of vectors and blocks, on pages with nothing beside them:
+ * at either end a byte that is read too much is a fault. */
+static void
+on_pages(void)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = 2 * page;
+    unsigned char *start = mmap(NULL, room + 2 * page, PROT_NONE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                  pattern[100];
+
+    CHECK(start != MAP_FAILED);
+    start += page;
+    CHECK(mprotect(start, room, PROT_READ | PROT_WRITE) == 0);
+    for (size_t size = 1; size <= room; size += size < 700 ? 1 : 1 + below(200)) {
+        for (int round = 0; round < SCALED(16); round++) {
+            size_t length = 1 + below(least(size, round % 2 == 0 ? 12 : 100));
+            unsigned char *text = round % 4 < 2 ? start : start + room - size;
+
+            note = NOTE("size round length", (long)size, round, (long)length);
+            fill(text, size, 1 + below(round < 8 ? 4 : 26));
+            memcpy(pattern, text + below(size - length + 1), length);
+            check(text, size, pattern, length);
+            pattern[below(length)] = (unsigned char)('a' + below(5));
+            check(text, size, pattern, length);
+        }
+    }
+    CHECK(munmap(start - page, room + 2 * page) == 0);
+}
+
 /* Large enough for the two-way algorithm to come in, and to end again. */
 static void
 large(void)
@@ -137,4 +172,4 @@ made_to_be_slow(void)
     free(pattern);
 }
 
-TEST_MAIN(TEST(small), TEST(large), TEST(made_to_be_slow))
+TEST_MAIN(TEST(small), TEST(on_pages), TEST(large), TEST(made_to_be_slow))
