@@ -148,9 +148,6 @@ guarded(struct safemmap__guard *guard, safemmap__access *run, const void *argume
 
 /* ---- Finding the first page that is gone ------------------------------- */
 
-/* For the side that takes no part. */
-#define NO_SPAN ((struct span){0, 0, 1, false})
-
 /* Whole pages: memchr(3) and its kin load aligned vectors, which begin before the
  * range and end after it, though never on another page. */
 static inline void

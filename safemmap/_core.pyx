@@ -113,7 +113,7 @@ cdef dict _VIEWS = {
     "deferred": DEFERRED, "interrupt": INTERRUPT, "deny": DENY, "crash": CRASH
 }
 # What a byte becomes, as an int and as bytes: CPython has these objects once, too. (In
-# an array, where to find one counts no references to a list.)
+# arrays, since to take one out of a tuple counts references to the tuple.)
 cdef PyObject *_INTS[256]
 cdef PyObject *_BYTES[256]
 cdef tuple _kept = (
