@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,6 +235,9 @@ class TestInterrupt:
             lossy.shrink(0)
             first, errors = in_thread(functools.partial(view.__getitem__, 0))
             first.join()
+            # Which it can be before the kernel has let go of it, and of its identifier.
+            while Path(f"/proc/self/task/{first.native_id}").exists():
+                time.sleep(0.0005)
             second, later = in_thread(lambda: spin(0.002))
             reused += second.ident == first.ident
             second.join()
