@@ -26,6 +26,8 @@ class Line:
 
 
 LINES = pytest.StashKey[list[Line]]()
+#: What there is to say beside that.
+NOTES = pytest.StashKey[list[str]]()
 
 
 class Clock:
@@ -79,15 +81,21 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LINES] = []
+    config.stash[NOTES] = []
 
 
+@pytest.hookimpl(trylast=True)  # below the table of pytest-benchmark
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     lines = config.stash[LINES]
-    if not lines or config.getoption("benchmark_disable"):
+    if config.getoption("benchmark_disable"):
+        return
+    for note in config.stash[NOTES]:
+        terminalreporter.line(note)
+    if not lines:
         return
     terminalreporter.section("safemmap against the alternatives")
     terminalreporter.line(
-        "ratio of the first to each other: median (first..third quartile)"
+        "the first divided by each other one: median (first..third quartile)"
     )
     for line in lines:
         first, median = next(iter(line.medians.items()))

@@ -82,7 +82,7 @@ def test_guarded(
         assert (sealed.protection, guarded.protection) == ("sealed", "guarded")
         guarded[:], sealed[:]
         compare(
-            f"m[0:{size:,}]",
+            f"sealed or not, m[0:{size:,}]",
             guarded=Statement(f"m[0:{size}]", {"m": guarded}),
             sealed=Statement(f"m[0:{size}]", {"m": sealed}),
         )
@@ -95,7 +95,7 @@ def test_kernel(
     fd = memfd(max(size, 4096))
     with safemmap.mmap(fd, 0, protection="kernel") as m:
         compare(
-            f"m[0:{size:,}]",
+            f"by the kernel, m[0:{size:,}]",
             kernel=Statement(f"m[0:{size}]", {"m": m}),
             pread=Statement(f"pread(fd, {size}, 0)", {"pread": os.pread, "fd": fd}),
         )

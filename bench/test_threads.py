@@ -6,6 +6,7 @@ The time is that of 1 MiB. Where two threads do twice as much as one the ratio i
 from __future__ import annotations
 
 import mmap as standard
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,10 @@ import pytest
 from native import Memory
 
 import safemmap
+
+pytestmark = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="needs two processors (see taskset(1))"
+)
 
 MIB, BLOCKS = 1 << 20, 64
 SIZE = BLOCKS * MIB

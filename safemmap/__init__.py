@@ -44,11 +44,13 @@ globals()["__all__"] = sorted(
 )
 
 
-def __getattr__(name: str) -> object:
-    if name not in _later.NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = _later.load(name)
-    return value
+if not TYPE_CHECKING:  # which knows them, and no others
+
+    def __getattr__(name: str) -> object:
+        if name not in _later.NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = _later.load(name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -58,7 +58,8 @@ cdef class Access:
             # (An exception under way holds on to the frames, and they to the view.)
             raise BufferError(
                 f"a view of bytes {self.start} to {self.stop} outlives its access "
-                "scope: what it reads from now on is not checked any more"
+                "scope, and what it reads from now on is not checked any more: delete "
+                "what was made from it (an array, a slice) before the scope ends"
             )
 
     def __getbuffer__(self, Py_buffer *view, int flags):

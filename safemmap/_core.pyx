@@ -822,7 +822,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         return self.search(sub, start, end, False)
 
     def rfind(self, sub, start=None, end=None, /):
-        """The highest such index, or -1.
+        """The highest index at which `sub` is found, or -1; see `find`.
 
         :raises BusError: a page on the way there is gone.
         """
@@ -1393,7 +1393,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     @property
     def fault(self):
-        """The first such `Fault`, or None."""
+        """The first `Fault` of a view that met a page which was gone, or None."""
         if not self.poisoned():
             return None
         self.region.reported = True
@@ -1727,6 +1727,7 @@ cdef int _finish_type() except -1:
     cdef MappingType *mapping_type = <MappingType *>mmap
 
     mapping_type.tp_name = "safemmap.mmap"
+    (<MappingType *>BusError).tp_name = "safemmap.BusError"
     mapping_type.tp_iter = _iterate
     mapping_type.tp_as_sequence.sq_contains = _contains
     mapping_type.tp_as_sequence.sq_item = _item

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, which takes longer to import than this
 if TYPE_CHECKING:
-    from safemmap._core import BusError
+    from safemmap._codes import BusCode
+    from safemmap._core import BusError, Protected, mmap
 
 __all__ = [
     "Fault",
@@ -47,19 +48,19 @@ class Fault:
 
     offset: int
     address: int
-    code: int
+    code: BusCode | int
     thread: int
     time: float
-    mapping: object
+    mapping: mmap | Protected | None
 
     def __init__(
         self,
         offset: int,
         address: int,
-        code: int,
+        code: BusCode | int,
         thread: int,
         time: float,
-        mapping: object = None,
+        mapping: mmap | Protected | None = None,
     ) -> None:
         values = (offset, address, code, thread, time, mapping)
         for name, value in zip(self.__slots__, values, strict=True):
@@ -116,7 +117,8 @@ def describe_bus_error(error: BusError) -> str:
         return (
             f"[Errno {error.errno}] {error.operation} of bytes {error.start} to "
             f"{error.stop} of the mapping: the file now ends at offset "
-            f"{error.offset}, and what lies behind reads as zeros"
+            f"{error.offset}; the rest of that page reads as zeros, and pages behind "
+            "it are gone"
         )
     where = f"page of offset {error.offset} (address {error.address:#x})"
     if error.in_buffer:

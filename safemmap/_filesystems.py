@@ -89,7 +89,8 @@ def _refusal(fd: int, finding: str, described: str) -> OSError:
     return OSError(
         errno.EOPNOTSUPP,
         f"fd {fd} {finding}; only {described} are admitted, because a page fault "
-        "elsewhere can wait for a server for ever; say filesystems='any' to take it",
+        "elsewhere can wait for a server for ever; filesystems='local' admits files on "
+        "local disks, and 'any' whatever there is",
     )
 
 

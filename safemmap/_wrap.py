@@ -47,7 +47,7 @@ def wrap(
     access: int = ACCESS_READ,
     protection: Literal["auto", "sealed", "guarded", "kernel"] = "auto",
     views: Literal["deferred", "interrupt", "deny", "crash"] = "deferred",
-    filesystems: str = "local",
+    filesystems: Literal["memory", "local", "any"] = "local",
 ) -> mmap:
     """Map a file descriptor that an untrusted peer sent.
 
