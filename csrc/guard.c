@@ -58,17 +58,26 @@ nanoseconds(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
+/* Whether the last look of this thread, where all was well, is recent. (Not by a
+ * clock that stands still, as a test's may; one that was set back, as when a process
+ * is restored from a checkpoint, makes the difference large.) */
+static bool
+has_just_looked(uint64_t now)
+{
+    uint64_t last = safemmap__self.looked_at;
+
+    return last != 0 && now != last && now - last < LOOK_INTERVAL_NS &&
+           __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) ==
+               SAFEMMAP__LOOK_WHEN_DUE;
+}
+
 static SAFEMMAP__NOINLINE int
 look_if_time(void)
 {
     uint64_t now = nanoseconds();
     int error;
 
-    /* (A clock that was set back, as when a process is restored from a checkpoint,
-     * makes the difference large.) */
-    if (now - safemmap__self.looked_at >= LOOK_INTERVAL_NS || now == 0 ||
-        __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) !=
-            SAFEMMAP__LOOK_WHEN_DUE) {
+    if (!has_just_looked(now)) {
         safemmap__self.errno_location = &errno;
         safemmap__self.looked_at = 0;
         safemmap__self.look_due = 0;

@@ -36,22 +36,25 @@ guard_for(uintptr_t address)
     return NULL;
 }
 
-/* How floating-point numbers are rounded, and what traps. The kernel resets it for a
- * handler, to these. */
+/* How floating-point numbers are rounded, and what traps: the kernel resets it for a
+ * handler. To set it costs more than to look whether it is the same. */
 static void
-restore_floating_point(const ucontext_t *context, bool direct)
+restore_floating_point(const ucontext_t *context)
 {
 #if defined(__x86_64__)
-    enum { MXCSR = 0x1f80, CONTROL_WORD = 0x37f };
     const struct _libc_fpstate *state = context->uc_mcontext.fpregs;
+    uint32_t mxcsr;
+    uint16_t control_word;
 
-    if (state == NULL ||
-        (direct && state->mxcsr == MXCSR && state->cwd == CONTROL_WORD))
+    if (state == NULL)
         return;
-    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(state->mxcsr), "m"(state->cwd));
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(control_word));
+    if (mxcsr != state->mxcsr || control_word != state->cwd)
+        __asm__ volatile("ldmxcsr %0\n\tfldcw %1"
+                         :
+                         : "m"(state->mxcsr), "m"(state->cwd));
 #else
     (void)context;
-    (void)direct;
 #endif
 }
 
@@ -71,7 +74,7 @@ restore(const ucontext_t *context, bool direct)
     }
     if (!direct)
         pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
-    restore_floating_point(context, direct);
+    restore_floating_point(context);
 }
 
 static _Noreturn void

@@ -105,6 +105,28 @@ publish_chain(int keep, const struct sigaction *action)
     return 0;
 }
 
+static struct sigaction
+action_of(int entry, int flags_before)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = safemmap__entries[entry];
+    sigemptyset(&action.sa_mask);
+    action.sa_flags =
+        /* The handler needs the address. */
+        SA_SIGINFO
+        /* A thread's own stack may be small (Go's are). */
+        | SA_ONSTACK
+        /* The handler leaves by a jump: had the kernel blocked the signal, it
+         * would stay blocked. The handler is reentrant. */
+        | SA_NODEFER
+        /* Whether a SIGBUS from kill(2) interrupts system calls stays as the
+         * action below had it. */
+        | (flags_before & SA_RESTART);
+    return action;
+}
+
 static int
 go_above(const struct sigaction *displacer)
 {
@@ -116,20 +138,7 @@ go_above(const struct sigaction *displacer)
     /* The chain is complete before the first signal can arrive. */
     if ((error = publish_chain(entry, displacer)) < 0)
         return error;
-    memset(&ours, 0, sizeof(ours));
-    ours.sa_sigaction = safemmap__entries[entry];
-    sigemptyset(&ours.sa_mask);
-    ours.sa_flags =
-        /* The handler needs the address. */
-        SA_SIGINFO
-        /* A thread's own stack may be small (Go's are). */
-        | SA_ONSTACK
-        /* The handler leaves by a jump: had the kernel blocked the signal, it
-         * would stay blocked. The handler is reentrant. */
-        | SA_NODEFER
-        /* Whether a SIGBUS from kill(2) interrupts system calls stays as the
-         * action below had it. */
-        | (displacer->sa_flags & SA_RESTART);
+    ours = action_of(entry, displacer->sa_flags);
     if ((error = safemmap__set_action(&ours, &replaced)) < 0)
         return error;
     __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
@@ -138,6 +147,31 @@ go_above(const struct sigaction *displacer)
     if (entry_of(&replaced) < 0 && replaced.sa_sigaction != displacer->sa_sigaction)
         return publish_chain(entry, &replaced);
     return 0;
+}
+
+/* Whether the action of that entry is as it was set. Somebody may have taken it for
+ * his own to start from. */
+static bool
+is_intact(const struct sigaction *action, int entry)
+{
+    const int flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | (int)SA_RESETHAND;
+    const int want = action_of(entry, action->sa_flags).sa_flags;
+
+    return ((action->sa_flags ^ want) & flags) == 0 &&
+           sigisemptyset(&action->sa_mask);
+}
+
+static int
+set_again(const struct sigaction *present, int entry)
+{
+    const struct sigaction ours = action_of(entry, present->sa_flags);
+    struct sigaction replaced;
+    int error = safemmap__set_action(&ours, &replaced);
+
+    if (error < 0)
+        return error;
+    /* Somebody has been quicker. */
+    return entry_of(&replaced) < 0 ? go_above(&replaced) : 0;
 }
 
 static int
@@ -157,7 +191,7 @@ install_locked(void)
             return error;
         __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
     }
-    return 0;
+    return is_intact(&present, entry) ? 0 : set_again(&present, entry);
 }
 
 /* Set by safemmap_uninstall(). */
@@ -179,6 +213,7 @@ safemmap_install(void)
         return -errno;
     entry = entry_of(&present);
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
+        is_intact(&present, entry) &&
         __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) ==
             SAFEMMAP__LOOK_WHEN_DUE)
         return 0;

@@ -43,17 +43,25 @@ cdef class BusError(OSError):
     cdef readonly Py_ssize_t offset
     cdef readonly uintptr_t address
     cdef int bus_code
-    cdef readonly str operation
+    cdef PyObject *met_by       # the operation; NULL where none is told
     cdef readonly bint in_buffer
     cdef readonly bint poisoned
     cdef readonly Py_ssize_t start
     cdef readonly Py_ssize_t stop
     cdef readonly Py_ssize_t needed
     cdef readonly off_t file_size
+    cdef object __weakref__
 
     @property
     def code(self):
         return _code(self.bus_code)
+
+    @property
+    def operation(self):
+        return None if self.met_by == NULL else <object>self.met_by
+
+    def __dealloc__(self):
+        Py_XDECREF(self.met_by)
 
     def __str__(self):
         if self.operation is None:
@@ -65,17 +73,28 @@ cdef class BusError(OSError):
             self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
         )
-        return type(self), self.args, (state, self.__dict__)
+        made_from = OSError.__reduce__(self)[1]  # with the names of files, if any
+        return type(self), made_from, (state, self.__dict__)
 
     def __setstate__(self, state):
         (
-            self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
+            self.offset, self.address, self.bus_code, operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
         ), attributes = state
+        _name_operation(self, operation)
         self.__dict__.update(attributes)
 
 
 safemmap_without_frames = <PyObject *>BusError
+
+
+# (Not a method: what OSError's own `__new__` has made knows of none.)
+cdef void _name_operation(BusError error, object operation) noexcept:
+    cdef PyObject *before = error.met_by
+
+    Py_INCREF(operation)
+    error.met_by = <PyObject *>operation
+    Py_XDECREF(before)
 
 
 cdef dict _codes = None         # of faults, with their names
@@ -104,7 +123,7 @@ cdef BusError _bus_error(int error, Py_ssize_t offset, uintptr_t address, int co
     exception.offset = offset
     exception.address = address
     exception.bus_code = code
-    exception.operation = operation
+    _name_operation(exception, operation)
     exception.start = start
     exception.stop = stop
     exception.file_size = -1

@@ -35,6 +35,7 @@ from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.sequence cimport PySequence_Contains
 from cpython.pycapsule cimport PyCapsule_New
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.slice cimport PySlice_Check
 from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.weakref cimport PyWeakref_NewRef
@@ -1724,10 +1725,9 @@ cdef int _finish_type() except -1:
     """Set what Cython has no syntax for: the name, the sequence protocol, which differs
     from the mapping protocol in the standard class, and what that class has no method
     for either."""
-    cdef MappingType *mapping_type = <MappingType *>mmap
+    cdef TypeObject *mapping_type = <TypeObject *>mmap
 
     mapping_type.tp_name = "safemmap.mmap"
-    (<MappingType *>BusError).tp_name = "safemmap.BusError"
     mapping_type.tp_iter = _iterate
     mapping_type.tp_as_sequence.sq_contains = _contains
     mapping_type.tp_as_sequence.sq_item = _item
@@ -1735,6 +1735,18 @@ cdef int _finish_type() except -1:
     return 0
 
 _finish_type()
+
+
+cdef int _finish_bus_error() except -1:
+    """Have subclasses with an `__init__` of their own treated as OSError treats its
+    own: by what makes them."""
+    cdef TypeObject *error_type = <TypeObject *>BusError
+
+    error_type.tp_name = "safemmap.BusError"
+    error_type.tp_new = (<TypeObject *>OSError).tp_new
+    return 0
+
+_finish_bus_error()
 
 
 cdef inline int _unpack_slice(object item, Py_ssize_t *start, Py_ssize_t *stop,

@@ -68,8 +68,9 @@ cdef extern from "Python.h":
         int (*sq_contains)(object, object) except -1
         object (*sq_item)(object, Py_ssize_t)
         int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
-    ctypedef struct MappingType "PyTypeObject":
+    ctypedef struct TypeObject "PyTypeObject":
         const char *tp_name
+        void *tp_new
         object (*tp_iter)(object)
         PySequenceMethods *tp_as_sequence
     unsigned long PyThread_get_thread_native_id()

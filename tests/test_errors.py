@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import pickle
+import weakref
 
 import pytest
 from conftest import PAGE, LossyFile, address_of
@@ -67,6 +69,36 @@ def test_pickle_keeps_everything(error: BusError) -> None:
     assert type(again) is BusError
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+def test_pickle_and_copy_keep_the_names_of_files() -> None:
+    for error in (BusError(14, "x", "file"), BusError(14, "x", "one", None, "two")):
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert (again.filename, again.filename2) == (
+                error.filename,
+                error.filename2,
+            )
+            assert str(again) == str(error)
+
+
+def test_subclasses_are_made_as_those_of_os_error() -> None:
+    class Init(BusError):
+        def __init__(self, message: str, extra: int = 0) -> None:
+            super().__init__(errno.EFAULT, message)
+            self.extra = extra
+
+    class New(BusError):
+        def __new__(cls, message: str) -> New:
+            return super().__new__(cls, errno.EFAULT, message)
+
+        def __init__(self, message: str) -> None:
+            pass
+
+    for error in (Init("spam", extra=1), New("spam")):
+        assert (error.errno, error.strerror) == (errno.EFAULT, "spam")
+        assert str(error) == f"[Errno {errno.EFAULT}] spam"
+        assert (error.operation, error.offset, error.code) == (None, 0, 0)
+        assert weakref.ref(error)() is error
 
 
 def test_one_made_by_hand_has_a_message_too() -> None:

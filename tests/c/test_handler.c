@@ -262,6 +262,33 @@ looks_again(void)
     }
 }
 
+/* Somebody has taken our action for his own to start from, and put it back. */
+static void
+action_changed(void)
+{
+    sigset_t before = mask_now();
+    struct sigaction ours, now;
+
+    gone = file_gone();
+    for (int i = 0; i < 20; i++) {
+        look_next();
+        check_recovers(&gone);
+        CHECK_CALL(sigaction(SIGBUS, NULL, &ours));
+        CHECK(is_entry(&ours));
+        now = ours;
+        sigaddset(&now.sa_mask, SIGINT);
+        now.sa_flags &= i % 2 ? ~SA_NODEFER : ~SA_ONSTACK;
+        CHECK_CALL(sigaction(SIGBUS, &now, NULL));
+        look_next();
+        check_recovers(&gone);
+        check_mask(&before);
+        CHECK_CALL(sigaction(SIGBUS, NULL, &now));
+        CHECK_EQ(now.sa_sigaction == ours.sa_sigaction, true);
+        CHECK_EQ(now.sa_flags, ours.sa_flags);
+        CHECK_EQ(sigismember(&now.sa_mask, SIGINT), 0);
+    }
+}
+
 /* Not what it was given, but some do: the mask cannot be restored then, save for
  * SIGBUS. */
 static void
@@ -454,6 +481,6 @@ stacks(void)
 
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
           TEST(called_at_the_end_of_a_handler_above), TEST(looks_again),
-          TEST(called_without_a_context), TEST(passed_on_with_raise),
-          TEST(raise_reaches_handler_after_operation),
+          TEST(action_changed), TEST(called_without_a_context),
+          TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))
