@@ -1,5 +1,5 @@
-# The exception, which keeps what it tells where that costs nothing to store: it is a part
-# of what a fault costs. Its texts are in _errors.py.
+# The exception, which keeps what it tells where that costs nothing to store: it is a
+# part of what a fault costs. Its texts are in _errors.py.
 
 cdef extern from "Python.h":
     ctypedef class builtins.OSError [object PyOSErrorObject]:

@@ -257,9 +257,9 @@ cdef bint _is_in_program(unsigned long identifier) except -1:
 
 @cython.final
 cdef class _Instance:
-    """What is called for a new instance of a class, and has it already. Once: the class
-    is garbage for the collector alone, and so would be all that the instance's traceback
-    holds."""
+    """What is called for a new instance of a class, and has it already. Once: the
+    class is garbage for the collector alone, and so would be all that the instance's
+    traceback holds."""
 
     cdef object instance
 

@@ -41,9 +41,9 @@ cdef extern from *:
 cdef extern from *:
     """
     /* Exceptions of this class get no line in their traceback from the functions of
-     * this module that they pass, as they would from none of a module in C: each costs a
-     * tenth of a fault. (Cython goes on without where there is no frame. An `except` in
-     * this module that does not raise it again would miss the traceback.) */
+     * this module that they pass, as they would from none of a module in C: each costs
+     * a tenth of a fault. (Cython goes on without where there is no frame. An `except`
+     * in this module that does not raise it again would miss the traceback.) */
     #include <frameobject.h>
     static PyObject *safemmap_without_frames;
     static inline PyFrameObject *

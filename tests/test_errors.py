@@ -106,7 +106,7 @@ def test_one_made_by_hand_has_a_message_too() -> None:
 
 
 def test_a_fault_is_a_value() -> None:
-    fault = Fault(1, 2, 3, 4, 5.0, mapping="m")
+    fault = Fault(1, 2, 3, 4, 5.0, mapping="m")  # type: ignore[arg-type]
     assert fault == Fault(1, 2, 3, 4, 5.0)
     assert hash(fault) == hash(Fault(1, 2, 3, 4, 5.0))
     assert fault != Fault(1, 2, 3, 4, 6.0)

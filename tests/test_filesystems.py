@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NAMESPACE, PAGE, LossyFile, open_fds, possible, run_isolated
@@ -21,7 +22,7 @@ needs_namespace = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("filesystems", ["memory", "local", "any"])
-def test_memfd_is_in_memory(lossy: LossyFile, filesystems: str) -> None:
+def test_memfd_is_in_memory(lossy: LossyFile, filesystems: Any) -> None:
     with safemmap.wrap(lossy.fd, filesystems=filesystems) as m:
         assert m[:] == lossy.data
 

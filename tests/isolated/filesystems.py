@@ -9,6 +9,7 @@ import errno
 import os
 import subprocess
 import sys
+from typing import Any
 
 import safemmap
 
@@ -30,7 +31,7 @@ COMMANDS = {
 }
 
 
-def outcome(fd: int, filesystems: str) -> str:
+def outcome(fd: int, filesystems: Any) -> str:
     try:
         with safemmap.wrap(fd, filesystems=filesystems) as m:
             return "read" if m[:4] == b"spam" else "zeros"
