@@ -84,6 +84,26 @@ class TestInterrupt:
             view[0]
             spin()
 
+    def test_nothing_keeps_the_view_when_it_is_over(
+        self, lossy: LossyFile, mapping: safemmap.mmap
+    ) -> None:
+        def read() -> None:
+            with mapping.access() as view:
+                held = memoryview(view)
+                lossy.shrink(0)
+                held[0]
+                spin()
+
+        gc.disable()
+        try:
+            with contextlib.suppress(BusError):
+                read()
+                pytest.fail("not interrupted")
+            lossy.restore()
+            mapping.reset()  # which no view that is out would let happen
+        finally:
+            gc.enable()
+
     def test_once(self, lossy: LossyFile, mapping: safemmap.mmap) -> None:
         with memoryview(mapping) as view:
             for size in (SIZE - PAGE, 0):
