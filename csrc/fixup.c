@@ -1,5 +1,5 @@
 /* Runs outside the signal, but for safemmap__fixup_leave(): copies that need no
- * guard.
+ * guard, and a search for one byte.
  *
  * The copy touches neither the stack, nor a register that belongs to its caller, nor
  * its own arguments. So at whichever of its instructions a fault comes, it can go on

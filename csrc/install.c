@@ -198,7 +198,7 @@ install_locked(void)
 static bool uninstalled;
 
 static void
-look(unsigned below)
+set_look_below(unsigned below)
 {
     __atomic_store_n(&safemmap__look_below, below, __ATOMIC_RELAXED);
 }
@@ -222,7 +222,7 @@ safemmap_install(void)
     pthread_mutex_lock(&lock);
     error = install_locked();
     __atomic_store_n(&uninstalled, false, __ATOMIC_RELAXED);
-    look(error == -EBUSY ? SAFEMMAP__LOOK_ALWAYS : SAFEMMAP__LOOK_WHEN_DUE);
+    set_look_below(error == -EBUSY ? SAFEMMAP__LOOK_ALWAYS : SAFEMMAP__LOOK_WHEN_DUE);
     pthread_mutex_unlock(&lock);
     return error;
 }
@@ -263,7 +263,7 @@ uninstall_locked(void)
         return -errno;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
     __atomic_store_n(&uninstalled, true, __ATOMIC_RELAXED);
-    look(SAFEMMAP__LOOK_ALWAYS);
+    set_look_below(SAFEMMAP__LOOK_ALWAYS);
     return 0;
 }
 
