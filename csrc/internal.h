@@ -256,8 +256,8 @@ bool safemmap__was_replaced(const struct safemmap_region *region);
 /* Where a region's pages can wait to be put back. Its end is safemmap__put_back(). */
 int safemmap__reserve_shadow(struct safemmap_region *region);
 /* Puts back what was replaced in a region that asks for it and is not registered any
- * more. */
-void safemmap__put_back(struct safemmap_region *region);
+ * more. Returns as safemmap_region_remove(). */
+int safemmap__put_back(struct safemmap_region *region);
 
 /* In the child of a fork: who held it is gone. */
 void safemmap__overlay_reset(void);

@@ -311,14 +311,15 @@ unshadow(struct safemmap_region *region, size_t first, size_t last)
     safemmap__regions_visit(range.start, range.end, unmark, &range);
 }
 
-void
+int
 safemmap__put_back(struct safemmap_region *region)
 {
     struct safemmap__reading reading;
     size_t count = page_count(region);
+    int error;
 
     if (!region->put_back)
-        return;
+        return 0;
     reading = safemmap__start_reading();
     hold_pages();
     for (size_t page = 0;
@@ -328,9 +329,11 @@ safemmap__put_back(struct safemmap_region *region)
         page = next_with(region->shadowed, false, page, count);
         unshadow(region, first, page);
     }
+    error = run_end(region, 0, count) < count ? -ENOMEM : 0;
     munmap((void *)region->shadow, region->end - region->start);
     release_pages();
     safemmap__stop_reading(&reading);
+    return error;
 }
 
 /* ---- Replacing --------------------------------------------------------- */

@@ -362,16 +362,19 @@ safemmap_region_add(struct safemmap_region *region)
     return error;
 }
 
-void
+int
 safemmap_region_remove(struct safemmap_region *region)
 {
+    int error;
+
     if (region == NULL || region->overlaid == NULL)
-        return;
+        return 0;
     safemmap__registry_lock();
     remove_locked(region);
-    safemmap__put_back(region);
+    error = safemmap__put_back(region);
     safemmap__registry_unlock();
     free_bits(region);
+    return error;
 }
 
 bool

@@ -1,7 +1,7 @@
 # The C core as Cython sees it. Not installed: consumers would link against
 # symbols that the module does not export.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from posix.time cimport timespec
 from posix.types cimport off_t, pid_t
 
@@ -34,13 +34,25 @@ cdef extern from "safemmap.h" nogil:
         int fd
         off_t offset
         bint put_back
+        bint withdrawable
         uint64_t id
         safemmap_region_fault fault
+
+    struct safemmap_file:
+        uint32_t id
+        bint deleted
+        uint64_t device
+        uint64_t inode
+        uint64_t offset
+        int64_t size
 
     struct safemmap_event:
         uint64_t region
         safemmap_region_fault fault
         pthread_t pthread
+        bint store
+        uint64_t token
+        safemmap_file file
 
     const size_t SAFEMMAP_BULK
 
@@ -54,8 +66,18 @@ cdef extern from "safemmap.h" nogil:
     void safemmap_get_counts(safemmap_counts *ret_counts)
 
     int safemmap_region_add(safemmap_region *region)
-    void safemmap_region_remove(safemmap_region *region)
+    int safemmap_region_remove(safemmap_region *region)
     bint safemmap_region_poisoned(const safemmap_region *region)
+
+    int safemmap_process_enable()
+    void safemmap_process_disable()
+    bint safemmap_process_enabled()
+    const size_t SAFEMMAP_FILES
+    ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room)
+
+    ctypedef void safemmap_fault_hook(const safemmap_event *event) noexcept nogil
+    void safemmap_set_fault_hook(safemmap_fault_hook *hook)
+    int safemmap_withdraw(uint64_t token)
 
     bint safemmap_event_take(safemmap_event *ret_event)
     uint64_t safemmap_events_dropped()

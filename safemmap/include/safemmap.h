@@ -175,16 +175,20 @@ struct safemmap_region_fault {
  * from add to remove. Regions may overlap: pages that are replaced are so for all of
  * them, and poison each. */
 struct safemmap_region {
-    uintptr_t start;  /* page-aligned, inclusive */
-    uintptr_t end;    /* page-aligned, exclusive */
-    size_t page_size; /* of this mapping: larger than the system's on hugetlbfs */
-    int protection;   /* PROT_*, for the zeroed pages */
-    int fd;           /* the mapped file, or -1; lets all pages past its end be
-                         replaced in one call */
-    off_t offset;     /* of `start` in that file */
-    bool put_back;    /* remove undoes the replacement: for memory that belongs to
-                         somebody else (not on hugetlbfs, and for the pages of a file
-                         from Linux 5.13 on) */
+    uintptr_t start;   /* page-aligned, inclusive */
+    uintptr_t end;     /* page-aligned, exclusive */
+    size_t page_size;  /* of this mapping: larger than the system's on hugetlbfs */
+    int protection;    /* PROT_*, for the zeroed pages */
+    int fd;            /* the mapped file, or -1; lets all pages past its end be
+                          replaced in one call */
+    off_t offset;      /* of `start` in that file */
+    bool put_back;     /* remove undoes the replacement: for memory that belongs to
+                          somebody else (not on hugetlbfs, and for the pages of a file
+                          from Linux 5.13 on) */
+    bool withdrawable; /* each fault is reported to the fault hook, and its zeroed
+                          pages last until safemmap_withdraw(): the next touch after
+                          it faults, and is reported, anew. What was stored in them is
+                          lost then */
 
     uint64_t id; /* set by add, to another value each time */
 
@@ -204,25 +208,82 @@ struct safemmap_region {
 /* Registers a region, whose private part is zero or what an earlier one left. Fails
  * with -EINVAL (not aligned or empty), -EEXIST (it is registered already), -EFAULT (a
  * page in it is one that replaced another, in a registered region which it overlaps),
- * or -ENOMEM. */
+ * or -ENOMEM. For a withdrawable region also with what memfd_create(2), ftruncate(2)
+ * or mmap(2) answer where the kernel gives no memory file for its zeroed pages:
+ * -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN (RLIMIT_MEMLOCK under
+ * mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
 int safemmap_region_add(struct safemmap_region *region);
 
 /* Takes a region out. When this returns, no handler acts on its memory any
  * more, and none will: it may be unmapped and given to someone else. Accepts
- * NULL and a zeroed or already removed region. */
-void safemmap_region_remove(struct safemmap_region *region);
+ * NULL and a zeroed or already removed region. Returns 0; or, for a region that is
+ * put back, a negative errno: some of its memory still holds zeroed pages, and what
+ * the file has there is out of reach. */
+int safemmap_region_remove(struct safemmap_region *region);
 
 /* Whether a page of the region was replaced since it was added. */
 bool safemmap_region_poisoned(const struct safemmap_region *region);
 
+/* ---- The whole process ------------------------------------------------- */
+
+/* From now on a fault outside every guard and region is answered with withdrawable
+ * zeroed pages too, where the mapping is an ordinary one of a regular file, whoever
+ * made it: not executable, nor of a file that is mapped executable as well, nor a
+ * device, nor below /proc, /sys or /dev (but /dev/shm). Installs the handler. Costs
+ * nothing until a fault. A forked child goes on with it.
+ *
+ * Fails with -ENOENT, -EACCES or the like (/proc/self/maps cannot be read), with what
+ * safemmap_install() answers, or as safemmap_region_add() for a withdrawable region.
+ *
+ * The pages of memory that the program has unmapped while an access to them is under
+ * way may be somebody else's by the time that they are replaced. */
+int safemmap_process_enable(void);
+/* Faults that come after its return are forwarded again. */
+void safemmap_process_disable(void);
+bool safemmap_process_enabled(void);
+
+/* Of which file the pages were that a fault in no region was for. */
+struct safemmap_file {
+    uint32_t id;     /* for safemmap_file_path() */
+    bool deleted;    /* it has no name any more */
+    uint64_t device; /* as stat(2) has it; on overlayfs that of the layer below */
+    uint64_t inode;
+    uint64_t offset; /* in the file, of the byte at which the fault was */
+    int64_t size;    /* bytes that the file had left; -1 where nothing tells */
+};
+
+/* Writes the file's name as the kernel had it at the fault, and returns its length;
+ * -ENOENT after SAFEMMAP_FILES other files, or -ERANGE. */
+#define SAFEMMAP_FILES 64
+ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
+
 /* ---- Events ------------------------------------------------------------ */
 
-/* A region got zeroed pages: its first fault, or one at an address of its own. */
+/* A region got zeroed pages: its first fault, or one at an address of its own. Or
+ * memory of no region did. */
 struct safemmap_event {
-    uint64_t region; /* its id */
+    uint64_t region; /* its id; or 0: see `file` */
     struct safemmap_region_fault fault;
     pthread_t pthread; /* of the thread that made the access */
+    bool store;        /* it was one, as far as the processor tells */
+    uint64_t token;    /* for safemmap_withdraw(); 0: the pages stay */
+    struct safemmap_file file;
 };
+
+/* Called in the signal handler, on the thread that faulted, when a fault in a
+ * withdrawable region, or in memory of no region, has been answered and before the
+ * access goes on: that thread has read no zero yet. (Each region that holds the
+ * address is reported.) It may call what is async-signal-safe, and wait for other
+ * threads; it holds none of the locks in here, and errno need not be kept. It may be
+ * called for as long as the process lives, after another has been set, too. NULL for
+ * none. */
+typedef void safemmap_fault_hook(const struct safemmap_event *event);
+void safemmap_set_fault_hook(safemmap_fault_hook *hook);
+
+/* Takes away the zeroed pages of a fault, and all that are older: the next touch of
+ * them, by anybody, faults anew. Async-signal-safe; any number of times. Returns 0,
+ * or -EBADF: somebody has closed the memory file, and they stay. */
+int safemmap_withdraw(uint64_t token);
 
 /* Takes the oldest event out of the queue; false when there is none. One caller at a
  * time. The queue holds SAFEMMAP_EVENTS; what comes when it is full is dropped, and
