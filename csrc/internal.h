@@ -187,6 +187,48 @@ typedef void safemmap__visitor(struct safemmap_region *region, void *context);
 void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *visit,
                              void *context);
 
+/* ---- lock.c ---- */
+
+/* Who holds one has all signals blocked, and does not fault. 0: nobody holds it. */
+void safemmap__lock(int *word);
+void safemmap__unlock(int *word);
+
+/* One thread at a time replaces pages or asks about them: of two that fault on one
+ * page the second would take back what the first has stored since. */
+extern int safemmap__pages;
+/* For that. Returns the signal mask of before, which goes to release. */
+sigset_t safemmap__hold_pages(void);
+void safemmap__release_pages(const sigset_t *mask);
+
+/* Returns when safemmap__wake_all() was called, if `*word` has this value; or for no
+ * reason. */
+void safemmap__sleep_while(unsigned *word, unsigned value);
+void safemmap__wake_all(unsigned *word);
+
+/* ---- zeros.c ---- */
+
+/* But for the two that prepare, and safemmap_withdraw(), the caller holds
+ * safemmap__pages. All return 0 or a negative errno. */
+
+/* Makes sure that there are withdrawable ones to be had, whatever the kernel refuses
+ * later. */
+int safemmap__zeros_prepare(void);
+/* Replaces what is mapped there. A token of 0: these cannot be withdrawn. */
+int safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
+                        uint64_t *ret_token);
+/* The token of those that were laid last. */
+uint64_t safemmap__zeros_newest(void);
+bool safemmap__zeros_are_withdrawn(uint64_t token);
+/* Gives back the memory of those that have been read or written: they are zeros once
+ * more. */
+void safemmap__zeros_empty(uint64_t token, size_t size);
+/* Whether that is where they are from. */
+bool safemmap__zeros_are_in(dev_t device, ino_t inode);
+
+/* The same for those that stay. */
+int safemmap__lasting_prepare(void);
+int safemmap__lasting_lay(uintptr_t address, size_t size, int protection);
+
 /* ---- call.c ---- */
 typedef uintptr_t safemmap__access(const void *arguments);
 /* What `run` returns; or 0, if the handler had the guard left. */

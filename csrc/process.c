@@ -34,10 +34,3 @@ safemmap_set_fault_hook(safemmap_fault_hook *hook)
 {
     (void)hook;
 }
-
-int
-safemmap_withdraw(uint64_t token)
-{
-    (void)token;
-    return -ENOSYS;
-}

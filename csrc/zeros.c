@@ -1,0 +1,328 @@
+/* Runs inside the signal, but for safemmap__zeros_prepare() and
+ * safemmap__lasting_prepare(): the zeroed pages that replace others.
+ *
+ * *Withdrawable* ones are pages of a memory file. Each overlay takes a range of the
+ * file for itself, from the end downwards, and none is used again. To withdraw an
+ * overlay, the file is cut off at its offset: the next touch of it, and of all that
+ * are older, is a fault, while newer ones lie below and stay. That names no address,
+ * so that memory which the program has unmapped meanwhile is safe.
+ *
+ * *Lasting* ones are anonymous memory, private or shared.
+ *
+ * The kernel may refuse to map either at the time of a fault: RLIMIT_DATA counts
+ * private pages, RLIMIT_MEMLOCK under mlockall(2) all new ones, a sandbox may forbid
+ * mmap(2), and the program may have closed the file. What it does not refuse is
+ * mremap(2) of an old size of 0, which duplicates a shared mapping that there is
+ * already. So one page of each file is mapped beforehand, its *source*.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* Where the first overlay ends: 64 bits of offset, and signed. */
+#define END ((uint64_t)1 << 62)
+/* What a file must be able to hold at least. */
+#define LEAST ((uint64_t)1 << 26)
+/* A duplicate of a source is mapped for a moment from there to the end of what is
+ * needed: so far the source may be away (the smallest address spaces have 39 bits).
+ */
+#define REACH ((uint64_t)1 << 37)
+
+/* All of it is guarded by safemmap__pages. */
+
+struct source {
+    uintptr_t address; /* 0: there is none */
+    uint64_t offset;   /* of its page in the file, */
+    ino_t inode;       /* which may be one that we have no descriptor of any more */
+};
+
+static struct {
+    int fd;
+    pid_t owner; /* not a forked child, which makes its own */
+    dev_t device;
+    ino_t inode;
+    uint64_t size;   /* at first; */
+    uint64_t end;    /* and since it was cut off last */
+    uint64_t lowest; /* where the newest overlay begins */
+    struct source source;
+} file = {.fd = -1, .lowest = END};
+
+static struct {
+    pid_t owner;
+    uint64_t used; /* bytes, from the start */
+    struct source source;
+} lasting;
+
+/* ---- Sources ----------------------------------------------------------- */
+
+/* No access is allowed, and it is not locked: neither mlockall(2) nor anything else
+ * fills its duplicates, however large they are for a moment. */
+static int
+replace_source(int fd, uint64_t offset, ino_t inode, struct source *source)
+{
+    size_t size = safemmap__page_size;
+    void *address = mmap(NULL, size, PROT_NONE, MAP_SHARED, fd, (off_t)offset);
+
+    if (address == MAP_FAILED)
+        return -errno;
+    munlock(address, size);
+    if (source->address != 0)
+        munmap((void *)source->address, size);
+    *source = (struct source){(uintptr_t)address, offset, inode};
+    return 0;
+}
+
+/* A duplicate reaches from the source to the end of what is wanted, which then moves
+ * to its place, all at once. */
+static int
+duplicate(const struct source *source, uint64_t offset, uintptr_t address,
+          size_t size, int protection)
+{
+    uint64_t skipped = offset - source->offset;
+    char *copy;
+    int error = 0;
+
+    if (source->address == 0 || skipped > REACH)
+        return -ENOMEM;
+    /* mlockall(2) may have come after it was made. */
+    munlock((void *)source->address, safemmap__page_size);
+    copy = mremap((void *)source->address, 0, (size_t)skipped + size, MREMAP_MAYMOVE);
+    if (copy == MAP_FAILED)
+        return -errno;
+    if (mprotect(copy + skipped, size, protection) < 0 ||
+        mremap(copy + skipped, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+               (void *)address) == MAP_FAILED)
+        error = -errno;
+    munmap(copy, (size_t)skipped + (error < 0 ? size : 0));
+    return error;
+}
+
+/* ---- Files ------------------------------------------------------------- */
+
+/* As large as RLIMIT_FSIZE allows, beyond which a signal would be sent. */
+static int
+make_file(uint64_t size, uint64_t *ret_size)
+{
+    struct rlimit limit;
+    int fd, error;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0)
+        return -errno;
+    if (size > limit.rlim_cur)
+        size = limit.rlim_cur & ~(LEAST - 1);
+    if (size < LEAST)
+        return -EFBIG;
+    fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("safemmap zeros", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, (off_t)size) < 0) {
+        error = -errno;
+        close(fd);
+        return error;
+    }
+    *ret_size = size;
+    return fd;
+}
+
+/* The program may have closed it, and opened another under the number. */
+static bool
+is_there(void)
+{
+    struct stat status;
+
+    return file.fd >= 0 && fstat(file.fd, &status) == 0 &&
+           status.st_dev == file.device && status.st_ino == file.inode;
+}
+
+static bool
+is_own(void)
+{
+    return file.owner == getpid() && is_there();
+}
+
+/* The source lies below what has been used, and not further away than half of what it
+ * may be. Where there can be no new one, the old one does. */
+static int
+renew_source(void)
+{
+    const struct source *source = &file.source;
+    uint64_t offset = file.lowest > REACH ? file.lowest - REACH : 0;
+    bool own = source->address != 0 && source->inode == file.inode;
+
+    if (own && (source->offset == 0 || file.lowest - source->offset > REACH / 2))
+        return 0;
+    int error = replace_source(file.fd, offset, file.inode, &file.source);
+    return own ? 0 : error;
+}
+
+static int
+renew(void)
+{
+    struct stat status;
+    uint64_t size;
+    int fd;
+
+    /* The parent's. */
+    if (is_there())
+        close(file.fd);
+    file.fd = -1;
+    fd = make_file(file.lowest, &size);
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &status) < 0) {
+        int error = -errno;
+
+        close(fd);
+        return error;
+    }
+    file.fd = fd;
+    file.owner = getpid();
+    file.device = status.st_dev;
+    file.inode = status.st_ino;
+    file.size = file.end = file.lowest = size;
+    return 0;
+}
+
+int
+safemmap__zeros_prepare(void)
+{
+    sigset_t mask = safemmap__hold_pages();
+    int error = is_own() ? 0 : renew();
+
+    if (error == 0)
+        error = renew_source();
+    safemmap__release_pages(&mask);
+    return error;
+}
+
+bool
+safemmap__zeros_are_in(dev_t device, ino_t inode)
+{
+    return device == file.device && inode == file.inode;
+}
+
+/* ---- Withdrawable ------------------------------------------------------ */
+
+int
+safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
+                    uint64_t *ret_token)
+{
+    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+    bool own = true;
+    int error = 0;
+
+    if (!is_own() && (error = renew()) == 0)
+        renew_source();
+    if (size > file.lowest)
+        return -ENOSPC;
+    file.lowest -= size;
+    if (error == 0 && mmap((void *)address, size, protection, flags, file.fd,
+                           (off_t)file.lowest) == MAP_FAILED)
+        error = -errno;
+    if (error < 0) {
+        own = is_own() && file.source.inode == file.inode;
+        error = duplicate(&file.source, file.lowest, address, size, protection);
+    }
+    if (error == 0)
+        *ret_token = own ? file.lowest : 0;
+    return error;
+}
+
+uint64_t
+safemmap__zeros_newest(void)
+{
+    return file.lowest;
+}
+
+bool
+safemmap__zeros_are_withdrawn(uint64_t token)
+{
+    return token >= file.end;
+}
+
+void
+safemmap__zeros_empty(uint64_t token, size_t size)
+{
+    if (token < file.end && is_own())
+        fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)token,
+                  (off_t)size);
+}
+
+int
+safemmap_withdraw(uint64_t token)
+{
+    sigset_t mask = safemmap__hold_pages();
+    int error = 0;
+
+    if (!is_own() || token >= file.size)
+        error = -EBADF;
+    else if (token < file.end) {
+        if (ftruncate(file.fd, (off_t)token) < 0)
+            error = -errno;
+        else
+            file.end = token;
+    }
+    safemmap__release_pages(&mask);
+    return error;
+}
+
+/* ---- Lasting ----------------------------------------------------------- */
+
+/* The file needs no descriptor: nobody will map or cut it again. */
+static int
+renew_lasting(void)
+{
+    uint64_t size;
+    int fd = make_file(END, &size), error;
+
+    if (fd < 0)
+        return fd;
+    error = replace_source(fd, 0, 0, &lasting.source);
+    close(fd);
+    if (error < 0)
+        return error;
+    lasting.owner = getpid();
+    lasting.used = 0;
+    return 0;
+}
+
+int
+safemmap__lasting_prepare(void)
+{
+    sigset_t mask = safemmap__hold_pages();
+    int error = lasting.owner == getpid() ? 0 : renew_lasting();
+
+    safemmap__release_pages(&mask);
+    return error;
+}
+
+int
+safemmap__lasting_lay(uintptr_t address, size_t size, int protection)
+{
+    const int flags = MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    int error;
+
+    /* The first is cheaper: reading it takes no memory. */
+    if (mmap((void *)address, size, protection, MAP_PRIVATE | flags, -1, 0) !=
+            MAP_FAILED ||
+        mmap((void *)address, size, protection, MAP_SHARED | flags, -1, 0) !=
+            MAP_FAILED)
+        return 0;
+    if (lasting.owner != getpid())
+        renew_lasting();
+    error = duplicate(&lasting.source, lasting.used, address, size, protection);
+    if (error == 0)
+        lasting.used += size;
+    return error;
+}
