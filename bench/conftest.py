@@ -1,4 +1,4 @@
-"""How the benchmarks measure: see safemmap/_compare/timing.py and statement.py."""
+"""How the benchmarks measure; see `safemmap._commands.compare.timing`, statement.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 from native import Memory
 
-from safemmap._compare import timing
-from safemmap._compare.timing import Ratio, Timed, Timer
+from safemmap._commands.compare import timing
+from safemmap._commands.compare.timing import Ratio, Timed, Timer
 
 ROUNDS = 41
 

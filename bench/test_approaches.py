@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from safemmap._compare.costs import Cost, costs
+from safemmap._commands.compare.costs import Cost, costs
 
 COSTS = costs(quick=True)
 

@@ -10,7 +10,7 @@ shuts itself in (chroot(2), seccomp(2)) before it maps anything does
 ``from safemmap import *`` first, which loads everything.
 """
 
-from safemmap import _later
+from safemmap import _lazy
 from safemmap._core import BusError as BusError
 from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
@@ -40,18 +40,18 @@ __version__ = "0.1.0"
 # For help(). (Type checkers know from the lines above.)
 globals()["__all__"] = sorted(
     {name for name in dir() if not name.startswith("_")} - {"TYPE_CHECKING"}
-    | {*_later.NAMES}
+    | {*_lazy.NAMES}
 )
 
 
 if not TYPE_CHECKING:  # which knows them, and no others
 
     def __getattr__(name: str) -> object:
-        if name not in _later.NAMES:
+        if name not in _lazy.NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = _later.load(name)
+        value = globals()[name] = _lazy.load(name)
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_later.NAMES})
+    return sorted({*globals(), *_lazy.NAMES})

@@ -116,27 +116,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
-    from safemmap import _demo
+    from safemmap._commands.demo import command
 
-    return _demo.run()
+    return command.run()
 
 
 def _run_doctor(arguments: argparse.Namespace) -> int:
-    from safemmap import _doctor
+    from safemmap._commands import doctor
 
-    return _doctor.run()
+    return doctor.run()
 
 
 def _run_compare(arguments: argparse.Namespace) -> int:
     _require("rich", *["matplotlib"] * (arguments.plot is not None))
-    from safemmap._compare import command
+    from safemmap._commands.compare import command
 
     return command.run(arguments)
 
 
 def _run_torture(arguments: argparse.Namespace) -> int:
     _require("numpy")
-    from safemmap._torture import command
+    from safemmap._commands.torture import command
 
     return command.run(arguments)
 

@@ -128,3 +128,15 @@ cdef BusError _bus_error(int error, Py_ssize_t offset, uintptr_t address, int co
     exception.stop = stop
     exception.file_size = -1
     return exception
+
+
+cdef int _finish_bus_error() except -1:
+    """Have subclasses with an `__init__` of their own treated as OSError treats its
+    own: by what makes them."""
+    cdef TypeObject *error_type = <TypeObject *>BusError
+
+    error_type.tp_name = "safemmap.BusError"
+    error_type.tp_new = (<TypeObject *>OSError).tp_new
+    return 0
+
+_finish_bus_error()

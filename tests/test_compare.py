@@ -14,8 +14,8 @@ import pytest
 from conftest import members
 
 from safemmap import testing
-from safemmap._compare.approaches import APPROACHES
-from safemmap._compare.survival import Cell, Outcome, run_all
+from safemmap._commands.compare.approaches import APPROACHES
+from safemmap._commands.compare.survival import Cell, Outcome, run_all
 
 COMMAND = [sys.executable, "-m", "safemmap", "compare"]
 slow = pytest.mark.slow
@@ -142,7 +142,7 @@ def test_sources_in_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "safemmap").mkdir()
     (tmp_path / "safemmap/__init__.py").write_text("raise ImportError('not built')\n")
     script = (
-        "from safemmap._compare.survival import run_all\n"
+        "from safemmap._commands.compare.survival import run_all\n"
         "(cell,) = run_all([('shrink', 'guarded')], destructive=False, workers=1)\n"
         "print(cell.outcome)\n"
     )

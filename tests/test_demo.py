@@ -13,8 +13,8 @@ import time
 import pytest
 
 import safemmap
-from safemmap import _demo, _demo_roles
 from safemmap.__main__ import main
+from safemmap._commands.demo import command, roles
 
 ROOT = pathlib.Path(safemmap.__file__).resolve().parent.parent
 DEMO = ["-m", "safemmap", "demo"]
@@ -96,7 +96,7 @@ def stats():
 
 def play(**modules):
     out = io.StringIO()
-    status = _demo.run(out=out, **modules)
+    status = command.run(out=out, **modules)
     return status, " ".join(out.getvalue().split())
 
 
@@ -170,7 +170,7 @@ def test_colour_only_where_it_is_wanted(variable, value, coloured, monkeypatch):
     monkeypatch.setenv(variable, value)
     out = Terminal()
 
-    assert _demo.run(out=out) == 0
+    assert command.run(out=out) == 0
     assert ("\033" in out.getvalue()) == coloured
 
 
@@ -236,7 +236,7 @@ def test_it_fails_when_a_reader_hangs(module, monkeypatch):
         "import time; from safemmap import *\n"
         "def mmap(*args, **kwargs): time.sleep(600)\n",
     )
-    monkeypatch.setattr(_demo_roles, "TIMEOUT", 1.5)
+    monkeypatch.setattr(roles, "TIMEOUT", 1.5)
     before = children()
     status, out = play(guarded=hanging)
 
@@ -281,7 +281,7 @@ def started_up_to(parts):
 
 def demo_prologue():
     out = io.StringIO()
-    _demo.print_wrapped(_demo._PROLOGUE, out)
+    command.print_wrapped(command._PROLOGUE, out)
     return out.getvalue() + "\n"
 
 

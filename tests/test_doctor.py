@@ -64,9 +64,9 @@ def test_a_problem(before: str, told: str) -> None:
     script = (
         "import signal, safemmap, safemmap._core\n"
         f"{before}\n"
-        "from safemmap import _doctor\n"
-        "_doctor._CHAPTERS = _doctor._CHAPTERS[:1]\n"
-        "raise SystemExit(_doctor.run())\n"
+        "from safemmap._commands import doctor\n"
+        "doctor._CHAPTERS = doctor._CHAPTERS[:1]\n"
+        "raise SystemExit(doctor.run())\n"
     )
     status, out = doctor("-c", script)
     assert status == 1, out

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,7 @@ WHAT_IT_MAY_LOAD = {
     "safemmap",
     "safemmap._core",
     "safemmap._errors",
-    "safemmap._later",
+    "safemmap._lazy",
     "safemmap._standard",
 }
 
@@ -90,9 +92,27 @@ import os, sys, safemmap
 assert "safemmap._codes" not in sys.modules
 pid = os.fork()
 if pid == 0:
-    missing = {*safemmap._later.NAMES.values(), "safemmap._maps"} - set(sys.modules)
+    missing = {*safemmap._lazy.NAMES.values(), "safemmap._maps"} - set(sys.modules)
     print(missing, flush=True)
     os._exit(0)
 os.waitpid(pid, 0)
 """
     assert run(script) == "set()"
+
+
+def test_the_library_imports_no_command() -> None:
+    package = Path(safemmap.__file__).parent
+    commands = package / "_commands"
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(commands) or path == package / "__main__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name.name}" for name in node.names]
+            elif isinstance(node, ast.Import):
+                names = [name.name for name in node.names]
+            else:
+                continue
+            assert [n for n in names if n.startswith("safemmap._commands")] == [], path
+    for path in package.glob("*.p[yx][xi]"):
+        assert "_commands" not in path.read_text(), path

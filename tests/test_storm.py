@@ -69,7 +69,7 @@ def test_a_wrong_outcome_ends_it() -> None:
     script = (
         "import sys\n"
         "from safemmap.__main__ import main\n"
-        "from safemmap._torture.storm import Reader, Read\n"
+        "from safemmap._commands.torture.storm import Reader, Read\n"
         "Reader.guarded = lambda self: Read(0, 1, data=bytes(1))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

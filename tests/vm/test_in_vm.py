@@ -21,8 +21,8 @@ from conftest import PAGE, libc, pattern
 
 import safemmap
 from safemmap import BusCode, BusError
-from safemmap._compare.approaches import APPROACHES
-from safemmap._compare.survival import run_all
+from safemmap._commands.compare.approaches import APPROACHES
+from safemmap._commands.compare.survival import run_all
 from safemmap.testing import PoisonedMemory
 
 if os.environ.get("SAFEMMAP_VM") != "1":  # asked for by name

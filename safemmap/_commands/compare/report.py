@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from safemmap._compare.approaches import APPROACHES
-from safemmap._compare.result import CostLine, Result
-from safemmap._compare.survival import Outcome
+from safemmap._commands.compare.approaches import APPROACHES
+from safemmap._commands.compare.result import CostLine, Result
+from safemmap._commands.compare.survival import Outcome
 from safemmap.testing import SOURCES
 
 __all__ = ["markdown", "show"]

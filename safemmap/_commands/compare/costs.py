@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import safemmap
 from safemmap import Seal
-from safemmap._compare.approaches import APPROACHES, File, Reader
-from safemmap._compare.timing import Timed
+from safemmap._commands.compare.approaches import APPROACHES, File, Reader
+from safemmap._commands.compare.timing import Timed
 
 __all__ = ["REFERENCE", "Cost", "costs", "fault_latencies"]
 

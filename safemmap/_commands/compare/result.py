@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import safemmap
-from safemmap._compare.costs import REFERENCE, Cost
-from safemmap._compare.survival import Cell
-from safemmap._compare.timing import Ratio, Rounds, ratio
+from safemmap._commands.compare.costs import REFERENCE, Cost
+from safemmap._commands.compare.survival import Cell
+from safemmap._commands.compare.timing import Ratio, Rounds, ratio
 
 __all__ = ["CostLine", "Result", "machine"]
 

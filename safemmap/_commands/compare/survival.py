@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
-from safemmap._compare.approaches import APPROACHES, Approach
+from safemmap._commands.compare.approaches import APPROACHES, Approach
 from safemmap.testing import SOURCES, FaultSource, Unavailable
 
 __all__ = ["Cell", "Outcome", "cells", "run_all"]

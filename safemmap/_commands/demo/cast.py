@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from safemmap import _demo_roles
+from safemmap._commands.demo import roles
 
 __all__ = ["Cast", "Part", "interrupts"]
 
-_SCRIPT = pathlib.Path(_demo_roles.__file__).resolve()
+_SCRIPT = pathlib.Path(roles.__file__).resolve()
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ class Part:
 
     def ending(self) -> str:
         if self.status is None:
-            return f"still running after {_demo_roles.TIMEOUT:g} seconds"
+            return f"still running after {roles.TIMEOUT:g} seconds"
         if self.status < 0:
             name = signal.Signals(-self.status).name
             return f"killed by {name} (signal {-self.status})"
@@ -66,7 +66,7 @@ class Cast:
     def __enter__(self) -> Cast:
         self._parts: list[Part] = []
         self._controls = contextlib.ExitStack()
-        self._deadline = time.monotonic() + _demo_roles.TIMEOUT
+        self._deadline = time.monotonic() + roles.TIMEOUT
         return self
 
     def __exit__(
@@ -79,7 +79,7 @@ class Cast:
             for part in self._parts:
                 part.process.kill()
             for part in self._parts:
-                part.process.wait(_demo_roles.TIMEOUT)
+                part.process.wait(roles.TIMEOUT)
 
     def start(self, role: str, *arguments: str, hand: list[socket.socket]) -> Part:
         """Start a process for `role`, and hand it sockets, which are closed here."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import matplotlib
 
-from safemmap._compare.approaches import APPROACHES
-from safemmap._compare.result import Result
-from safemmap._compare.survival import Outcome
+from safemmap._commands.compare.approaches import APPROACHES
+from safemmap._commands.compare.result import Result
+from safemmap._commands.compare.survival import Outcome
 from safemmap.testing import SOURCES
 
 matplotlib.use("Agg")  # needs no screen

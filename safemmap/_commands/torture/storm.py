@@ -24,8 +24,8 @@ import numpy as np
 
 import safemmap
 from safemmap import BusCode, BusError
-from safemmap._torture import peer
-from safemmap._torture.peer import CONTROL_SIZE, PAGE, PAGES, SIZE, Control
+from safemmap._commands.torture import peer
+from safemmap._commands.torture.peer import CONTROL_SIZE, PAGE, PAGES, SIZE, Control
 
 __all__ = ["Storm", "WrongOutcome"]
 

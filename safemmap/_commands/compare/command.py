@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from safemmap._compare import report
-from safemmap._compare.costs import costs, fault_latencies
-from safemmap._compare.result import CostLine, Result, machine
-from safemmap._compare.survival import cells, run_all
-from safemmap._compare.timing import measure
+from safemmap._commands.compare import report
+from safemmap._commands.compare.costs import costs, fault_latencies
+from safemmap._commands.compare.result import CostLine, Result, machine
+from safemmap._commands.compare.survival import cells, run_all
+from safemmap._commands.compare.timing import measure
 
 __all__ = ["run"]
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """The exit status."""
     draw = None
     if arguments.plot is not None:
-        from safemmap._compare import plot
+        from safemmap._commands.compare import plot
 
         plot.check_format(arguments.plot)
         draw = plot.draw

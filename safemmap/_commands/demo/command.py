@@ -11,9 +11,9 @@ import socket
 import sys
 from typing import NamedTuple, TextIO
 
-from safemmap._columns import Entry, print_columns, print_wrapped
-from safemmap._demo_cast import Cast, Part, interrupts
-from safemmap._demo_roles import LEFT, SIZE
+from safemmap._commands.demo.cast import Cast, Part, interrupts
+from safemmap._commands.demo.columns import Entry, print_columns, print_wrapped
+from safemmap._commands.demo.roles import LEFT, SIZE
 
 __all__ = ["run"]
 

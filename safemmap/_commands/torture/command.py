@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from safemmap import handler
-from safemmap._torture.storm import Storm, WrongOutcome
+from safemmap._commands.torture.storm import Storm, WrongOutcome
 
 __all__ = ["run"]
 

@@ -1,6 +1,6 @@
 """The parts of the demo, each played in a process of its own.
 
-`_demo` runs this file as a script, by its path: the reader with the standard
+`cast` runs this file as a script, by its path: the reader with the standard
 ``mmap`` has never loaded this package. What a part observes it reports, as JSON,
 over the socket that is its standard input.
 """

@@ -1,0 +1,1 @@
+"""``python -m safemmap demo``: a peer truncates the file under two readers."""

@@ -1,0 +1,72 @@
+# What the kernel says of the file behind a mapping: its size, its seals, its pages.
+
+cdef int _add_seal(int fd) except -1:
+    """So that the file cannot shrink. Where that is not to be had, say why."""
+    from safemmap._seals import Seal, add_seals, get_seals
+
+    if fd == -1:
+        raise SealError(EINVAL, "anonymous memory has no seals, and needs none")
+    if Seal.SHRINK not in get_seals(fd):
+        add_seals(fd, Seal.SHRINK)
+    if _is_on_hugetlbfs(fd):
+        raise SealError(
+            EOPNOTSUPP,
+            "a file of huge pages can lack them, and fault, however it is sealed; use "
+            'protection="guarded"'
+        )
+    return 0
+
+
+cdef bint _cannot_shrink(int fd, off_t end) noexcept:
+    """Whether what lies before `end` stays. The order matters: a file that is not
+    sealed yet may be cut after its size was read."""
+    cdef struct_stat status
+    cdef int seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
+
+    return (
+        seals > 0 and seals & F_SEAL_SHRINK != 0
+        and fstat(fd, &status) == 0 and status.st_size >= end
+        and not _is_on_hugetlbfs(fd)
+    )
+
+
+cdef bint _is_on_hugetlbfs(int fd) noexcept:
+    cdef struct_statfs status
+
+    return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
+
+
+cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,
+                                long *block_size) except -1:
+    """How many bytes to map, where the descriptor is a file that can tell."""
+    cdef struct_stat status
+    cdef int failed
+
+    with nogil:
+        failed = fstat(fileno, &status)
+    if failed or not S_ISREG(status.st_mode):
+        return length
+    block_size[0] = status.st_blksize
+    if length == 0:
+        if status.st_size == 0:
+            raise ValueError("cannot mmap an empty file")
+        if offset >= status.st_size:
+            raise ValueError("mmap offset is greater than file size")
+        if status.st_size - offset > PY_SSIZE_T_MAX:
+            raise ValueError("mmap length is too large")
+        return status.st_size - offset
+    if offset > status.st_size or status.st_size - offset < length:
+        raise ValueError("mmap length is greater than file size")
+    return length
+
+
+cdef size_t _page_size(int fd, int flags) noexcept:
+    """Of such a mapping: larger than the system's where it is made of huge ones."""
+    cdef struct_statfs status
+    cdef unsigned int exponent = (<unsigned int>flags >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK
+
+    if fd == -1 and flags & MAP_HUGETLB:
+        return <size_t>1 << exponent if exponent else _DEFAULT_HUGE_PAGE
+    if fd != -1 and fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC:
+        return status.f_bsize
+    return sysconf(_SC_PAGESIZE)

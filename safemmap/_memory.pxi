@@ -1,0 +1,572 @@
+# What is mapped, and how an access to it is made and fails.
+
+# A base class of methods that nobody overrides: they are called directly.
+
+# (What it refers to does not refer to it.)
+@cython.no_gc
+cdef class _Memory:
+    """Mapped memory, and guarded access to it."""
+
+    cdef char *data             # NULL once closed
+    cdef Py_ssize_t length
+    cdef Py_ssize_t offset      # of the mapping in the file
+    cdef Py_ssize_t exports     # buffers handed out, and bulk operations
+    cdef int fd                 # our duplicate, or -1
+    cdef int flags
+    cdef int prot
+    cdef size_t page_size
+    cdef Region region          # once a buffer was handed out
+    cdef AccessMode mode
+    cdef Protection wanted
+    cdef Protection granted
+    cdef const safemmap_operations *operations  # the way that was granted
+    cdef bint trackfd
+    cdef bint is_file           # and there is a descriptor to read it by
+    cdef object __weakref__
+
+    # ---- Map, remap and unmap --------------------------------------------
+
+    @cython.final
+    cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
+                 int access, Py_ssize_t offset) except -1:
+        cdef long block_size = 0
+
+        if length < 0:
+            raise OverflowError("memory mapped length must be positive")
+        if offset < 0:
+            raise OverflowError("memory mapped offset must be positive")
+        if access != ACCESS_DEFAULT and (
+            flags != MAP_SHARED or prot != (PROT_READ | PROT_WRITE)
+        ):
+            raise ValueError("mmap can't specify both access and flags, prot.")
+        if access == ACCESS_READ:
+            prot = PROT_READ
+        elif access == ACCESS_COPY:
+            flags = MAP_PRIVATE
+        elif access == ACCESS_DEFAULT:
+            if not prot & PROT_WRITE:
+                access = ACCESS_READ
+            elif not prot & PROT_READ:
+                access = ACCESS_WRITE
+        elif access != ACCESS_WRITE:
+            raise ValueError("mmap invalid access parameter.")
+        PySys_Audit("mmap.__new__", "inin", fileno, length, access, offset)
+
+        if fileno == -1:
+            flags |= MAP_ANONYMOUS
+        else:
+            if self.trackfd:
+                # What is checked is what is mapped, whatever becomes of `fileno`.
+                fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
+                if fileno == -1:
+                    raise _os_error(errno)
+            length = _checked_length(fileno, length, offset, &block_size)
+            self.is_file = self.fd != -1 and block_size > 0
+        self.length = length
+        self.offset = offset
+        self.choose_protection(fileno)
+        self.flags = flags
+        self.prot = prot
+        self.mode = <AccessMode>access
+
+        cdef void *data
+        with nogil:
+            data = c_mmap(NULL, length, prot, flags, fileno, offset)
+        if data == MAP_FAILED:
+            raise _os_error(errno)
+        self.data = <char *>data
+        self.page_size = sysconf(_SC_PAGESIZE)
+        # Blocks of a disk file may be larger than a page, too.
+        if block_size > <long>self.page_size or flags & MAP_HUGETLB:
+            self.page_size = _page_size(fileno, flags)
+        return 0
+
+    @cython.final
+    cdef int check_file_reaches(self, off_t end) except -1:
+        cdef struct_stat status
+
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        if end > status.st_size:
+            raise file_too_short(end - self.offset, self.offset, status.st_size)
+        return 0
+
+    @cython.final
+    cdef int resize_both(self, Py_ssize_t size) except -1:
+        """The mapping never reaches beyond the file, and no data is given up before
+        all that can fail is done. Nothing here lets go of the GIL: a buffer that was
+        exported meanwhile would be moved away under its reader."""
+        cdef Py_ssize_t before = self.length
+        cdef off_t end = self.offset + size
+        cdef struct_stat status
+
+        if self.fd == -1:
+            return self.remap(size)
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        if end > status.st_size:
+            self.truncate(end)
+        try:
+            self.remap(size)
+        except BaseException:
+            if end > status.st_size:
+                self.truncate(status.st_size)
+            raise
+        if end < status.st_size:
+            try:
+                self.truncate(end)
+            except BaseException:
+                self.remap(before)
+                raise
+        return 0
+
+    @cython.final
+    cdef int truncate(self, off_t size) except -1:
+        if ftruncate(self.fd, size) == -1:
+            raise _os_error(errno)
+        return 0
+
+    @cython.final
+    cdef int remap(self, Py_ssize_t size) except -1:
+        cdef Region region = self.unregister()
+        cdef void *data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
+        cdef int error = errno
+
+        if data != MAP_FAILED:
+            self.data = <char *>data
+            self.length = size
+        if region is not None:
+            region.forget()
+        if data == MAP_FAILED:
+            raise _os_error(error)
+        self.choose_protection(self.fd, again=True)
+        return 0
+
+    @cython.final
+    cdef void release(self) noexcept:
+        cdef char *data = self.data
+        cdef Py_ssize_t size = self.length
+        # Zero where the constructor did not get far enough to say otherwise.
+        cdef int fd = self.fd if self.trackfd else -1
+        cdef Region region = self.unregister()
+
+        self.data = NULL
+        self.fd = -1
+        with nogil:
+            if fd != -1:
+                close(fd)
+            if data != NULL:
+                _unmap(data, size)
+        if region is not None:
+            region.forget()
+
+    @cython.final
+    cdef Region unregister(self):
+        """The region, to be told to `forget` when the change is done, or None."""
+        cdef Region region = self.region
+
+        if region is not None:
+            self.region = None
+            region.remove()
+        return region
+
+    # ---- Checks ----------------------------------------------------------
+
+    cdef inline int check_open(self) except -1:
+        if self.data == NULL:
+            raise ValueError("mmap closed or invalid")
+        return 0
+
+    cdef inline bint poisoned(self) noexcept:
+        return self.region is not None and self.region.poisoned()
+
+    cdef inline int check_data(self, str operation) except -1:
+        """Open, and no zeros in the place of data."""
+        self.check_open()
+        if self.poisoned():
+            self.fail_poisoned(operation)
+        return 0
+
+    cdef inline int check_writable(self) except -1:
+        if self.mode == ACCESS_READ:
+            raise TypeError("mmap can't modify a readonly memory map.")
+        return 0
+
+    # ---- Protection ------------------------------------------------------
+
+    @cython.final
+    cdef int choose_protection(self, int fileno, bint again=False) except -1:
+        """Before anything of the file `fileno` is touched, or `again` when its size or
+        its seals may have changed."""
+        cdef Protection choice = self.wanted
+
+        if choice == SEALED:
+            _add_seal(fileno)
+        if choice == SEALED or choice == AUTO:
+            # (Without a descriptor of its own, what is looked at may be another file
+            # than what is mapped.)
+            if (choice == SEALED or self.trackfd) and _cannot_shrink(
+                fileno, self.offset + self.length
+            ):
+                choice = SEALED
+            elif choice == SEALED:
+                raise SealError(
+                    EINVAL, f"the sealed file does not reach to offset "
+                            f"{self.offset + self.length}"
+                )
+            else:
+                choice = GUARDED if _handler_allowed else KERNEL
+        if choice == GUARDED and fileno != -1 and not again:
+            # Faults from here on find the handler, whoever came after it.
+            _ensure_handler()
+        self.granted = choice
+        self.operations = (
+            &safemmap_plain if choice == SEALED
+            else &safemmap_kernel if choice == KERNEL
+            else &safemmap_guarded
+        )
+        return 0
+
+    # ---- Guarded access --------------------------------------------------
+
+    @cython.final
+    cdef int fail(self, int error, const safemmap_fault *fault, str operation,
+                  Py_ssize_t start, Py_ssize_t stop,
+                  const void *buffer=NULL) except -1:
+        """Raise what an operation over `start` to `stop` returned: an error, or
+        success on a mapping that a view on another thread has poisoned meanwhile. Warn
+        if it was done, but without the handler.
+
+        `buffer` is the memory of the caller's that took part in it.
+        """
+        cdef uintptr_t data = <uintptr_t>self.data
+        cdef Py_ssize_t length = self.length
+        cdef BusError exception
+        cdef bint in_buffer
+
+        if error > 0:
+            _warn_displaced()
+            # Which may call a hook, which may do anything.
+            if <uintptr_t>self.data != data or self.length != length:
+                raise ValueError("mmap was closed or resized by a hook for warnings")
+        if error >= 0:
+            return self.fail_poisoned(operation) if self.poisoned() else 0
+        if error == -ENOMEM:
+            raise MemoryError(f"{operation}: no memory to read by way of the kernel")
+        if error != -EFAULT and error != -EHWPOISON:
+            raise OSError(
+                -error,
+                f"{operation}: {_why_not(self.granted)}: {os.strerror(-error)}",
+            )
+        in_buffer = not data <= fault.address < data + <uintptr_t>self.length
+        exception = self.bus_error(
+            -error, fault.address - (<uintptr_t>buffer if in_buffer else data),
+            fault.address, fault.code, operation, start, stop,
+        )
+        exception.in_buffer = in_buffer
+        return _raise(exception)
+
+    @cython.final
+    cdef BusError bus_error(self, int error, Py_ssize_t offset, uintptr_t address,
+                            int code, str operation, Py_ssize_t start,
+                            Py_ssize_t stop):
+        cdef BusError exception = _bus_error(
+            error, offset, address, code, operation, start, stop
+        )
+        cdef struct_stat status
+
+        exception.needed = self.offset + offset + 1
+        if self.fd != -1 and fstat(self.fd, &status) == 0:
+            exception.file_size = status.st_size
+        return exception
+
+    cdef inline void start_bulk(self) noexcept:
+        """The GIL is about to be given up, under an operation that needs the mapping
+        and the handler to stay."""
+        global _under_way
+
+        self.exports += 1
+        _under_way += 1
+
+    cdef inline void end_bulk(self) noexcept:
+        global _under_way
+
+        self.exports -= 1
+        _under_way -= 1
+
+    cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
+                         safemmap_fault *fault) noexcept:
+        cdef const safemmap_operations *operations = self.operations
+        cdef int error
+
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            return operations.copy(target, source, size, fault)
+        self.start_bulk()
+        with nogil:
+            error = operations.copy(target, source, size, fault)
+        self.end_bulk()
+        return error
+
+    cdef inline int load(self, Py_ssize_t at, unsigned char *byte,
+                         str operation) except -1:
+        cdef safemmap_fault fault
+        cdef int error
+
+        if self.granted == KERNEL and self.read_file(byte, at, 1) == 1:
+            error = 0
+        else:
+            error = self.operations.load(self.data + at, byte, &fault)
+        if error != 0 or self.poisoned():
+            self.fail(error, &fault, operation, at, at + 1)
+        return 0
+
+    cdef inline Py_ssize_t read_file(self, void *target, Py_ssize_t start,
+                                     Py_ssize_t size) noexcept:
+        """How many bytes are read already. By way of the kernel the file itself is
+        quicker to read than its mapping, where both are the same."""
+        cdef Py_ssize_t done
+
+        if self.granted != KERNEL or not self.is_file or self.flags & MAP_PRIVATE:
+            return 0
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            done = pread(self.fd, target, size, self.offset + start)
+        else:
+            self.start_bulk()
+            with nogil:
+                done = pread(self.fd, target, size, self.offset + start)
+            self.end_bulk()
+        return done if done > 0 else 0
+
+    @cython.final
+    cdef bytes copy_out(self, Py_ssize_t start, Py_ssize_t size, str operation):
+        """The bytes from `start`, both within bounds."""
+        cdef unsigned char byte
+        cdef bytes result
+
+        if size == 1:
+            self.load(start, &byte, operation)
+            return <bytes>_BYTES[byte]
+        result = PyBytes_FromStringAndSize(NULL, size)
+        if size >= _LARGE_RESULT:
+            _advise_huge_pages(PyBytes_AS_STRING(result), size)
+        self.copy_to(PyBytes_AS_STRING(result), start, size, operation)
+        return result
+
+    @cython.final
+    cdef int copy_to(self, void *target, Py_ssize_t start, Py_ssize_t size,
+                     str operation) except -1:
+        cdef Py_ssize_t done = self.read_file(target, start, size)
+        cdef safemmap_fault fault
+        cdef int error = 0
+
+        if done < size:
+            error = self.copy(
+                <char *>target + done, self.data + start + done, size - done, &fault
+            )
+        if error != 0 or self.poisoned():
+            self.fail(error, &fault, operation, start, start + size, target)
+        return 0
+
+    @cython.final
+    cdef int copy_in(self, Py_ssize_t start, const void *source, Py_ssize_t size,
+                     str operation) except -1:
+        cdef safemmap_fault fault
+        cdef int error = self.copy(self.data + start, source, size, &fault)
+
+        if error != 0 or self.poisoned():
+            self.fail(error, &fault, operation, start, start + size, source)
+        return 0
+
+    @cython.final
+    cdef int store(self, Py_ssize_t at, unsigned char byte,
+                   str operation) except -1:
+        cdef safemmap_fault fault
+        cdef int error = self.operations.store(self.data + at, byte, &fault)
+
+        if error != 0 or self.poisoned():
+            self.fail(error, &fault, operation, at, at + 1)
+        return 0
+
+    @cython.final
+    cdef Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
+                                 Py_ssize_t high, bint backward,
+                                 str operation) except? -2:
+        cdef safemmap_find_operation *find = (
+            self.operations.rfind if backward else self.operations.find
+        )
+        cdef Py_ssize_t start = low, end = high, near, found
+
+        if high < low:
+            return -1
+        if high - low >= <Py_ssize_t>SAFEMMAP_BULK and pattern.len < _NEAR:
+            # Of what is left a match may begin, or end, in what was searched already.
+            if backward:
+                near = high - _NEAR
+                found = self.search_with(
+                    find, pattern.buf, pattern.len, near, high, low, high, operation
+                )
+                end = near + pattern.len - 1
+            else:
+                near = low + _NEAR
+                found = self.search_with(
+                    find, pattern.buf, pattern.len, low, near, low, high, operation
+                )
+                start = near - pattern.len + 1
+            if found >= 0:
+                return found
+        return self.search_with(
+            find, pattern.buf, pattern.len, start, end, low, high, operation
+        )
+
+    @cython.final
+    cdef Py_ssize_t search_with(self, safemmap_find_operation *find,
+                                const void *pattern, Py_ssize_t pattern_size,
+                                Py_ssize_t start, Py_ssize_t end, Py_ssize_t low,
+                                Py_ssize_t high, str operation) except? -2:
+        """From `start` to `end`, for an operation on all between `low` and `high`."""
+        cdef Py_ssize_t size = end - start
+        cdef safemmap_fault fault
+        cdef ptrdiff_t found
+        cdef int error
+
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = find(
+                self.data + start, size, pattern, pattern_size, &found, &fault
+            )
+        else:
+            self.start_bulk()
+            with nogil:
+                error = find(
+                    self.data + start, size, pattern, pattern_size, &found, &fault
+                )
+            self.end_bulk()
+        if error != 0 or self.poisoned():
+            self.fail(error, &fault, operation, low, high, pattern)
+        return -1 if found < 0 else start + found
+
+    @cython.final
+    cdef bytes gather(self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t size):
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
+        cdef const safemmap_operations *operations = self.operations
+        cdef char *target = PyBytes_AS_STRING(result)
+        cdef safemmap_fault fault
+        cdef int error
+
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = operations.gather(target, self.data + start, step, size, &fault)
+        else:
+            self.start_bulk()
+            with nogil:
+                error = operations.gather(
+                    target, self.data + start, step, size, &fault
+                )
+            self.end_bulk()
+        if error != 0 or self.poisoned():
+            self.fail_strided(error, &fault, start, step, size, target)
+        return result
+
+    @cython.final
+    cdef int scatter(self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t size,
+                     const void *source) except -1:
+        cdef const safemmap_operations *operations = self.operations
+        cdef safemmap_fault fault
+        cdef int error
+
+        if size < <Py_ssize_t>SAFEMMAP_BULK:
+            error = operations.scatter(self.data + start, step, source, size, &fault)
+        else:
+            self.start_bulk()
+            with nogil:
+                error = operations.scatter(
+                    self.data + start, step, source, size, &fault
+                )
+            self.end_bulk()
+        if error != 0 or self.poisoned():
+            self.fail_strided(error, &fault, start, step, size, source)
+        return 0
+
+    @cython.final
+    cdef int fail_strided(self, int error, const safemmap_fault *fault,
+                          Py_ssize_t start, Py_ssize_t step, Py_ssize_t size,
+                          const void *buffer) except -1:
+        cdef Py_ssize_t last = start + step * (size - 1)
+
+        return self.fail(
+            error, fault, "m[i:j:k]", min(start, last), max(start, last) + 1, buffer
+        )
+
+    # ---- Poisoned --------------------------------------------------------
+
+    @cython.final
+    cdef int fail_poisoned(self, str operation) except -1:
+        self.region.tell()
+        return _raise(self.poisoned_error(operation))
+
+    @cython.final
+    cdef object poisoned_error(self, str operation):
+        return self.poison_error(
+            self.region.error_number(), self.region.fault_page(),
+            self.region.c.fault.code, operation,
+        )
+
+    @cython.final
+    cdef object poison_error(self, int error, Py_ssize_t offset, int code,
+                             str operation):
+        cdef BusError exception = self.bus_error(
+            error, offset, <uintptr_t>self.data + offset, code, operation, 0,
+            self.length,
+        )
+        exception.poisoned = True
+        return exception
+
+    @cython.final
+    cdef int check_file(self, str operation, Py_ssize_t start,
+                        Py_ssize_t stop) except -1:
+        """Raise BusError unless the file reaches to `stop`.
+
+        The part of the last page that lies past the end of the file reads as zeros
+        without a fault.
+        """
+        cdef Py_ssize_t first = start
+        cdef struct_stat status
+
+        if self.fd == -1:
+            return 0
+        if fstat(self.fd, &status) == -1:
+            raise _os_error(errno)
+        if S_ISREG(status.st_mode) and status.st_size - self.offset < stop:
+            start = max(start, status.st_size - self.offset)
+            return _raise(
+                self.bus_error(
+                    EFAULT, start, <uintptr_t>self.data + start, 0, operation,
+                    first, stop,
+                )
+            )
+        return 0
+
+
+cdef Py_ssize_t _under_way = 0  # operations that have given up the GIL
+
+
+cdef str _why_not(Protection protection):
+    if protection == KERNEL:
+        return "the kernel refuses process_vm_readv(2), as a seccomp filter has it do"
+    return "the SIGBUS handler cannot be installed"
+
+
+cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:
+    """The last page of a mapping is unmapped with it, but on hugetlbfs it has to be
+    named in full: the size that the kernel takes is that of the mapping."""
+    cdef size_t page = sysconf(_SC_PAGESIZE), whole = size
+
+    while munmap(data, whole) == -1 and errno == EINVAL and page < _LARGEST_PAGE:
+        page *= 2
+        whole = (<size_t>size + page - 1) // page * page
+
+
+cdef void _advise_huge_pages(char *start, size_t size) noexcept:
+    """For the whole pages in it, where the system allows that."""
+    cdef size_t page = sysconf(_SC_PAGESIZE)
+    cdef size_t before = (page - <uintptr_t>start % page) % page
+
+    madvise(start + before, (size - before) // page * page, MADV_HUGEPAGE)

@@ -1,0 +1,114 @@
+# The sequence protocol of the standard class, which differs from its mapping protocol:
+# iteration gives bytes of length one, where `m[i]` is an int.
+
+cdef object _item(object self, Py_ssize_t index):
+    """PySequence_GetItem: gives bytes of length one, where `m[i]` is an int."""
+    cdef mmap mapping = self
+
+    mapping.check_data("iteration")
+    if not 0 <= index < mapping.length:
+        raise IndexError("mmap index out of range")
+    return mapping.copy_out(index, 1, "iteration")
+
+
+@cython.final
+cdef class _Iterator:
+    """The same, one after the other."""
+
+    cdef mmap mapping           # None when it is exhausted
+    cdef Py_ssize_t index
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef unsigned char byte
+        cdef safemmap_fault fault
+        cdef mmap mapping
+        cdef int error
+
+        if self.mapping is None:
+            raise StopIteration
+        self.mapping.check_data("iteration")
+        if self.index >= self.mapping.length:
+            self.mapping = None
+            raise StopIteration
+        error = self.mapping.operations.load(
+            self.mapping.data + self.index, &byte, &fault
+        )
+        if error != 0 or self.mapping.poisoned():
+            # (Counts a reference, which costs too much for each byte: what this may
+            # call can exhaust this very iterator.)
+            mapping = self.mapping
+            mapping.fail(error, &fault, "iteration", self.index, self.index + 1)
+        self.index += 1
+        return <object>_BYTES[byte]
+
+    def __length_hint__(self):
+        return 0 if self.mapping is None else max(0, len(self.mapping) - self.index)
+
+    def __reduce__(self):
+        if self.mapping is None:
+            return iter, ((),)
+        return iter, (self.mapping,), self.index
+
+    def __setstate__(self, index):
+        if self.mapping is not None:
+            self.index = max(0, index)
+
+
+cdef object _iterate(object self):
+    """iter(m)"""
+    cdef _Iterator iterator = _Iterator.__new__(_Iterator)
+
+    iterator.mapping = self
+    return iterator
+
+
+cdef int _contains(object self, object value) except -1:
+    """value in m"""
+    cdef mmap mapping = self
+    cdef Py_buffer pattern
+
+    # What iteration yields equals nothing but such bytes, or what says so itself.
+    if not PyBytes_CheckExact(value) or PyBytes_GET_SIZE(value) != 1:
+        return PySequence_Contains(_iterate(self), value)
+    mapping.check_data("in")
+    PyObject_GetBuffer(value, &pattern, PyBUF_SIMPLE)
+    try:
+        return mapping.search_range(&pattern, 0, mapping.length, False, "in") >= 0
+    finally:
+        PyBuffer_Release(&pattern)
+
+
+cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
+    """PySequence_SetItem: takes bytes of length one."""
+    cdef mmap mapping = self
+    cdef object byte
+
+    mapping.check_data("m[i] = byte")
+    if not 0 <= index < mapping.length:
+        raise IndexError("mmap index out of range")
+    if value == NULL:
+        raise TypeError("mmap object doesn't support item deletion")
+    byte = <object>value
+    if not PyBytes_Check(byte) or PyBytes_GET_SIZE(byte) != 1:
+        raise IndexError("mmap assignment must be length-1 bytes()")
+    mapping.check_writable()
+    return mapping.store(index, PyBytes_AS_STRING(byte)[0], "m[i] = byte")
+
+
+cdef int _finish_type() except -1:
+    """Set what Cython has no syntax for: the name, the sequence protocol, which differs
+    from the mapping protocol in the standard class, and what that class has no method
+    for either."""
+    cdef TypeObject *mapping_type = <TypeObject *>mmap
+
+    mapping_type.tp_name = "safemmap.mmap"
+    mapping_type.tp_iter = _iterate
+    mapping_type.tp_as_sequence.sq_contains = _contains
+    mapping_type.tp_as_sequence.sq_item = _item
+    mapping_type.tp_as_sequence.sq_ass_item = _set_item
+    return 0
+
+_finish_type()

@@ -1,0 +1,301 @@
+# Views: the buffers that a mapping hands out, what becomes of them, and the scope in
+# which one is handed to other code.
+
+# Code that is not ours reads and writes through a buffer, and cannot be guarded.
+# While one may be out the mapping is a registered region: a page that faults
+# becomes a private zeroed one, and the region is poisoned.
+
+# (What it refers to does not refer to it.)
+@cython.no_gc
+cdef class _Exporter(_Memory):
+    """Memory of which other code can have a buffer."""
+
+    cdef Views views
+    cdef Py_ssize_t scopes      # entered, and not left yet
+    cdef unsigned long resets   # so many times the file was mapped again,
+    cdef Py_ssize_t reset_fault  # the last time for a fault at this offset
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        self.check_data("memoryview(m)")
+        self.lend(view, self, 0, self.length, self.mode == ACCESS_READ, flags)
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.take_back()
+
+    # ---- Handing out and taking back -------------------------------------
+
+    @cython.final
+    cdef int lend(self, Py_buffer *view, object exporter, Py_ssize_t start,
+                  Py_ssize_t stop, bint readonly, int flags) except -1:
+        # Other threads may run meanwhile, and cannot close or move it.
+        self.exports += 1
+        try:
+            self.register()
+            _fill(view, exporter, self.data + start, stop - start, readonly, flags)
+        except BaseException:
+            self.exports -= 1
+            raise
+        if self.region is not None:
+            self.region.lent += 1
+        return 0
+
+    @cython.final
+    cdef void take_back(self) noexcept:
+        self.exports -= 1
+        if self.region is not None:
+            self.region.take_back()
+
+    @cython.final
+    cdef int register(self) except -1:
+        cdef Region region
+
+        if self.views == DENY:
+            raise BufferError(
+                "this mapping was made with views=\"deny\", and hands out no buffer; "
+                "slices, read() and readinto() copy"
+            )
+        if self.views == CRASH or self.granted == SEALED:
+            return 0
+        if self.granted == KERNEL or not _handler_allowed:
+            raise BufferError(
+                "this mapping goes by way of the kernel (protection=\"kernel\", "
+                "SAFEMMAP_HANDLER=0, or handler.uninstall()), and hands out no buffer; "
+                "slices, read() and readinto() copy"
+            )
+        _ensure_watcher()
+        _ensure_handler_for_buffer()
+        if self.region is None:
+            region = Region.__new__(Region)
+            region.describe(self.data, self.length, self.page_size, self.prot)
+            region.c.fd = self.fd
+            region.c.offset = self.offset
+            region.add(self, self.views == INTERRUPT)
+            if self.region is None:
+                self.region = region
+            else:
+                region.remove()  # another thread was quicker
+                region.forget()
+            # From here on nobody uninstalls it.
+            _ensure_handler_for_buffer()
+        return 0
+
+    @cython.final
+    cdef bint has_told(self, object error) noexcept:
+        """Whether this is what a view's fault raises, in the thread or by an
+        operation."""
+        return (
+            isinstance(error, BusError) and error.poisoned
+            and <uintptr_t>self.data <= <uintptr_t>error.address
+            < <uintptr_t>self.data + <uintptr_t>self.length
+        )
+
+    # ---- Faults ----------------------------------------------------------
+
+    @property
+    def faulted(self):
+        """Whether a view met a page that was gone since the mapping was made or
+        `reset`."""
+        return self.fault is not None
+
+    @property
+    def fault(self):
+        """The first `Fault` of a view that met a page which was gone, or None."""
+        if not self.poisoned():
+            return None
+        self.region.reported = True
+        return self.region.first_fault(self)
+
+    def check(self):
+        """Do nothing unless a view met a page that was gone.
+
+        :raises BusError: one did; see `fault`.
+        """
+        self.check_data("check")
+
+    def reset(self):
+        """Map the file again, so that what was replaced by zeros is data again.
+
+        Does nothing on a mapping that is not poisoned. Changes made through
+        ``ACCESS_COPY`` are gone with the old pages.
+
+        :raises BufferError: a view is still out, or an operation under way.
+        :raises BusError: the file is still too short.
+        :raises ValueError: there is no file, or ``trackfd=False``.
+        :raises OSError: as mmap(2) has it; the mapping is what it was.
+        """
+        cdef Region region
+        cdef void *data
+
+        self.check_open()
+        if not self.poisoned():
+            return
+        if self.exports > 0:
+            raise BufferError("cannot reset while exported pointers exist")
+        if self.fd == -1:
+            raise ValueError(
+                "mmap can't reset without a file (anonymous, or trackfd=False)"
+            )
+        self.check_file("reset", 0, self.length)
+        data = c_mmap(
+            NULL, self.length, self.prot, self.flags, self.fd, self.offset
+        )
+        if data == MAP_FAILED:
+            raise _os_error(errno)
+        region = self.unregister()
+        _unmap(self.data, self.length)
+        self.data = <char *>data
+        self.resets += 1
+        self.reset_fault = region.fault_page()
+        region.forget()
+        self.choose_protection(self.fd, again=True)
+
+    # ---- Scopes ----------------------------------------------------------
+
+    def access(self, offset=0, length=None, *, bint writable=False):
+        """A scope in which a memoryview of `length` bytes from `offset` (all the
+        rest if None) may be handed to other code, as with `wl_shm_buffer_begin_access`
+        of libwayland.
+
+            with m.access() as view:
+                total = numpy.frombuffer(view, dtype="u1").sum()
+
+        The code gets zeros for a page that is gone. Leaving the scope then raises, so
+        that no zero passes for data. Scopes nest, and may be held on many threads.
+
+        :param writable: whether the view may be written to.
+        :raises ValueError: the range is not in the mapping.
+        :raises TypeError: `writable`, and the mapping is read-only.
+        :raises BusError: when entered, the mapping is poisoned; when left, a view on
+            any thread met a page that was gone, or the file is shorter than the range.
+            (A file that was cut and has grown again cannot be told from one that holds
+            zeros.)
+        :raises BufferError: when left, something still holds the view. The memory
+            stays mapped until that is gone.
+        """
+        cdef Access scope = Access.__new__(Access)
+
+        if writable:
+            self.check_writable()
+        self.unpack_range(offset, length, &scope.start, &scope.stop)
+        scope.mapping = self
+        scope.writable = writable
+        return scope
+
+    @cython.final
+    cdef int unpack_range(self, object offset, object length, Py_ssize_t *ret_start,
+                          Py_ssize_t *ret_stop) except -1:
+        cdef Py_ssize_t start = _index(offset), size = -1
+
+        if length is not None:
+            size = _index(length)
+        self.check_open()
+        if length is None:
+            size = self.length - start
+        if start < 0 or size < 0 or self.length - start < size:
+            raise ValueError(
+                f"offset {start} and length {size} are not within the "
+                f"{self.length} bytes of the mapping"
+            )
+        ret_start[0] = start
+        ret_stop[0] = start + size
+        return 0
+
+
+cdef int _fill(Py_buffer *view, object exporter, char *start, Py_ssize_t size,
+               bint readonly, int flags) except -1:
+    if readonly and flags & PyBUF_WRITABLE:
+        raise BufferError("Object is not writable.")
+    view.buf = start
+    view.len = size
+    view.readonly = readonly
+    view.itemsize = 1
+    view.format = NULL
+    if flags & PyBUF_FORMAT:
+        view.format = b"B"
+    view.ndim = 1
+    view.shape = &view.len if flags & PyBUF_ND else NULL
+    view.strides = (
+        &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+    )
+    view.suboffsets = NULL
+    view.internal = NULL
+    view.obj = exporter
+    return 0
+
+
+# Its memoryview refers to it: cleared by the collector, it could not say to which
+# mapping the buffer goes back.
+@cython.no_gc_clear
+@cython.final
+cdef class Access:
+    """What `mmap.access` returns: a context manager for a range of a mapping."""
+
+    cdef mmap mapping
+    cdef Py_ssize_t start
+    cdef Py_ssize_t stop
+    cdef Py_ssize_t exports     # memoryviews of this range that are still out
+    cdef bint writable
+    cdef bint entered
+    cdef unsigned long resets   # of the mapping, when this was entered
+    cdef object view
+
+    def __enter__(self):
+        if self.mapping is None:
+            raise RuntimeError("an access scope is made by mmap.access()")
+        if self.entered:
+            raise RuntimeError("this access scope is entered already")
+        # (The file may be too short already, or the very next moment: it is looked at
+        # in the end.)
+        self.mapping.check_data("access")
+        self.entered = True
+        self.resets = self.mapping.resets
+        try:
+            self.view = memoryview(self)
+        except BaseException:
+            self.entered = False
+            raise
+        self.mapping.scopes += 1
+        return self.view
+
+    def __exit__(self, exc_type, exc_value, traceback, /):
+        if not self.entered:
+            raise RuntimeError("this access scope is not entered")
+        self.entered = False
+        self.mapping.scopes -= 1
+        view, self.view = self.view, None
+        try:
+            view.release()
+        except BufferError:
+            pass  # told below, together with what was made from it
+        if self.mapping.poisoned() and self.mapping.has_told(exc_value):
+            self.mapping.region.tell()
+            return
+        self.mapping.check_data("access")
+        if self.resets != self.mapping.resets:
+            # Which it can only be when it was poisoned.
+            raise self.mapping.poison_error(
+                EFAULT, self.mapping.reset_fault, BUS_ADRERR, "access"
+            )
+        self.mapping.check_file("access", self.start, self.stop)
+        if self.exports > 0 and exc_value is None:
+            # (An exception under way holds on to the frames, and they to the view.)
+            raise BufferError(
+                f"a view of bytes {self.start} to {self.stop} outlives its access "
+                "scope, and what it reads from now on is not checked any more: delete "
+                "what was made from it (an array, a slice) before the scope ends"
+            )
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef mmap mapping = self.mapping
+
+        if not self.entered:
+            raise BufferError("this access scope is not entered")
+        mapping.check_data("access")
+        if self.stop > mapping.length:
+            raise ValueError("the mapping was resized and is too short for this access")
+        mapping.lend(view, self, self.start, self.stop, not self.writable, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+        self.mapping.take_back()
