@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,32 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One thread at a time replaces pages or asks about them: of two that fault on one
- * page the second would take back what the first has stored since. */
-static int lock;
-
 /* So many pages of a region are replaced one by one; with the next goes all that is
  * still the file's, or a peer could exhaust vm.max_map_count with holes. */
 enum { SINGLES_ALLOWED = 256 };
 
-/* Between start_reading and stop_reading, which keep handlers of this thread away. */
-static void
-hold_pages(void)
-{
-    while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE) != 0)
-        sched_yield();
-}
-
-static void
-release_pages(void)
-{
-    __atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
-}
-
 void
 safemmap__overlay_reset(void)
 {
-    __atomic_store_n(&lock, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&safemmap__pages, 0, __ATOMIC_SEQ_CST);
 }
 
 /* ---- Account of what is replaced --------------------------------------- */
@@ -321,7 +302,7 @@ safemmap__put_back(struct safemmap_region *region)
     if (!region->put_back)
         return 0;
     reading = safemmap__start_reading();
-    hold_pages();
+    safemmap__lock(&safemmap__pages);
     for (size_t page = 0;
          (page = next_with(region->shadowed, true, page, count)) < count;) {
         size_t first = page;
@@ -331,7 +312,7 @@ safemmap__put_back(struct safemmap_region *region)
     }
     error = run_end(region, 0, count) < count ? -ENOMEM : 0;
     munmap((void *)region->shadow, region->end - region->start);
-    release_pages();
+    safemmap__unlock(&safemmap__pages);
     safemmap__stop_reading(&reading);
     return error;
 }
@@ -482,9 +463,9 @@ safemmap__overlay(const siginfo_t *info)
     safemmap__regions_visit(address, address + 1, choose, &owner);
     /* (A misaligned access has nothing wrong with its page.) */
     if (owner != NULL && info->si_code != BUS_ADRALN) {
-        hold_pages();
+        safemmap__lock(&safemmap__pages);
         done = overlay_held(owner, info);
-        release_pages();
+        safemmap__unlock(&safemmap__pages);
     }
     safemmap__stop_reading(&reading);
     if (owner != NULL)
@@ -533,9 +514,9 @@ safemmap__was_replaced(const struct safemmap_region *region)
     struct safemmap__reading reading = safemmap__start_reading();
     struct question question = {region, false};
 
-    hold_pages();
+    safemmap__lock(&safemmap__pages);
     safemmap__regions_visit(region->start, region->end, ask, &question);
-    release_pages();
+    safemmap__unlock(&safemmap__pages);
     safemmap__stop_reading(&reading);
     return question.replaced;
 }

@@ -7,7 +7,6 @@
  */
 #include "internal.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
@@ -34,6 +33,8 @@ read_page_size(void)
  * not for a storm of new ones. */
 static unsigned epoch;
 static unsigned readers[2];
+/* Whether a writer waits. */
+static unsigned awaited;
 
 unsigned
 safemmap__reader_enter(void)
@@ -49,7 +50,9 @@ safemmap__reader_enter(void)
 void
 safemmap__reader_leave(unsigned entered)
 {
-    __atomic_fetch_sub(&readers[entered], 1, __ATOMIC_RELEASE);
+    if (__atomic_sub_fetch(&readers[entered], 1, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_load_n(&awaited, __ATOMIC_SEQ_CST) != 0)
+        safemmap__wake_all(&readers[entered]);
 }
 
 struct safemmap__reading
@@ -74,8 +77,10 @@ safemmap__stop_reading(const struct safemmap__reading *reading)
 static void
 wait_for(unsigned parity)
 {
-    while (__atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST) != 0)
-        sched_yield();
+    unsigned inside;
+
+    while ((inside = __atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST)) != 0)
+        safemmap__sleep_while(&readers[parity], inside);
 }
 
 void
@@ -83,9 +88,11 @@ safemmap__readers_wait(void)
 {
     unsigned current = __atomic_load_n(&epoch, __ATOMIC_SEQ_CST) & 1u;
 
+    __atomic_store_n(&awaited, 1, __ATOMIC_SEQ_CST);
     wait_for(current ^ 1u); /* those who read the epoch before it last changed */
     __atomic_fetch_add(&epoch, 1, __ATOMIC_SEQ_CST);
     wait_for(current);
+    __atomic_store_n(&awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 void
@@ -93,6 +100,7 @@ safemmap__readers_reset(void)
 {
     __atomic_store_n(&readers[0], 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&readers[1], 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 static struct safemmap__leaf *
