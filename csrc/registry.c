@@ -376,13 +376,3 @@ safemmap_region_remove(struct safemmap_region *region)
     free_bits(region);
     return error;
 }
-
-bool
-safemmap_region_poisoned(const struct safemmap_region *region)
-{
-    /* Who has read a zero reads the mark: it is set before the page is replaced. */
-#ifndef __SANITIZE_THREAD__ /* gcc's cannot follow fences, and refuses them */
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-#endif
-    return __atomic_load_n(&region->poisoned, __ATOMIC_ACQUIRE) != 0;
-}

@@ -7,25 +7,19 @@
  */
 #include "internal.h"
 
-#include <unistd.h>
+#include <errno.h>
 
 SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
-unsigned safemmap__look_below = SAFEMMAP__LOOK_WHEN_DUE;
+unsigned safemmap__check_below = SAFEMMAP__CHECK_WHEN_DUE;
 struct safemmap__chain *safemmap__chain;
 struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;
-uintptr_t safemmap__page_size;
+int safemmap__fork_error = -ENOSYS;
 
 void
 safemmap__count(uint64_t *counter)
 {
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
-}
-
-__attribute__((constructor)) static void
-read_page_size(void)
-{
-    safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Handlers inside, by the parity of the epoch in which they entered. Two

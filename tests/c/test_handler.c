@@ -135,9 +135,9 @@ operate_with_sigbus_blocked(void *unused)
         /* What was noticed once is looked at each time. */
         for (int i = 0; i < 256; i++)
             CHECK_EQ(safemmap_load(file.map + 9, &byte, &fault), 0);
-        look_next();
+        check_next();
         check_recovers(&gone);
-        look_next();
+        check_next();
     }
     return NULL;
 }
@@ -166,7 +166,7 @@ put_above(void (*handler)(int, siginfo_t *, void *), int flags)
     unsigned char byte = 0;
     struct safemmap_fault fault;
 
-    look_next();
+    check_next();
     CHECK_EQ(safemmap_load(&byte, &byte, &fault), 0);
     sigfillset(&action.sa_mask);
     CHECK_CALL(sigaction(SIGBUS, &action, &above_us));
@@ -271,7 +271,7 @@ action_changed(void)
 
     gone = file_gone();
     for (int i = 0; i < 20; i++) {
-        look_next();
+        check_next();
         check_recovers(&gone);
         CHECK_CALL(sigaction(SIGBUS, NULL, &ours));
         CHECK(is_entry(&ours));
@@ -279,7 +279,7 @@ action_changed(void)
         sigaddset(&now.sa_mask, SIGINT);
         now.sa_flags &= i % 2 ? ~SA_NODEFER : ~SA_ONSTACK;
         CHECK_CALL(sigaction(SIGBUS, &now, NULL));
-        look_next();
+        check_next();
         check_recovers(&gone);
         check_mask(&before);
         CHECK_CALL(sigaction(SIGBUS, NULL, &now));
