@@ -31,6 +31,9 @@ after_in_child(void)
     safemmap__readers_reset();
     __atomic_store_n(&safemmap__pages, 0, __ATOMIC_SEQ_CST);
     safemmap__events_reset();
+    /* Workers install handlers of their own: the first operation checks ours. */
+    safemmap__self.check_due = 0;
+    safemmap__self.checked_at = 0;
     after_in_parent();
 }
 
