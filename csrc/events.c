@@ -1,4 +1,4 @@
-/* Runs inside and outside the signal: tells the program of faults that no guard met.
+/* Runs inside and outside the signal: reports faults that no guard covers.
  *
  * Handlers, one at a time, put events into a ring; one thread at a time takes them
  * out. Neither waits for the other.
@@ -14,16 +14,16 @@ static size_t pushed, taken;
 static uint64_t dropped;
 
 /* Posted when `announced` becomes true. */
-static sem_t news;
+static sem_t arrival;
 static int announced;
 
-/* -1 until somebody asks for it. */
+/* -1 until safemmap_event_fd() makes it. */
 static int fd = -1;
 
 __attribute__((constructor)) static void
 prepare(void)
 {
-    sem_init(&news, 0, 0);
+    sem_init(&arrival, 0, 0);
 }
 
 /* ---- Inside the signal ------------------------------------------------- */
@@ -82,16 +82,16 @@ void
 safemmap_event_wake(void)
 {
     if (__atomic_exchange_n(&announced, 1, __ATOMIC_SEQ_CST) == 0)
-        sem_post(&news);
+        sem_post(&arrival);
 }
 
 static int
-wait_for_news(const struct timespec *timeout)
+wait_for_arrival(const struct timespec *timeout)
 {
     struct timespec until;
 
     if (timeout == NULL)
-        return sem_wait(&news);
+        return sem_wait(&arrival);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += timeout->tv_sec;
     until.tv_nsec += timeout->tv_nsec;
@@ -99,13 +99,13 @@ wait_for_news(const struct timespec *timeout)
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    return sem_timedwait(&news, &until);
+    return sem_timedwait(&arrival, &until);
 }
 
 int
 safemmap_event_wait(const struct timespec *timeout)
 {
-    while (wait_for_news(timeout) < 0)
+    while (wait_for_arrival(timeout) < 0)
         if (errno != EINTR)
             return -errno;
     __atomic_store_n(&announced, 0, __ATOMIC_SEQ_CST);
@@ -141,7 +141,7 @@ safemmap__events_reset(void)
     taken = pushed;
     dropped = 0;
     announced = 0;
-    sem_init(&news, 0, 0);
+    sem_init(&arrival, 0, 0);
     if (safemmap__os_event_is(fd))
         fd = safemmap__os_event_renew(fd);
 }

@@ -14,10 +14,10 @@
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define SAFEMMAP__NOINLINE __attribute__((noinline))
 
-/* A look asks the kernel who handles SIGBUS, and whether this thread blocks it: two
- * system calls, which cost as much as twenty small operations. So many of those, or
- * one on SAFEMMAP_BULK, are done before the thread asks what time it is, and looks if
- * its last look was so long ago. */
+/* A handler check asks the kernel who handles SIGBUS, and whether this thread blocks
+ * it: two system calls, which cost as much as twenty small operations. A thread reads
+ * the clock after so many of those, or one on SAFEMMAP_BULK bytes, and checks if its
+ * last check was so long ago. */
 enum { CHECK_EVERY = 64 };
 #define CHECK_INTERVAL_NS ((uint64_t)100 * 1000)
 
@@ -33,8 +33,8 @@ is_blocked(void)
            sigismember(&mask, SIGBUS) == 1;
 }
 
-/* -ECANCELED: there is no handler to be had for this operation, though nothing is
- * wrong. What was found once to be so is looked at each time. */
+/* -ECANCELED: the operation has to do without the handler, though nothing is wrong.
+ * (From then on each operation checks.) */
 static int
 check_handler(void)
 {
@@ -56,9 +56,9 @@ nanoseconds(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* Whether the last look of this thread, where all was well, is recent. (Not by a
- * clock that stands still, as a test's may; one that was set back, as when a process
- * is restored from a checkpoint, makes the difference large.) */
+/* Whether the last check of this thread that found all well is recent. (A clock that
+ * stands still, as a test's may, proves nothing; one that was set back, as when a
+ * process is restored from a checkpoint, makes the difference large.) */
 static bool
 has_just_checked(uint64_t now)
 {
@@ -122,8 +122,8 @@ fell_back(int error)
     } while (0)
 
 /* Calls `run` under the guard, which covers what it touches. Returns what that
- * returns, and whether it met no fault; the handler has taken the guard off the stack
- * by then, and filled in what it met. */
+ * returns, and whether there was no fault; after one, the handler has taken the guard
+ * off the stack, and filled in the fault. */
 static inline bool
 guarded(struct safemmap__guard *guard, safemmap__access *run, const void *arguments,
         uintptr_t *ret_result)
@@ -206,7 +206,7 @@ describe(const struct safemmap_fault *fault, const struct span span[2],
     ret_fault->code = fault->code;
 }
 
-/* Everything that comes before the page that was met, in the order source then
+/* Everything that comes before the page that faulted, in the order source then
  * target. */
 static uintptr_t
 touch_before(const void *arguments)
@@ -482,7 +482,7 @@ find_forward(const void *text, size_t size, const void *pattern, size_t pattern_
                      pattern, pattern_size, ret_index, ret_fault);
 }
 
-/* What is further than others, or met a fault, takes a guard. */
+/* A search that goes further than that, or faults, takes a guard. */
 static SAFEMMAP__NOINLINE int
 find_byte(const void *text, size_t size, const void *pattern, ptrdiff_t *ret_index,
           struct safemmap_fault *ret_fault)

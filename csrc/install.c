@@ -111,14 +111,14 @@ go_above(const struct sigaction *displacer)
         return error;
     __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
     __atomic_fetch_add(&safemmap__counts.installs, 1, __ATOMIC_RELAXED);
-    /* Somebody may have been quicker than we between the look and this. */
+    /* Another thread may have set an action since we read the present one. */
     if (entry_of(&replaced) < 0 && replaced.sa_sigaction != displacer->sa_sigaction)
         return publish_chain(entry, &replaced);
     return 0;
 }
 
-/* Whether the action of that entry is as it was set. Somebody may have taken it for
- * his own to start from. */
+/* Whether the action of that entry is as it was set. A program may have read it,
+ * changed its flags or mask, and set it again. */
 static bool
 is_intact(const struct sigaction *action, int entry)
 {
@@ -138,7 +138,7 @@ set_again(const struct sigaction *present, int entry)
 
     if (error < 0)
         return error;
-    /* Somebody has been quicker. */
+    /* Another thread has set an action meanwhile. */
     return entry_of(&replaced) < 0 ? go_above(&replaced) : 0;
 }
 

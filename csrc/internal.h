@@ -23,21 +23,19 @@ struct safemmap__guard {
     struct {
         uintptr_t start, end;
     } range[2];
-    int saved_errno;
-    struct safemmap_fault
-        fault; /* what ended the access; a `code` of 0: nothing did */
-    /* A SIGBUS that this process sent itself while the guard was armed: a
-     * handler above ours that passes a fault on with raise(3), or a real one. The
-     * handler keeps it here; safemmap__disarm() sends it again if no fault
-     * followed. */
+    /* What ended the access; a `code` of 0: nothing did. */
+    struct safemmap_fault fault;
+    /* A SIGBUS that this process sent itself while the guard was armed: a handler
+     * above ours hands a fault down with raise(3), or it is a real one. The handler
+     * keeps it here, and disarming the guard sends it again if no fault followed. */
     volatile sig_atomic_t deferred;
     siginfo_t deferred_info;
 };
 
-/* The handler has several entry points, one for each time that it was put above
- * somebody who had displaced it. A displacer that leaves puts back the entry which it
- * found, and by it the handler knows that those above are gone. With none left it
- * stops fighting. */
+/* The handler has several entry points: each time that it goes above a handler which
+ * displaced it, it takes the next. A displacer that leaves puts back the entry which
+ * it found, and so tells the handler that those above are gone. With no entry left
+ * the handler stays where it is. */
 enum { SAFEMMAP__ENTRIES = 1 + SAFEMMAP_REINSTALLS };
 
 /* The actions that the entries replaced, oldest first: an entry forwards to the link
@@ -47,9 +45,8 @@ struct safemmap__chain {
     int count;
     struct safemmap__link {
         struct sigaction action;
-        bool
-            moved; /* the same action has a later link, and no way back to this one */
-        int spent; /* an SA_RESETHAND action that had its one signal */
+        bool moved; /* the same action has a later link: it is not called here */
+        int spent;  /* an SA_RESETHAND action that had its one signal */
     } link[SAFEMMAP__ENTRIES];
 };
 
@@ -78,18 +75,18 @@ struct safemmap__forwarding {
 struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
-        progress;        /* record is NULL while nothing is forwarded */
-    unsigned check_due;  /* small operations until it may be time for the next look */
-    uint64_t checked_at; /* when all was well at the last one; or 0 */
-    int *errno_location; /* known since the first look */
+        progress;       /* record is NULL while nothing is forwarded */
+    unsigned check_due; /* small operations until the next handler check may be due */
+    uint64_t checked_at; /* when the last one found all well; or 0 */
+    int *errno_location; /* known since the first one */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
 extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 
-/* A thread looks with an operation that finds less than this due: 1, or more than
- * there can be while no guard is to be relied on, since others are above the handler
- * and no entry is left to go above them. */
+/* An operation checks the handler first if `check_due` is below this: 1, or more than
+ * it can be, while the handler is displaced and has no entry left, so that no guard
+ * can be relied on. */
 extern unsigned safemmap__check_below;
 enum { SAFEMMAP__CHECK_WHEN_DUE = 1, SAFEMMAP__CHECK_ALWAYS = 1000 };
 

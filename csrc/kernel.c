@@ -89,8 +89,8 @@ explain(struct span source, struct span target, uintptr_t stopped, int attempt,
     return attempt < ATTEMPTS ? 0 : gone(&target, stopped, ret_fault);
 }
 
-/* By way of a buffer, from the one end or the other. Sets `*ret_stopped` unless all
- * is done. */
+/* Through a buffer, from one end or the other. Sets `*ret_stopped` unless all is
+ * done. */
 static int
 move(unsigned char *target, const unsigned char *source, size_t size,
      uintptr_t *ret_stopped)

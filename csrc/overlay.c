@@ -46,7 +46,7 @@ poison(struct safemmap_region *region, void *context)
     safemmap__event_push(&event);
 }
 
-/* Before the first zero can be read, so that who reads one learns of it. */
+/* Before the first zero can be read: a thread that reads one sees the poison. */
 static void
 poison_all(struct safemmap_region *owner, struct fault *fault, uintptr_t start,
            uintptr_t end)

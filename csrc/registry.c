@@ -112,8 +112,8 @@ update_reach(struct safemmap__directory *directory, size_t index)
     }
 }
 
-/* Handlers may look already: it is raised before a region is there, and lowered when
- * it is gone. */
+/* Handlers read it meanwhile: it is raised before a region is added, and lowered once
+ * the region is gone. */
 static void
 set_end(size_t index, uintptr_t end)
 {

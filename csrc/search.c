@@ -1,8 +1,8 @@
 /* Runs only outside the signal: where a pattern occurs first, or last.
  *
- * A few bytes of the pattern are looked for at many places at once; where they stand
- * the rest is compared. Which bytes is learnt on the way: a place that had them and
- * is no match has another byte somewhere, and that one is looked for from then on.
+ * A few bytes of the pattern are searched for at many places at once; where they
+ * stand the rest is compared. Which bytes is learnt on the way: a place that had them
+ * and is no match differs in another byte, which joins them from then on.
  * Where too many places have them still (the peer picks the text) the two-way
  * algorithm goes on for a while, which takes linear time whatever the text: M.
  * Crochemore and D. Perrin, "Two-way string-matching", Journal of the ACM 38(3),

@@ -1,8 +1,8 @@
 /* Runs inside the signal, but for what registry.c calls: moves the file's pages
- * aside, and back, where memory belongs to somebody else.
+ * aside, and back, in regions that are put back when they are removed.
  *
- * They wait in the region's shadow, address space that was set apart when the region
- * was registered.
+ * The pages wait in the region's shadow, address space that was reserved when the
+ * region was registered.
  */
 #include "pages.h"
 
@@ -34,7 +34,7 @@ safemmap__move_back(struct safemmap_region *region, size_t first, size_t last)
     struct safemmap__range range = {safemmap__page_address(region, first),
                                     safemmap__page_address(region, last)};
 
-    /* The shadow is kept whole: in a hole of it somebody else's memory could be. */
+    /* The shadow is kept whole: another thread could map something into a hole. */
     if (safemmap__os_move_pages(region->shadow + first * page_size, range.start,
                                 range.end - range.start) < 0) {
         if (last - first > 1) {

@@ -180,7 +180,7 @@ __asm__(".pushsection .text\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_load, . - safemmap__fixup_load\n"
 
-        /* Looks for the byte at the target in aligned blocks of 32, so that what
+        /* Searches for the byte at the target in aligned blocks of 32, so that what
          * follows on the next page is not touched. %r9: where the index goes. */
         ".p2align 6\n"
         ".globl safemmap__fixup_find\n"

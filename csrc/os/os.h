@@ -45,8 +45,8 @@ bool safemmap__os_is_readable(uintptr_t address);
 /* Address space that nothing can be read from. */
 int safemmap__os_reserve(size_t size, uintptr_t *ret_start);
 void safemmap__os_release(uintptr_t start, size_t size);
-/* Moves pages, and leaves empty ones of the same file behind, so that whoever touches
- * them meanwhile gets the file's content, or a fault. */
+/* Moves pages, and leaves empty ones of the same file behind, so that an access
+ * meanwhile gets the file's content, or faults. */
 int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);
 /* Replaces pages by private zeroed ones. */
 int safemmap__os_replace_pages(uintptr_t start, size_t size, int protection);
@@ -68,7 +68,7 @@ pid_t safemmap__os_thread(void);
 bool safemmap__os_is_poison(int code);
 /* How much around the address is lost, a power of two; 0 for every other fault. */
 uintptr_t safemmap__os_poisoned_size(const siginfo_t *info);
-/* Whether the kernel tells of memory that the thread has not touched yet. */
+/* Whether the kernel reports lost memory that the thread has not touched yet. */
 bool safemmap__os_is_early(const siginfo_t *info);
 
 /* ---- A descriptor that is readable or not ------------------------------- */

@@ -352,7 +352,7 @@ is_entry(const struct sigaction *action)
     return false;
 }
 
-/* Has this thread's next operation look for the handler, and the 63 after it not. */
+/* Has this thread's next operation check the handler, and the 63 after it not. */
 static inline void
 check_next(void)
 {

@@ -132,7 +132,7 @@ operate_with_sigbus_blocked(void *unused)
         mask = mask_now();
         CHECK_EQ(sigismember(&mask, SIGBUS), 1);
         CHECK_EQ(pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL), 0);
-        /* What was noticed once is looked at each time. */
+        /* What was noticed once is checked each time. */
         for (int i = 0; i < 256; i++)
             CHECK_EQ(safemmap_load(file.map + 9, &byte, &fault), 0);
         check_next();
@@ -142,7 +142,7 @@ operate_with_sigbus_blocked(void *unused)
     return NULL;
 }
 
-/* They go by way of the kernel. */
+/* They go through system calls. */
 static void
 sigbus_blocked(void)
 {
@@ -239,10 +239,10 @@ never_chains(int signo, siginfo_t *info, void *context)
     _exit(3);
 }
 
-/* The last look is a while ago: 64 small operations have us go on top again, or one
- * in bulk. */
+/* The last handler check is a while ago: 64 small operations have us go on top again,
+ * or one in bulk. */
 static void
-looks_again(void)
+checks_again(void)
 {
     static unsigned char bulk[2][SAFEMMAP_BULK];
     struct safemmap_fault fault;
@@ -262,7 +262,7 @@ looks_again(void)
     }
 }
 
-/* Somebody has taken our action for his own to start from, and put it back. */
+/* A program has read our action, changed it, and set it again. */
 static void
 action_changed(void)
 {
@@ -480,7 +480,7 @@ stacks(void)
 }
 
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
-          TEST(called_at_the_end_of_a_handler_above), TEST(looks_again),
+          TEST(called_at_the_end_of_a_handler_above), TEST(checks_again),
           TEST(action_changed), TEST(called_without_a_context),
           TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))
