@@ -1,4 +1,4 @@
-/* Runs inside the signal and outside: answers faults in memory of no region. */
+/* Answers faults in memory of no region. */
 #include "internal.h"
 
 #include <errno.h>

@@ -7,14 +7,15 @@
  */
 #include "internal.h"
 
-#include <errno.h>
+#include <sched.h>
+#include <unistd.h>
 
 SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
-unsigned safemmap__check_below = SAFEMMAP__CHECK_WHEN_DUE;
+unsigned safemmap__look_below = SAFEMMAP__LOOK_WHEN_DUE;
 struct safemmap__chain *safemmap__chain;
 struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;
-int safemmap__fork_error = -ENOSYS;
+uintptr_t safemmap__page_size;
 
 void
 safemmap__count(uint64_t *counter)
@@ -22,13 +23,17 @@ safemmap__count(uint64_t *counter)
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
+__attribute__((constructor)) static void
+read_page_size(void)
+{
+    safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
 /* Handlers inside, by the parity of the epoch in which they entered. Two
  * counters, so that a writer waits for those which were there before it, and
  * not for a storm of new ones. */
 static unsigned epoch;
 static unsigned readers[2];
-/* Whether a writer waits. */
-static unsigned awaited;
 
 unsigned
 safemmap__reader_enter(void)
@@ -44,9 +49,7 @@ safemmap__reader_enter(void)
 void
 safemmap__reader_leave(unsigned entered)
 {
-    if (__atomic_sub_fetch(&readers[entered], 1, __ATOMIC_SEQ_CST) == 0 &&
-        __atomic_load_n(&awaited, __ATOMIC_SEQ_CST) != 0)
-        safemmap__wake_all(&readers[entered]);
+    __atomic_fetch_sub(&readers[entered], 1, __ATOMIC_RELEASE);
 }
 
 struct safemmap__reading
@@ -71,10 +74,8 @@ safemmap__stop_reading(const struct safemmap__reading *reading)
 static void
 wait_for(unsigned parity)
 {
-    unsigned inside;
-
-    while ((inside = __atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST)) != 0)
-        safemmap__sleep_while(&readers[parity], inside);
+    while (__atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST) != 0)
+        sched_yield();
 }
 
 void
@@ -82,11 +83,9 @@ safemmap__readers_wait(void)
 {
     unsigned current = __atomic_load_n(&epoch, __ATOMIC_SEQ_CST) & 1u;
 
-    __atomic_store_n(&awaited, 1, __ATOMIC_SEQ_CST);
     wait_for(current ^ 1u); /* those who read the epoch before it last changed */
     __atomic_fetch_add(&epoch, 1, __ATOMIC_SEQ_CST);
     wait_for(current);
-    __atomic_store_n(&awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 void
@@ -94,7 +93,6 @@ safemmap__readers_reset(void)
 {
     __atomic_store_n(&readers[0], 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&readers[1], 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 static struct safemmap__leaf *

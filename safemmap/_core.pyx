@@ -41,6 +41,7 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
     PyBuffer_Release,
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
@@ -48,7 +49,7 @@ from cpython.buffer cimport (
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.sequence cimport PySequence_Contains
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.slice cimport PySlice_Check
 from cpython.tuple cimport PyTuple_GET_ITEM
@@ -64,7 +65,15 @@ from libc.errno cimport (
     errno,
 )
 from libc.limits cimport INT_MAX, INT_MIN
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport (
+    int32_t,
+    int64_t,
+    uint8_t,
+    uint16_t,
+    uint32_t,
+    uint64_t,
+    uintptr_t,
+)
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
     MAP_ANONYMOUS,
@@ -208,3 +217,4 @@ include "_mmap.pxi"
 include "_sequence.pxi"
 include "_handler.pxi"
 include "_protected.pxi"
+include "_exports.pxi"

@@ -26,7 +26,7 @@ NAMES = {
     "wrap": "safemmap._wrap",
 }
 
-_not_loaded = {*NAMES.values(), "safemmap._maps"}
+_not_loaded = {*NAMES.values()}
 
 
 def load(name: str) -> object:

@@ -12,11 +12,7 @@ cdef class _Held:
 
     def __cinit__(self, obj, owner, bint interrupts):
         if not PyObject_CheckBuffer(obj):
-            raise TypeError(
-                f"protect takes what exports a buffer, and {type(obj).__name__!r} does "
-                "not; shared memory has one as .buf, a file of pyarrow's as "
-                ".read_buffer()"
-            )
+            raise TypeError(f"{type(obj).__name__!r} exports no buffer")
         PyObject_GetBuffer(obj, &self.view, PyBUF_STRIDES)
         self.exported = True
         if self.view.len > 0:
@@ -103,6 +99,7 @@ cdef class _Held:
 cdef class Protected:
     """What `protect` returns: a context manager."""
 
+    cdef object obj             # until the end: its buffers may end with it
     cdef list held
     cdef readonly bint entered
     cdef bint closed
@@ -116,8 +113,11 @@ cdef class Protected:
             raise ValueError(
                 f"views must be 'deferred' or 'interrupt' here, not {views!r}"
             )
+        self.obj = obj
         for buffer in buffers:
             self.held.append(_Held(buffer, self, views == "interrupt"))
+        # How long a buffer is may stand in a page that is gone.
+        self.check_for("protect")
 
     def __repr__(self):
         return self.name
@@ -176,6 +176,7 @@ cdef class Protected:
         self.closed = True
         for held in self.held:
             held.release()
+        self.obj = None
         for held in self.held:
             if held.faulted() and not held.region.reported:
                 held.region.reported = True

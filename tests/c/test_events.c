@@ -1,4 +1,4 @@
-/* Events: how the program learns of faults that no guard covers. */
+/* Events: how the program learns of faults that no guard met. */
 #include "harness.h"
 
 #include <poll.h>
