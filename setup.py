@@ -13,7 +13,7 @@ setup(
             depends=[
                 *glob("safemmap/*.p?[di]"),
                 "safemmap/include/safemmap.h",
-                *glob("csrc/*.h"),
+                *glob("csrc/**/*.[ch]", recursive=True),
             ],
             define_macros=[("_GNU_SOURCE", None)],
             extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],

@@ -1,155 +1,94 @@
-/* Runs only inside the signal: tells a signal that repeats a fault from one that was
- * sent.
+/* Runs only inside the signal: tells a signal that repeats a fault (its echo) from
+ * one that was sent.
  *
  * A handler above ours may hand a fault down with raise(3), once it has put us back.
  * Seen from here that is a signal which the process sent itself, without an address.
- * If we just return, the instruction faults again, and this time the kernel asks us.
+ * If we just return, the instruction faults again, and this time the kernel calls us.
  *
- * What the thread's last fault was, the kernel says with every signal; that this one
- * is its echo, where the handler which was told of it stands: either still on the
- * stack, waiting for its raise(3) to return, or it has returned, and the thread is
- * about to fault again.
+ * The kernel writes the thread's last fault into the context of every signal. The
+ * signal is the echo of that fault if the handler which the kernel called for it is
+ * still on the stack, waiting for its raise(3) to return; or if it has returned, and
+ * the thread is about to fault again.
  */
 #include "internal.h"
-
-#include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-/* The kernel's idea of a siginfo for SI_TKILL and SI_USER: who sent it. */
-bool
-safemmap__sent_by_us(const siginfo_t *info)
-{
-    return (info->si_code == SI_TKILL || info->si_code == SI_USER) &&
-           info->si_pid == getpid();
-}
-
-/* How many bytes of memory that need not be there are copied. */
-static size_t
-copy_from(uintptr_t source, void *target, size_t size)
-{
-    struct iovec local = {target, size}, remote = {(void *)source, size};
-    ssize_t copied = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-
-    return copied < 0 ? 0 : (size_t)copied;
-}
-
-/* ---- The context of a fault -------------------------------------------- */
-
-/* What is known of it. */
-struct fault {
-    uint64_t address;
-    bool known; /* of which kind it was: */
-    uint64_t error, trap;
-};
-
-/* Where the kernel keeps it in a context, in words from the first that is looked at.
- */
-#if defined(__x86_64__)
-enum { AT_ERROR = 0, AT_TRAP = REG_TRAPNO - REG_ERR, AT_ADDRESS = REG_CR2 - REG_ERR };
-static const size_t first_word = offsetof(ucontext_t, uc_mcontext.gregs[REG_ERR]);
-#elif defined(__aarch64__)
-enum { AT_ADDRESS = 0 };
-static const size_t first_word = offsetof(ucontext_t, uc_mcontext.fault_address);
-#else
-enum { AT_ADDRESS = 0 };
-static const size_t first_word = 0;
-#endif
-
-static bool
-tells_of(const struct fault *fault, const uint64_t *words)
-{
-    if (words[AT_ADDRESS] != fault->address)
-        return false;
-#if defined(__x86_64__)
-    return !fault->known ||
-           (words[AT_ERROR] == fault->error && words[AT_TRAP] == fault->trap);
-#else
-    return true;
-#endif
-}
 
 /* So far the frames of a handler reach, in words; read in pieces, for which the stack
  * may be too small else. */
 enum { FRAMES = 1024, PIECE = 64 };
 
-/* The nearest context from `stack` on that tells of the fault, and is `wanted`. */
-static ucontext_t *
-on_stack(uintptr_t stack, const struct fault *fault,
-         bool (*wanted)(const ucontext_t *context, uintptr_t address))
-{
-    uint64_t words[PIECE + AT_ADDRESS];
+typedef bool test(const ucontext_t *context, const struct safemmap__last_fault *found,
+                  const void *wanted);
 
-    stack = (stack + first_word) & ~(uintptr_t)7;
+/* The nearest context from `stack` on that passes the test. */
+static ucontext_t *
+on_stack(uintptr_t stack, test *passes, const void *wanted)
+{
+    uint64_t words[PIECE + SAFEMMAP__FAULT_WORDS - 1];
+
+    stack = (stack + safemmap__last_fault_offset) & ~(uintptr_t)7;
     for (size_t done = 0; done < FRAMES; done += PIECE) {
         uintptr_t from = stack + done * sizeof(words[0]);
-        size_t count = copy_from(from, words, sizeof(words)) / sizeof(words[0]);
+        size_t count =
+            safemmap__os_read(words, from, sizeof(words)) / sizeof(words[0]);
 
-        for (size_t i = 0; i < PIECE && i + AT_ADDRESS < count; i++) {
-            ucontext_t *context = (void *)(from + i * sizeof(words[0]) - first_word);
+        for (size_t i = 0; i < PIECE && i + SAFEMMAP__FAULT_WORDS <= count; i++) {
+            ucontext_t *context =
+                (void *)(from + i * sizeof(words[0]) - safemmap__last_fault_offset);
 
-            if (tells_of(fault, words + i) && wanted(context, fault->address))
+            if (passes(context, (const void *)&words[i], wanted))
                 return context;
         }
-        if (count < PIECE + AT_ADDRESS)
+        if (count < sizeof(words) / sizeof(words[0]))
             break;
     }
     return NULL;
 }
 
+/* ---- Small copies ------------------------------------------------------ */
+
+/* test: the context of a copy that faulted at this address. */
+static bool
+is_of_copy(const ucontext_t *context, const struct safemmap__last_fault *found,
+           const void *wanted)
+{
+    const uintptr_t address = *(const uintptr_t *)wanted;
+
+    return safemmap__last_fault_address(found) == address &&
+           safemmap__fixup_covers(context, address);
+}
+
 ucontext_t *
 safemmap__fixup_on_stack(uintptr_t address)
 {
-    const struct fault fault = {.address = address};
-
-    return on_stack((uintptr_t)__builtin_frame_address(0), &fault,
-                    safemmap__fixup_covers);
+    return on_stack((uintptr_t)__builtin_frame_address(0), is_of_copy, &address);
 }
 
 /* ---- Echoes ------------------------------------------------------------ */
 
+/* test: the context that the kernel made for this fault. */
 static bool
-anyone(const ucontext_t *context, uintptr_t address)
+is_of_fault(const ucontext_t *context, const struct safemmap__last_fault *found,
+            const void *wanted)
 {
     (void)context;
-    (void)address;
-    return true;
+    return safemmap__last_fault_equals(found, wanted);
 }
 
 bool
-safemmap__echo(const siginfo_t *info, const ucontext_t *context)
+safemmap__is_echo(const siginfo_t *info, const ucontext_t *context)
 {
-    struct fault last = {.address = 0, .known = true};
-    uintptr_t stack = 0, next = 0;
+    const struct safemmap__last_fault *last;
+    uintptr_t address;
 
-    if (context == NULL || !safemmap__sent_by_us(info))
+    if (context == NULL || !safemmap__os_sent_by_us(info))
         return false;
-#if defined(__x86_64__)
-    static const unsigned char system_call[] = {0x0f, 0x05}; /* syscall */
-    const greg_t *registers = context->uc_mcontext.gregs;
-
-    last.address = (uint64_t)registers[REG_CR2];
-    last.error = (uint64_t)registers[REG_ERR];
-    last.trap = (uint64_t)registers[REG_TRAPNO];
-    stack = (uintptr_t)registers[REG_RSP];
-    next = (uintptr_t)registers[REG_RIP];
-#elif defined(__aarch64__)
-    static const unsigned char system_call[] = {0x01, 0x00, 0x00, 0xd4}; /* svc #0 */
-
-    last.address = context->uc_mcontext.fault_address;
-    stack = (uintptr_t)context->uc_mcontext.sp;
-    next = (uintptr_t)context->uc_mcontext.pc;
-#else
-    static const unsigned char system_call[1];
-#endif
-    unsigned char code[sizeof(system_call)];
-
-    if (last.address == 0)
+    last = (const void *)((const char *)context + safemmap__last_fault_offset);
+    address = safemmap__last_fault_address(last);
+    if (address == 0)
         return false;
-    /* By the code that was interrupted, which stands behind the system call? */
-    if (copy_from(next - sizeof(code), code, sizeof(code)) == sizeof(code) &&
-        memcmp(code, system_call, sizeof(code)) == 0)
-        context = on_stack(stack, &last, anyone);
-    return context != NULL && (safemmap__fixup_covers(context, last.address) ||
-                               safemmap__overlay_untold(last.address));
+    /* Interrupted in raise(3)? */
+    if (safemmap__is_after_system_call(context))
+        context = on_stack(safemmap__stack_pointer(context), is_of_fault, last);
+    return context != NULL && (safemmap__fixup_covers(context, address) ||
+                               safemmap__overlay_echoed(address));
 }

@@ -1,27 +1,25 @@
 /* Runs only outside the signal: the guarded operations.
  *
- * Short copies need no guard (fixup.c). Each of the others arms one and calls a
- * function that touches memory in a straight line of plain C. A fault inside makes
- * the handler return from that call, so in such a function there is no allocation, no
- * lock, and no foreign code but the string functions of the C library.
+ * Short copies need no guard (arch/x86_64_copy.c). Each of the others arms one and
+ * calls a function that touches memory in a straight line of plain C. A fault inside
+ * makes the handler return from that call, so in such a function there is no
+ * allocation, no lock, and no foreign code but the string functions of the C library.
  */
 #include "internal.h"
-#include "raw.h"
+#include "operations.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define SAFEMMAP__NOINLINE __attribute__((noinline))
 
-/* A look asks the kernel who handles SIGBUS, and whether this thread blocks it: two
- * system calls, which cost as much as twenty small operations. So many of those, or
- * one on SAFEMMAP_BULK, are done before the thread asks what time it is, and looks if
- * its last look was so long ago. */
-enum { LOOK_EVERY = 64 };
-#define LOOK_INTERVAL_NS ((uint64_t)100 * 1000)
+/* A handler check asks the kernel who handles SIGBUS, and whether this thread blocks
+ * it: two system calls, which cost as much as twenty small operations. A thread reads
+ * the clock after so many of those, or one on SAFEMMAP_BULK bytes, and checks if its
+ * last check was so long ago. */
+enum { CHECK_EVERY = 64 };
+#define CHECK_INTERVAL_NS ((uint64_t)100 * 1000)
 
 /* ---- Arming ------------------------------------------------------------ */
 
@@ -35,12 +33,12 @@ is_blocked(void)
            sigismember(&mask, SIGBUS) == 1;
 }
 
-/* -ECANCELED: there is no handler to be had for this operation, though nothing is
- * wrong. What was found once to be so is looked at each time. */
+/* -ECANCELED: the operation has to do without the handler, though nothing is wrong.
+ * (From then on each operation checks.) */
 static int
-look(void)
+check_handler(void)
 {
-    int error = safemmap__look();
+    int error = safemmap__check_handler();
 
     if (error < 0)
         return error;
@@ -58,49 +56,49 @@ nanoseconds(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* Whether the last look of this thread, where all was well, is recent. (Not by a
- * clock that stands still, as a test's may; one that was set back, as when a process
- * is restored from a checkpoint, makes the difference large.) */
+/* Whether the last check of this thread that found all well is recent. (A clock that
+ * stands still, as a test's may, proves nothing; one that was set back, as when a
+ * process is restored from a checkpoint, makes the difference large.) */
 static bool
-has_just_looked(uint64_t now)
+has_just_checked(uint64_t now)
 {
-    uint64_t last = safemmap__self.looked_at;
+    uint64_t last = safemmap__self.checked_at;
 
-    return last != 0 && now != last && now - last < LOOK_INTERVAL_NS &&
-           __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) ==
-               SAFEMMAP__LOOK_WHEN_DUE;
+    return last != 0 && now != last && now - last < CHECK_INTERVAL_NS &&
+           __atomic_load_n(&safemmap__check_below, __ATOMIC_RELAXED) ==
+               SAFEMMAP__CHECK_WHEN_DUE;
 }
 
 static SAFEMMAP__NOINLINE int
-look_if_time(void)
+check_if_time(void)
 {
     uint64_t now = nanoseconds();
     int error;
 
-    if (!has_just_looked(now)) {
+    if (!has_just_checked(now)) {
         safemmap__self.errno_location = &errno;
-        safemmap__self.looked_at = 0;
-        safemmap__self.look_due = 0;
-        if ((error = look()) < 0)
+        safemmap__self.checked_at = 0;
+        safemmap__self.check_due = 0;
+        if ((error = check_handler()) < 0)
             return error;
-        safemmap__self.looked_at = now;
+        safemmap__self.checked_at = now;
     }
-    safemmap__self.look_due = LOOK_EVERY - 1;
+    safemmap__self.check_due = CHECK_EVERY - 1;
     return 0;
 }
 
 static inline bool
-look_is_due(void)
+check_is_due(void)
 {
-    unsigned due = safemmap__self.look_due;
+    unsigned due = safemmap__self.check_due;
 
-    if (UNLIKELY(due < __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED)))
+    if (UNLIKELY(due < __atomic_load_n(&safemmap__check_below, __ATOMIC_RELAXED)))
         return true;
-    safemmap__self.look_due = due - 1;
+    safemmap__self.check_due = due - 1;
     return false;
 }
 
-/* The handler was displaced too often: the operation goes by way of the kernel. */
+/* The handler was displaced too often: the operation goes through system calls. */
 static int
 fell_back(int error)
 {
@@ -108,14 +106,14 @@ fell_back(int error)
 }
 
 /* Returns from the operation unless it can be guarded. */
-#define PREPARE(size, instead)                                  \
-    do {                                                        \
-        if (UNLIKELY((size) >= SAFEMMAP_BULK || look_is_due())) \
-            LOOK(instead);                                      \
+#define PREPARE(size, instead)                                   \
+    do {                                                         \
+        if (UNLIKELY((size) >= SAFEMMAP_BULK || check_is_due())) \
+            REQUIRE_HANDLER(instead);                            \
     } while (0)
-#define LOOK(instead)                                          \
+#define REQUIRE_HANDLER(instead)                               \
     do {                                                       \
-        int error_ = look_if_time();                           \
+        int error_ = check_if_time();                          \
                                                                \
         if (UNLIKELY(error_ < 0))                              \
             return error_ == -EBUSY       ? fell_back(instead) \
@@ -123,17 +121,9 @@ fell_back(int error)
                                           : error_;            \
     } while (0)
 
-/* A SIGBUS that waited in the guard was not the echo of a fault: it is sent
- * again, as it came. */
-static SAFEMMAP__NOINLINE void
-send_deferred(siginfo_t *info)
-{
-    syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, info);
-}
-
 /* Calls `run` under the guard, which covers what it touches. Returns what that
- * returns, and whether it met no fault; the handler has taken the guard off the stack
- * by then, and filled in what it met. */
+ * returns, and whether there was no fault; after one, the handler has taken the guard
+ * off the stack, and filled in the fault. */
 static inline bool
 guarded(struct safemmap__guard *guard, safemmap__access *run, const void *arguments,
         uintptr_t *ret_result)
@@ -142,16 +132,17 @@ guarded(struct safemmap__guard *guard, safemmap__access *run, const void *argume
 
     guard->outer = safemmap__self.guard;
     guard->deferred = 0;
-    guard->met.code = 0;
+    guard->fault.code = 0;
     safemmap__self.guard = guard;
-    *ret_result = safemmap__call(guard, run, arguments);
-    if (UNLIKELY(guard->met.code != 0)) {
+    *ret_result = safemmap__call(&guard->place, run, arguments);
+    if (UNLIKELY(guard->fault.code != 0)) {
         errno = saved_errno;
         return false;
     }
     safemmap__self.guard = guard->outer;
+    /* It was not the echo of a fault. */
     if (UNLIKELY(guard->deferred))
-        send_deferred(&guard->deferred_info);
+        safemmap__os_send_again(&guard->deferred_info);
     return true;
 }
 
@@ -169,7 +160,7 @@ cover(struct safemmap__guard *guard, struct span source, struct span target)
 }
 
 struct touching {
-    const struct safemmap__met *met;
+    const struct safemmap_fault *fault;
     const struct span *span;
 };
 
@@ -197,57 +188,54 @@ touch(const struct span *span, uintptr_t limit)
 
 /* Which of the two has a byte on the page that faulted: the source if both do. */
 static int
-side_of(const struct safemmap__met *met, const struct span span[2])
+side_of(const struct safemmap_fault *fault, const struct span span[2])
 {
-    uintptr_t page = page_of(met->address), at = first_from(&span[0], page);
+    uintptr_t page = page_of(fault->address), at = first_from(&span[0], page);
 
     return at < span[0].end && page_of(at) == page ? 0 : 1;
 }
 
 static void
-describe(const struct safemmap__met *met, const struct span span[2],
+describe(const struct safemmap_fault *fault, const struct span span[2],
          struct safemmap_fault *ret_fault)
 {
-    uintptr_t page = page_of(met->address), start = span[side_of(met, span)].start;
+    uintptr_t page = page_of(fault->address),
+              start = span[side_of(fault, span)].start;
 
     ret_fault->address = page > start ? page : start;
-    ret_fault->code = (int)met->code;
+    ret_fault->code = fault->code;
 }
 
-/* Everything that comes before the page that was met, in the order source then
+/* Everything that comes before the page that faulted, in the order source then
  * target. */
 static uintptr_t
 touch_before(const void *arguments)
 {
     const struct touching *touching = arguments;
-    int side = side_of(touching->met, touching->span);
+    int side = side_of(touching->fault, touching->span);
 
     if (side == 1)
         touch(&touching->span[0], touching->span[0].end);
-    touch(&touching->span[side], page_of(touching->met->address));
+    touch(&touching->span[side], page_of(touching->fault->address));
     return 0;
 }
 
 /* After a fault: memcpy(3) and its kin touch bytes in any order, so what comes before
  * is tried once more. */
 static SAFEMMAP__NOINLINE int
-report(struct safemmap__met met, struct span source, struct span target,
+report(struct safemmap_fault fault, struct span source, struct span target,
        struct safemmap_fault *ret_fault)
 {
     const struct span span[2] = {source, target};
-    const struct touching touching = {&met, span};
+    const struct touching touching = {&fault, span};
     struct safemmap__guard guard;
     uintptr_t nothing;
 
-    describe(&met, span, ret_fault);
+    describe(&fault, span, ret_fault);
     cover(&guard, source, target);
     if (!guarded(&guard, touch_before, &touching, &nothing))
-        describe(&guard.met, span, ret_fault);
-#ifdef BUS_MCEERR_AR
-    if (ret_fault->code == BUS_MCEERR_AR || ret_fault->code == BUS_MCEERR_AO)
-        return -EHWPOISON;
-#endif
-    return -EFAULT;
+        describe(&guard.fault, span, ret_fault);
+    return safemmap__os_is_poison(ret_fault->code) ? -EHWPOISON : -EFAULT;
 }
 
 /* Runs an access under a guard for both sides, or returns from the operation. (The
@@ -258,7 +246,7 @@ report(struct safemmap__met met, struct span source, struct span target,
                                                                      \
         cover(&guard_, source, target);                              \
         if (UNLIKELY(!guarded(&guard_, run, arguments, ret_result))) \
-            return report(guard_.met, source, target, ret_fault);    \
+            return report(guard_.fault, source, target, ret_fault);  \
     } while (0)
 
 /* ---- The operations ---------------------------------------------------- */
@@ -290,16 +278,21 @@ large_copy(void *target, const void *source, size_t size,
     return 0;
 }
 
-/* Runs in the place of a copy that met a fault. */
-int
-safemmap__fixup_report(void *target, const void *source, size_t size,
-                       struct safemmap_fault *ret_fault, uint64_t left,
-                       uintptr_t address)
+/* safemmap__fixup_reporter: runs in the place of a copy that faulted. */
+static int
+report_copy(void *target, const void *source, size_t size,
+            struct safemmap_fault *ret_fault, uint64_t state, uintptr_t address)
 {
-    errno = (int)(uint32_t)left;
-    return report((struct safemmap__met){address, (int)(left >> 32)},
+    errno = (int)(uint32_t)state;
+    return report((struct safemmap_fault){address, (int)(state >> 32)},
                   contiguous(source, size, false), contiguous(target, size, true),
                   ret_fault);
+}
+
+__attribute__((constructor)) static void
+set_reporter(void)
+{
+    safemmap__fixup_report = report_copy;
 }
 
 static SAFEMMAP__NOINLINE int
@@ -311,17 +304,18 @@ copy_any(void *target, const void *source, size_t size,
     if (size - 1 < safemmap__fixup_short)
         return safemmap__fixup_copy(target, source, size, ret_fault, saved_errno);
     if (size <= safemmap__fixup_long && !begins_within(target, source, size))
-        return safemmap__fixup_copy_avx(target, source, size, ret_fault, saved_errno);
+        return safemmap__fixup_copy_long(target, source, size, ret_fault,
+                                         saved_errno);
     return large_copy(target, source, size, ret_fault);
 }
 
 static SAFEMMAP__NOINLINE int
-look_and_copy(void *target, const void *source, size_t size,
-              struct safemmap_fault *ret_fault)
+check_and_copy(void *target, const void *source, size_t size,
+               struct safemmap_fault *ret_fault)
 {
     if (size == 0)
         return 0;
-    LOOK(safemmap_kernel.copy(target, source, size, ret_fault));
+    REQUIRE_HANDLER(safemmap_kernel.copy(target, source, size, ret_fault));
     return copy_any(target, source, size, ret_fault);
 }
 
@@ -329,8 +323,8 @@ int
 safemmap_copy(void *target, const void *source, size_t size,
               struct safemmap_fault *ret_fault)
 {
-    if (UNLIKELY(size - 1 >= SAFEMMAP_BULK - 1 || look_is_due()))
-        return look_and_copy(target, source, size, ret_fault);
+    if (UNLIKELY(size - 1 >= SAFEMMAP_BULK - 1 || check_is_due()))
+        return check_and_copy(target, source, size, ret_fault);
     if (UNLIKELY(size - 1 >= safemmap__fixup_short))
         return copy_any(target, source, size, ret_fault);
     return safemmap__fixup_copy(target, source, size, ret_fault,
@@ -338,10 +332,10 @@ safemmap_copy(void *target, const void *source, size_t size,
 }
 
 static SAFEMMAP__NOINLINE int
-look_and_load(const void *source, unsigned char *ret_byte,
-              struct safemmap_fault *ret_fault)
+check_and_load(const void *source, unsigned char *ret_byte,
+               struct safemmap_fault *ret_fault)
 {
-    LOOK(safemmap_kernel.load(source, ret_byte, ret_fault));
+    REQUIRE_HANDLER(safemmap_kernel.load(source, ret_byte, ret_fault));
     return copy_any(ret_byte, source, 1, ret_fault);
 }
 
@@ -349,8 +343,8 @@ int
 safemmap_load(const void *source, unsigned char *ret_byte,
               struct safemmap_fault *ret_fault)
 {
-    if (UNLIKELY(look_is_due()))
-        return look_and_load(source, ret_byte, ret_fault);
+    if (UNLIKELY(check_is_due()))
+        return check_and_load(source, ret_byte, ret_fault);
     if (UNLIKELY(safemmap__fixup_short == 0))
         return copy_any(ret_byte, source, 1, ret_fault);
     return safemmap__fixup_load(ret_byte, source, 1, ret_fault,
@@ -488,7 +482,7 @@ find_forward(const void *text, size_t size, const void *pattern, size_t pattern_
                      pattern, pattern_size, ret_index, ret_fault);
 }
 
-/* What is further than others, or met a fault, takes a guard. */
+/* A search that goes further than that, or faults, takes a guard. */
 static SAFEMMAP__NOINLINE int
 find_byte(const void *text, size_t size, const void *pattern, ptrdiff_t *ret_index,
           struct safemmap_fault *ret_fault)
@@ -507,7 +501,7 @@ int
 safemmap_find(const void *text, size_t size, const void *pattern, size_t pattern_size,
               ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    if (pattern_size != 1 || size == 0 || safemmap__fixup_near == 0 || look_is_due())
+    if (pattern_size != 1 || size == 0 || safemmap__fixup_near == 0 || check_is_due())
         return find_forward(text, size, pattern, pattern_size, ret_index, ret_fault);
     if (size > safemmap__fixup_near)
         return find_byte(text, size, pattern, ret_index, ret_fault);

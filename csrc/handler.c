@@ -16,9 +16,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
-#include <unistd.h>
 
 /* ---- Guards ------------------------------------------------------------ */
 
@@ -34,28 +31,6 @@ guard_for(uintptr_t address)
                 address < guard->range[side].end)
                 return guard;
     return NULL;
-}
-
-/* How floating-point numbers are rounded, and what traps: the kernel resets it for a
- * handler. To set it costs more than to look whether it is the same. */
-static void
-restore_floating_point(const ucontext_t *context)
-{
-#if defined(__x86_64__)
-    const struct _libc_fpstate *state = context->uc_mcontext.fpregs;
-    uint32_t mxcsr;
-    uint16_t control_word;
-
-    if (state == NULL)
-        return;
-    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(control_word));
-    if (mxcsr != state->mxcsr || control_word != state->cwd)
-        __asm__ volatile("ldmxcsr %0\n\tfldcw %1"
-                         :
-                         : "m"(state->mxcsr), "m"(state->cwd));
-#else
-    (void)context;
-#endif
 }
 
 /* What the kernel changed for the handler, or a handler above had it change, and a
@@ -74,18 +49,18 @@ restore(const ucontext_t *context, bool direct)
     }
     if (!direct)
         pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
-    restore_floating_point(context);
+    safemmap__restore_floating_point(context);
 }
 
 static _Noreturn void
 jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context,
      bool direct)
 {
-    guard->met = (struct safemmap__met){(uintptr_t)info->si_addr, info->si_code};
+    guard->fault = (struct safemmap_fault){(uintptr_t)info->si_addr, info->si_code};
     safemmap__self.guard = guard->outer;
     safemmap__count(&safemmap__counts.recovered);
     restore(context, direct);
-    safemmap__leave_call(guard);
+    safemmap__leave_call(&guard->place);
 }
 
 /* While a guard is armed, a signal that may be the echo of a fault (see echo.c)
@@ -96,7 +71,7 @@ defer(const siginfo_t *info)
 {
     struct safemmap__guard *guard = safemmap__self.guard;
 
-    if (guard == NULL || guard->deferred || !safemmap__sent_by_us(info))
+    if (guard == NULL || guard->deferred || !safemmap__os_sent_by_us(info))
         return false;
     guard->deferred_info = *info;
     guard->deferred = 1;
@@ -109,16 +84,16 @@ defer(const siginfo_t *info)
 static void
 leave_small_copy(const siginfo_t *info, ucontext_t *context, bool direct)
 {
-    const struct safemmap__met met = {(uintptr_t)info->si_addr, info->si_code};
+    const struct safemmap_fault fault = {(uintptr_t)info->si_addr, info->si_code};
 
     /* Not what it was given, but some handlers above pass none. */
     if (context == NULL)
-        context = safemmap__fixup_on_stack(met.address);
-    if (context == NULL || !safemmap__fixup_covers(context, met.address))
+        context = safemmap__fixup_on_stack(fault.address);
+    if (context == NULL || !safemmap__fixup_covers(context, fault.address))
         return;
     safemmap__count(&safemmap__counts.recovered);
     restore(context, direct);
-    safemmap__fixup_leave(context, met);
+    safemmap__fixup_leave(context, fault);
 }
 
 /* ---- Forwarding -------------------------------------------------------- */
@@ -126,11 +101,7 @@ leave_small_copy(const siginfo_t *info, ucontext_t *context, bool direct)
 static bool
 will_fault_again(const siginfo_t *info)
 {
-#ifdef BUS_MCEERR_AO
-    if (info->si_code == BUS_MCEERR_AO)
-        return false;
-#endif
-    return info->si_code > 0;
+    return info->si_code > 0 && !safemmap__os_is_early(info);
 }
 
 /* What happens where there is no handler. A fault is left to fault again, so
@@ -146,7 +117,7 @@ default_action(siginfo_t *info)
     sigaction(SIGBUS, &fatal, NULL);
     if (will_fault_again(info))
         return;
-    syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, info);
+    safemmap__os_send_again(info);
     sigemptyset(&sigbus);
     sigaddset(&sigbus, SIGBUS);
     pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
@@ -175,7 +146,7 @@ next_step(int entry, const siginfo_t *info)
             step.at = last.at - 1;
         return step;
     }
-    if (!safemmap__sent_by_us(info) || !last.may_raise ||
+    if (!safemmap__os_sent_by_us(info) || !last.may_raise ||
         (uintptr_t)last.record <= (uintptr_t)__builtin_frame_address(0))
         return step;
     /* A handler that put an older entry back before it raised has said where to go
@@ -275,12 +246,12 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
             jump(guard, info, context, direct);
         if (!safemmap__overlay(info))
             forward(entry, signo, info, context);
-    } else if (!defer(info) && !safemmap__echo(info, context))
+    } else if (!defer(info) && !safemmap__is_echo(info, context))
         forward(entry, signo, info, context);
     errno = saved_errno;
 }
 
-/* Where it returns to tells who has called (restorer.c). */
+/* Where it returns to tells who has called (arch/x86_64_restorer.c). */
 #define ENTRY(number)                                                               \
     static void entry_##number(int signo, siginfo_t *info, void *context)           \
     {                                                                               \

@@ -1,6 +1,5 @@
-/* Runs only outside the signal: puts the handler in place, keeps what was there
- * before as the chain to forward to, and mends the state in a forked child.
- * The one file that names the handler.
+/* Runs only outside the signal: puts the handler in place, and keeps the previous
+ * actions as the chain to forward to. The one file that names the handler.
  */
 #include "internal.h"
 
@@ -13,47 +12,16 @@
  * Handlers do not take it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* ---- Fork -------------------------------------------------------------- */
-
-/* The forking thread holds both locks across fork(), so that the child finds
- * the registry and the chain whole. */
-static void
-before_fork(void)
+void
+safemmap__installation_lock(void)
 {
     pthread_mutex_lock(&lock);
-    safemmap__registry_lock();
 }
 
-static void
-after_fork_in_parent(void)
+void
+safemmap__installation_unlock(void)
 {
-    safemmap__registry_unlock();
     pthread_mutex_unlock(&lock);
-}
-
-/* Handlers that other threads were inside of do not exist here. */
-static void
-after_fork_in_child(void)
-{
-    safemmap__readers_reset();
-    safemmap__overlay_reset();
-    safemmap__events_reset();
-    after_fork_in_parent();
-}
-
-int
-safemmap__follow_forks(void)
-{
-    static bool followed; /* guarded by `lock` */
-    int error = 0;
-
-    pthread_mutex_lock(&lock);
-    if (!followed)
-        error =
-            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    followed = error == 0;
-    pthread_mutex_unlock(&lock);
-    return -error;
 }
 
 /* ---- The action -------------------------------------------------------- */
@@ -139,18 +107,18 @@ go_above(const struct sigaction *displacer)
     if ((error = publish_chain(entry, displacer)) < 0)
         return error;
     ours = action_of(entry, displacer->sa_flags);
-    if ((error = safemmap__set_action(&ours, &replaced)) < 0)
+    if ((error = safemmap__os_set_action(&ours, &replaced)) < 0)
         return error;
     __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
     __atomic_fetch_add(&safemmap__counts.installs, 1, __ATOMIC_RELAXED);
-    /* Somebody may have been quicker than we between the look and this. */
+    /* Another thread may have set an action since we read the present one. */
     if (entry_of(&replaced) < 0 && replaced.sa_sigaction != displacer->sa_sigaction)
         return publish_chain(entry, &replaced);
     return 0;
 }
 
-/* Whether the action of that entry is as it was set. Somebody may have taken it for
- * his own to start from. */
+/* Whether the action of that entry is as it was set. A program may have read it,
+ * changed its flags or mask, and set it again. */
 static bool
 is_intact(const struct sigaction *action, int entry)
 {
@@ -166,11 +134,11 @@ set_again(const struct sigaction *present, int entry)
 {
     const struct sigaction ours = action_of(entry, present->sa_flags);
     struct sigaction replaced;
-    int error = safemmap__set_action(&ours, &replaced);
+    int error = safemmap__os_set_action(&ours, &replaced);
 
     if (error < 0)
         return error;
-    /* Somebody has been quicker. */
+    /* Another thread has set an action meanwhile. */
     return entry_of(&replaced) < 0 ? go_above(&replaced) : 0;
 }
 
@@ -198,9 +166,9 @@ install_locked(void)
 static bool uninstalled;
 
 static void
-set_look_below(unsigned below)
+set_check_below(unsigned below)
 {
-    __atomic_store_n(&safemmap__look_below, below, __ATOMIC_RELAXED);
+    __atomic_store_n(&safemmap__check_below, below, __ATOMIC_RELAXED);
 }
 
 int
@@ -214,21 +182,22 @@ safemmap_install(void)
     entry = entry_of(&present);
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
         is_intact(&present, entry) &&
-        __atomic_load_n(&safemmap__look_below, __ATOMIC_RELAXED) ==
-            SAFEMMAP__LOOK_WHEN_DUE)
+        __atomic_load_n(&safemmap__check_below, __ATOMIC_RELAXED) ==
+            SAFEMMAP__CHECK_WHEN_DUE)
         return 0;
-    if ((error = safemmap__follow_forks()) < 0)
-        return error;
+    if (safemmap__fork_error < 0)
+        return safemmap__fork_error;
     pthread_mutex_lock(&lock);
     error = install_locked();
     __atomic_store_n(&uninstalled, false, __ATOMIC_RELAXED);
-    set_look_below(error == -EBUSY ? SAFEMMAP__LOOK_ALWAYS : SAFEMMAP__LOOK_WHEN_DUE);
+    set_check_below(error == -EBUSY ? SAFEMMAP__CHECK_ALWAYS
+                                    : SAFEMMAP__CHECK_WHEN_DUE);
     pthread_mutex_unlock(&lock);
     return error;
 }
 
 int
-safemmap__look(void)
+safemmap__check_handler(void)
 {
     return __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED
                                                            : safemmap_install();
@@ -263,7 +232,7 @@ uninstall_locked(void)
         return -errno;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
     __atomic_store_n(&uninstalled, true, __ATOMIC_RELAXED);
-    set_look_below(SAFEMMAP__LOOK_ALWAYS);
+    set_check_below(SAFEMMAP__CHECK_ALWAYS);
     return 0;
 }
 

@@ -2,8 +2,10 @@
 #ifndef SAFEMMAP_INTERNAL_H
 #define SAFEMMAP_INTERNAL_H
 
+#include "arch/arch.h"
+#include "os/os.h"
+
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <time.h>
 #include <ucontext.h>
@@ -13,54 +15,27 @@
 
 #include "safemmap.h"
 
-#if defined(__has_feature)
-#define SAFEMMAP__HAS(feature) __has_feature(feature)
-#else
-#define SAFEMMAP__HAS(feature) 0
-#endif
-
-/* Whether call.c, fixup.c and restorer.c have assembly for this machine.
- * (ThreadSanitizer has to see each function that is left, and a shadow stack each
- * return.) */
-#if defined(__x86_64__) && defined(__LP64__) && !defined(__SHSTK__) && \
-    !defined(__SANITIZE_THREAD__) && !SAFEMMAP__HAS(thread_sanitizer)
-#define SAFEMMAP__ASSEMBLY 1
-#else
-#define SAFEMMAP__ASSEMBLY 0
-#endif
-
-/* What ended an access. A `code` of 0: nothing did. */
-struct safemmap__met {
-    uintptr_t address;
-    intptr_t code;
-};
-
 /* One access under guard, on the stack of the thread that makes it. */
 struct safemmap__guard {
-#if SAFEMMAP__ASSEMBLY
-    uintptr_t place;
-#else
-    sigjmp_buf place;
-#endif
+    struct safemmap__place place;
     struct safemmap__guard *outer;
     /* Faults inside one of these end the access. */
     struct {
         uintptr_t start, end;
     } range[2];
-    int saved_errno;
-    struct safemmap__met met; /* filled by the handler before it jumps */
-    /* A SIGBUS that this process sent itself while the guard was armed: a
-     * handler above ours that passes a fault on with raise(3), or a real one. The
-     * handler keeps it here; safemmap__disarm() sends it again if no fault
-     * followed. */
+    /* What ended the access; a `code` of 0: nothing did. */
+    struct safemmap_fault fault;
+    /* A SIGBUS that this process sent itself while the guard was armed: a handler
+     * above ours hands a fault down with raise(3), or it is a real one. The handler
+     * keeps it here, and disarming the guard sends it again if no fault followed. */
     volatile sig_atomic_t deferred;
     siginfo_t deferred_info;
 };
 
-/* The handler has several entry points, one for each time that it was put above
- * somebody who had displaced it. A displacer that leaves puts back the entry which it
- * found, and by it the handler knows that those above are gone. With none left it
- * stops fighting. */
+/* The handler has several entry points: each time that it goes above a handler which
+ * displaced it, it takes the next. A displacer that leaves puts back the entry which
+ * it found, and so tells the handler that those above are gone. With no entry left
+ * the handler stays where it is. */
 enum { SAFEMMAP__ENTRIES = 1 + SAFEMMAP_REINSTALLS };
 
 /* The actions that the entries replaced, oldest first: an entry forwards to the link
@@ -70,9 +45,8 @@ struct safemmap__chain {
     int count;
     struct safemmap__link {
         struct sigaction action;
-        bool
-            moved; /* the same action has a later link, and no way back to this one */
-        int spent; /* an SA_RESETHAND action that had its one signal */
+        bool moved; /* the same action has a later link: it is not called here */
+        int spent;  /* an SA_RESETHAND action that had its one signal */
     } link[SAFEMMAP__ENTRIES];
 };
 
@@ -98,42 +72,33 @@ struct safemmap__forwarding {
 
 /* ---- shared.c ---- */
 
-/* glibc can allocate at the first use of a thread-local variable of a library
- * that was loaded late, and the handler may be that first use; initial-exec
- * variables are there from the thread's start. musl never allocates there, and
- * refuses the model in such a library. */
-#ifdef __GLIBC__
-#define SAFEMMAP__TLS _Thread_local __attribute__((tls_model("initial-exec")))
-#else
-#define SAFEMMAP__TLS _Thread_local
-#endif
-
 struct safemmap__thread {
     struct safemmap__guard *guard; /* the innermost armed one */
     struct safemmap__progress
-        progress;        /* record is NULL while nothing is forwarded */
-    unsigned look_due;   /* small operations until it may be time for the next look */
-    uint64_t looked_at;  /* when all was well at the last one; or 0 */
-    int *errno_location; /* known since the first look */
+        progress;       /* record is NULL while nothing is forwarded */
+    unsigned check_due; /* small operations until the next handler check may be due */
+    uint64_t checked_at; /* when the last one found all well; or 0 */
+    int *errno_location; /* known since the first one */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
 extern SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 
-/* A thread looks with an operation that finds less than this due: 1, or more than
- * there can be while no guard is to be relied on, since others are above the handler
- * and no entry is left to go above them. */
-extern unsigned safemmap__look_below;
-enum { SAFEMMAP__LOOK_WHEN_DUE = 1, SAFEMMAP__LOOK_ALWAYS = 1000 };
+/* An operation checks the handler first if `check_due` is below this: 1, or more than
+ * it can be, while the handler is displaced and has no entry left, so that no guard
+ * can be relied on. */
+extern unsigned safemmap__check_below;
+enum { SAFEMMAP__CHECK_WHEN_DUE = 1, SAFEMMAP__CHECK_ALWAYS = 1000 };
 
 /* NULL before the first installation. */
 extern struct safemmap__chain *safemmap__chain;
 
+/* 0, or a negative errno: forked children would share our state, so that there must
+ * be no handler (fork.c). */
+extern int safemmap__fork_error;
+
 extern struct safemmap_counts safemmap__counts;
 void safemmap__count(uint64_t *counter);
-
-/* The system's, a power of two. */
-extern uintptr_t safemmap__page_size;
 
 /* Handlers between these two may use what they look up. The result of enter
  * goes to leave. Wait-free. */
@@ -229,56 +194,16 @@ bool safemmap__zeros_are_in(dev_t device, ino_t inode);
 int safemmap__lasting_prepare(void);
 int safemmap__lasting_lay(uintptr_t address, size_t size, int protection);
 
-/* ---- call.c ---- */
-typedef uintptr_t safemmap__access(const void *arguments);
-/* What `run` returns; or 0, if the handler had the guard left. */
-uintptr_t safemmap__call(struct safemmap__guard *guard, safemmap__access *run,
-                         const void *arguments);
-_Noreturn void safemmap__leave_call(struct safemmap__guard *guard);
-
-/* ---- fixup.c ---- */
-/* Copies of so many bytes at most need no guard on this machine: short ones, and
- * longer ones unless the target begins within the source. 0: all need one. */
-extern size_t safemmap__fixup_short, safemmap__fixup_long;
-enum { SAFEMMAP__FIXUP_SHORT = 256, SAFEMMAP__FIXUP_LONG = 16384 };
-
-/* `size` is 1 at least; or greater than SAFEMMAP__FIXUP_SHORT; or 1. Returns 0, or
- * after a fault, with that errno, what the report returns. */
-typedef int safemmap__fixup(void *target, const void *source, size_t size,
-                            struct safemmap_fault *ret_fault, int saved_errno);
-safemmap__fixup safemmap__fixup_copy, safemmap__fixup_copy_avx, safemmap__fixup_load;
-/* `left`: the errno, and above it 32 bits of code. */
-int safemmap__fixup_report(void *target, const void *source, size_t size,
-                           struct safemmap_fault *ret_fault, uint64_t left,
-                           uintptr_t address);
-/* In so many bytes a byte is looked for without a guard, in larger texts first of
- * all. 0: never. */
-extern size_t safemmap__fixup_near;
-enum { SAFEMMAP__FIXUP_NEAR = 256 };
-/* `size` is 1 at least. Writes the index of the first, or -1. */
-int safemmap__fixup_find(const void *byte, const void *text, size_t size,
-                         struct safemmap_fault *ret_fault, int saved_errno,
-                         ptrdiff_t *ret_index);
-
-/* Whether a thread with these registers is in such a copy, and that touches the page
- * of `address`. */
-bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);
-/* Ends the copy. */
-_Noreturn void safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met);
-
 /* ---- search.c ---- */
 typedef const void *safemmap__search(const void *text, size_t size,
                                      const void *pattern, size_t pattern_size);
 /* The first match, or the last, or NULL. */
 safemmap__search safemmap__search_forward, safemmap__search_backward;
-/* Whether there are instructions for many bytes at once. */
-extern bool safemmap__search_by_vectors;
 
 /* ---- echo.c ---- */
-bool safemmap__sent_by_us(const siginfo_t *info);
-/* Whether the signal tells only of a fault that another handler was told of before,
- * and that is met by returning. */
-bool safemmap__echo(const siginfo_t *info, const ucontext_t *context);
+/* Whether the signal only repeats a fault that another handler was called for before,
+ * so that to return from it is all there is to do. */
+bool safemmap__is_echo(const siginfo_t *info, const ucontext_t *context);
 /* The context of the fault at `address` in a small copy, as far as it can be found in
  * what lies on the stack; or NULL. */
 ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
@@ -287,22 +212,20 @@ ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
  * the fault would only come back. */
 bool safemmap__overlay(const siginfo_t *info);
+/* The same for a fault that another handler was called for. False also where the page
+ * can be read. */
+bool safemmap__overlay_echoed(uintptr_t address);
 
-/* The same for a fault that somebody else was told of. False also where the page can
- * be read. */
-bool safemmap__overlay_untold(uintptr_t address);
-
-/* Whether a page of the registered region was replaced before it was added. */
-bool safemmap__was_replaced(const struct safemmap_region *region);
-
+/* ---- shadow.c ---- */
 /* Where a region's pages can wait to be put back. Its end is safemmap__put_back(). */
 int safemmap__reserve_shadow(struct safemmap_region *region);
 /* Puts back what was replaced in a region that asks for it and is not registered any
  * more. Returns as safemmap_region_remove(). */
 int safemmap__put_back(struct safemmap_region *region);
 
-/* In the child of a fork: who held it is gone. */
-void safemmap__overlay_reset(void);
+/* ---- pages.c ---- */
+/* Whether a page of the registered region was replaced before it was added. */
+bool safemmap__was_replaced(const struct safemmap_region *region);
 
 /* ---- events.c ---- */
 /* One caller at a time, with all signals blocked. */
@@ -317,20 +240,13 @@ void safemmap__events_reset(void);
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
 
-/* ---- restorer.c ---- */
-/* sigaction(2) for SIGBUS: 0 or a negative errno. */
-int safemmap__set_action(const struct sigaction *action,
-                         struct sigaction *ret_replaced);
-/* Where a handler set by that returns to, if the kernel has called it; on machines
- * without assembly no handler does. */
-void safemmap__sigaction_restorer(void);
-
 /* ---- install.c ---- */
 /* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */
-int safemmap__look(void);
+int safemmap__check_handler(void);
 
-/* Has a child of any fork to come start afresh. */
-int safemmap__follow_forks(void);
+/* Holds the chain of actions still: around fork(). */
+void safemmap__installation_lock(void);
+void safemmap__installation_unlock(void);
 
 /* ---- registry.c ---- */
 bool safemmap__registry_is_empty(void);

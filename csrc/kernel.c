@@ -5,12 +5,10 @@
  * system call for every operation.
  */
 #include "internal.h"
-#include "raw.h"
+#include "operations.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 /* Bytes that are held in a buffer at a time. */
 #define CHUNK ((size_t)64 * 1024)
@@ -25,21 +23,8 @@ smaller(size_t left, size_t right)
     return left < right ? left : right;
 }
 
-/* How many bytes the kernel could copy: fewer than there are where a page is gone. Or
- * a negative errno: -EPERM or -ENOSYS from a sandbox. */
-static ssize_t
-transfer(const struct iovec *target, size_t targets, const struct iovec *source,
-         size_t sources)
-{
-    ssize_t done = process_vm_readv(getpid(), target, targets, source, sources, 0);
-
-    if (done < 0)
-        return errno == EFAULT ? 0 : -errno;
-    return done;
-}
-
-/* The same for any size: the kernel takes 2 GiB at a time. Returns 0 or a negative
- * errno. */
+/* safemmap__os_transfer() for any size: the kernel takes 2 GiB at a time. Returns 0
+ * or a negative errno. */
 static int
 transfer_all(void *target, const void *source, size_t size, size_t *ret_done)
 {
@@ -49,7 +34,7 @@ transfer_all(void *target, const void *source, size_t size, size_t *ret_done)
         struct iovec to = {(char *)target + *ret_done, size - *ret_done};
         struct iovec from = {(char *)source + *ret_done, size - *ret_done};
 
-        done = transfer(&to, 1, &from, 1);
+        done = safemmap__os_transfer(&to, 1, &from, 1);
         if (done < 0)
             return (int)done;
     }
@@ -104,8 +89,8 @@ explain(struct span source, struct span target, uintptr_t stopped, int attempt,
     return attempt < ATTEMPTS ? 0 : gone(&target, stopped, ret_fault);
 }
 
-/* By way of a buffer, from the one end or the other. Sets `*ret_stopped` unless all
- * is done. */
+/* Through a buffer, from one end or the other. Sets `*ret_stopped` unless all is
+ * done. */
 static int
 move(unsigned char *target, const unsigned char *source, size_t size,
      uintptr_t *ret_stopped)
@@ -198,8 +183,8 @@ transfer_strided(unsigned char *target, ptrdiff_t target_step,
 
     for (size_t i = 0; i < count; i++)
         piece[i] = (struct iovec){(void *)(first + (ptrdiff_t)i * step), 1};
-    return target_step == 1 ? transfer(&whole, 1, piece, count)
-                            : transfer(piece, count, &whole, 1);
+    return target_step == 1 ? safemmap__os_transfer(&whole, 1, piece, count)
+                            : safemmap__os_transfer(piece, count, &whole, 1);
 }
 
 static int

@@ -1,7 +1,7 @@
 /* Runs only outside the signal: the operations without protection, for memory that
  * nobody can take away. */
 #include "internal.h"
-#include "raw.h"
+#include "operations.h"
 
 static int
 plain_copy(void *target, const void *source, size_t size,

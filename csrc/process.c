@@ -1,4 +1,4 @@
-/* Answers faults in memory of no region. */
+/* Runs inside the signal and outside: answers faults in memory of no region. */
 #include "internal.h"
 
 #include <errno.h>

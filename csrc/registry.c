@@ -112,8 +112,8 @@ update_reach(struct safemmap__directory *directory, size_t index)
     }
 }
 
-/* Handlers may look already: it is raised before a region is there, and lowered when
- * it is gone. */
+/* Handlers read it meanwhile: it is raised before a region is added, and lowered once
+ * the region is gone. */
 static void
 set_end(size_t index, uintptr_t end)
 {
@@ -375,14 +375,4 @@ safemmap_region_remove(struct safemmap_region *region)
     safemmap__registry_unlock();
     free_bits(region);
     return error;
-}
-
-bool
-safemmap_region_poisoned(const struct safemmap_region *region)
-{
-    /* Who has read a zero reads the mark: it is set before the page is replaced. */
-#ifndef __SANITIZE_THREAD__ /* gcc's cannot follow fences, and refuses them */
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-#endif
-    return __atomic_load_n(&region->poisoned, __ATOMIC_ACQUIRE) != 0;
 }

@@ -1,8 +1,8 @@
 /* Runs only outside the signal: where a pattern occurs first, or last.
  *
- * A few bytes of the pattern are looked for at many places at once; where they stand
- * the rest is compared. Which bytes is learnt on the way: a place that had them and
- * is no match has another byte somewhere, and that one is looked for from then on.
+ * A few bytes of the pattern are searched for at many places at once; where they
+ * stand the rest is compared. Which bytes is learnt on the way: a place that had them
+ * and is no match differs in another byte, which joins them from then on.
  * Where too many places have them still (the peer picks the text) the two-way
  * algorithm goes on for a while, which takes linear time whatever the text: M.
  * Crochemore and D. Perrin, "Two-way string-matching", Journal of the ACM 38(3),
@@ -11,11 +11,7 @@
  * A page is touched only when there is no match on those before it.
  */
 #include "internal.h"
-#include "raw.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "operations.h"
 
 typedef const unsigned char *bytes;
 
@@ -24,178 +20,6 @@ least(size_t left, size_t right)
 {
     return left < right ? left : right;
 }
-
-/* ---- Candidates -------------------------------------------------------- */
-
-/* Bytes that a match has, so far from its start. By vectors the quick ones are looked
- * for, and the others where all of these stand; without, the first one. */
-enum { QUICK = 3, FILTERED = 8 };
-struct filter {
-    size_t at[FILTERED];
-    unsigned char byte[FILTERED];
-    unsigned in_vain; /* blocks with the quick ones, and without a candidate */
-};
-
-static inline bool
-passes(bytes at, const struct filter *filter)
-{
-    for (int i = 0; i < FILTERED; i++)
-        if (at[filter->at[i]] != filter->byte[i])
-            return false;
-    return true;
-}
-
-/* The first place from `from` to below `to`, or the last, that has them; or NULL. */
-typedef bytes scan(bytes from, bytes to, struct filter *filter);
-
-static bytes
-first_by_memchr(bytes from, bytes to, struct filter *filter)
-{
-    while (from < to) {
-        bytes at = memchr(from + filter->at[0], filter->byte[0], (size_t)(to - from));
-
-        if (at == NULL)
-            return NULL;
-        from = at - filter->at[0];
-        if (passes(from, filter))
-            return from;
-        from++;
-    }
-    return NULL;
-}
-
-static bytes
-last_by_memchr(bytes from, bytes to, struct filter *filter)
-{
-    while (from < to) {
-        bytes at =
-            memrchr(from + filter->at[0], filter->byte[0], (size_t)(to - from));
-
-        if (at == NULL)
-            return NULL;
-        to = at - filter->at[0];
-        if (passes(to, filter))
-            return to;
-    }
-    return NULL;
-}
-
-#if defined(__x86_64__)
-
-enum { VECTOR = 32, BLOCK = 4 * VECTOR };
-
-struct vectors {
-    __m256i byte[FILTERED];
-};
-
-__attribute__((target("avx2"))) static inline struct vectors
-vectors_of(const struct filter *filter)
-{
-    struct vectors vectors;
-
-    for (int i = 0; i < FILTERED; i++)
-        vectors.byte[i] = _mm256_set1_epi8((char)filter->byte[i]);
-    return vectors;
-}
-
-/* All ones for each of the 32 places from `from` on that has the first `count`. */
-__attribute__((target("avx2"))) static inline __m256i
-matches(bytes from, const struct filter *filter, const struct vectors *vectors,
-        int count)
-{
-    __m256i all = _mm256_set1_epi8(-1);
-
-    for (int i = 0; i < count; i++) {
-        const void *bytes_there = from + filter->at[i];
-
-        all = _mm256_and_si256(all, _mm256_cmpeq_epi8(_mm256_loadu_si256(bytes_there),
-                                                      vectors->byte[i]));
-    }
-    return all;
-}
-
-/* Bits for those that have all. */
-__attribute__((target("avx2"))) static inline unsigned
-places(bytes from, const struct filter *filter, const struct vectors *vectors)
-{
-    return (unsigned)_mm256_movemask_epi8(matches(from, filter, vectors, FILTERED));
-}
-
-__attribute__((target("avx2"))) static inline bool
-any_quick(bytes from, const struct filter *filter, const struct vectors *vectors)
-{
-    __m256i any = _mm256_setzero_si256();
-
-    for (int i = 0; i < BLOCK; i += VECTOR)
-        any = _mm256_or_si256(any, matches(from + i, filter, vectors, QUICK));
-    return !_mm256_testz_si256(any, any);
-}
-
-__attribute__((target("avx2"))) static bytes
-first_by_avx2(bytes from, bytes to, struct filter *filter)
-{
-    const struct vectors vectors = vectors_of(filter);
-    unsigned found;
-
-    if (to - from < VECTOR)
-        return first_by_memchr(from, to, filter);
-    for (; to - from >= BLOCK; from += BLOCK)
-        if (any_quick(from, filter, &vectors)) {
-            for (int i = 0; i < BLOCK; i += VECTOR)
-                if ((found = places(from + i, filter, &vectors)) != 0)
-                    return from + i + __builtin_ctz(found);
-            filter->in_vain++;
-        }
-    for (; to - from >= VECTOR; from += VECTOR)
-        if ((found = places(from, filter, &vectors)) != 0)
-            return from + __builtin_ctz(found);
-    if (from == to)
-        return NULL;
-    /* The last ones, once more together with some of those before. */
-    found = places(to - VECTOR, filter, &vectors);
-    return found != 0 ? to - VECTOR + __builtin_ctz(found) : NULL;
-}
-
-__attribute__((target("avx2"))) static bytes
-last_by_avx2(bytes from, bytes to, struct filter *filter)
-{
-    const struct vectors vectors = vectors_of(filter);
-    unsigned found;
-
-    if (to - from < VECTOR)
-        return last_by_memchr(from, to, filter);
-    for (; to - from >= BLOCK; to -= BLOCK)
-        if (any_quick(to - BLOCK, filter, &vectors)) {
-            for (int i = VECTOR; i <= BLOCK; i += VECTOR)
-                if ((found = places(to - i, filter, &vectors)) != 0)
-                    return to - i + VECTOR - 1 - __builtin_clz(found);
-            filter->in_vain++;
-        }
-    for (; to - from >= VECTOR; to -= VECTOR)
-        if ((found = places(to - VECTOR, filter, &vectors)) != 0)
-            return to - 1 - __builtin_clz(found);
-    if (from == to)
-        return NULL;
-    found = places(from, filter, &vectors);
-    return found != 0 ? from + VECTOR - 1 - __builtin_clz(found) : NULL;
-}
-
-#endif
-
-bool safemmap__search_by_vectors;
-
-#if defined(__x86_64__)
-__attribute__((constructor)) static void
-look_for_avx2(void)
-{
-    __builtin_cpu_init();
-    safemmap__search_by_vectors = __builtin_cpu_supports("avx2");
-}
-#define CHOOSE(by_vectors, by_memchr) \
-    (safemmap__search_by_vectors ? (by_vectors) : (by_memchr))
-#else
-#define CHOOSE(by_vectors, by_memchr) (by_memchr)
-#endif
 
 /* ---- The filter -------------------------------------------------------- */
 
@@ -217,17 +41,17 @@ rarest_in(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
 }
 
 /* The rarest byte, and those that are likely to be in the cache already. */
-static struct filter
+static struct safemmap__filter
 filter_for(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
 {
-    struct filter filter;
+    struct safemmap__filter filter;
 
     filter.in_vain = 0;
-    for (size_t i = 0; i < FILTERED; i++)
+    for (size_t i = 0; i < SAFEMMAP__FILTERED; i++)
         filter.at[i] = least(i, pattern_size - 1);
     if (sample_size > 0)
         filter.at[0] = rarest_in(sample, sample_size, pattern, pattern_size);
-    for (size_t i = 0; i < FILTERED; i++)
+    for (size_t i = 0; i < SAFEMMAP__FILTERED; i++)
         filter.byte[i] = pattern[filter.at[i]];
     return filter;
 }
@@ -235,9 +59,9 @@ filter_for(bytes sample, size_t sample_size, bytes pattern, size_t pattern_size)
 /* Takes a byte that tells a candidate from a match among the quick ones, in place of
  * the one that has been in the filter for longest. */
 static inline void
-learn(struct filter *filter, bytes pattern, size_t at)
+learn(struct safemmap__filter *filter, bytes pattern, size_t at)
 {
-    for (int i = FILTERED - 1; i > 1; i--) {
+    for (int i = SAFEMMAP__FILTERED - 1; i > 1; i--) {
         filter->at[i] = filter->at[i - 1];
         filter->byte[i] = filter->byte[i - 1];
     }
@@ -248,10 +72,10 @@ learn(struct filter *filter, bytes pattern, size_t at)
 /* On a page more blocks in vain than this cost more than to try other quick ones. */
 enum { IN_VAIN = 4 };
 static inline void
-next_page(struct filter *filter, bytes pattern)
+next_page(struct safemmap__filter *filter, bytes pattern)
 {
     if (filter->in_vain > IN_VAIN)
-        learn(filter, pattern, filter->at[FILTERED - 1]);
+        learn(filter, pattern, filter->at[SAFEMMAP__FILTERED - 1]);
     filter->in_vain = 0;
 }
 
@@ -395,7 +219,6 @@ safemmap__search_forward(const void *text, size_t size, const void *pattern,
                          size_t pattern_size)
 {
     bytes from = text;
-    scan *first = CHOOSE(first_by_avx2, first_by_memchr);
     struct cut cut = {0, 0, false};
     ptrdiff_t credit = CREDIT;
 
@@ -408,7 +231,7 @@ safemmap__search_forward(const void *text, size_t size, const void *pattern,
     bytes sample = from + pattern_size - 1;
     const size_t on_page =
         page_of((uintptr_t)sample) + safemmap__page_size - (uintptr_t)sample;
-    struct filter filter =
+    struct safemmap__filter filter =
         filter_for(sample, end - from > LONG_TEXT ? least(SAMPLE, on_page) : 0,
                    pattern, pattern_size);
 
@@ -427,7 +250,7 @@ safemmap__search_forward(const void *text, size_t size, const void *pattern,
 
         if (to > end)
             to = end;
-        at = first(from, to, &filter);
+        at = safemmap__first_candidate(from, to, &filter);
         if (at == NULL) {
             credit += 2 * (to - from);
             next_page(&filter, pattern);
@@ -461,7 +284,6 @@ safemmap__search_backward(const void *text, size_t size, const void *pattern,
                           size_t pattern_size)
 {
     bytes start = text;
-    scan *last = CHOOSE(last_by_avx2, last_by_memchr);
     struct cut cut = {0, 0, false};
     ptrdiff_t credit = CREDIT;
 
@@ -472,7 +294,8 @@ safemmap__search_backward(const void *text, size_t size, const void *pattern,
     bytes to = start + (size - pattern_size) + 1;
     const size_t on_page = (uintptr_t)to - page_of((uintptr_t)to - 1);
     const size_t sample = to - start > LONG_TEXT ? least(SAMPLE, on_page) : 0;
-    struct filter filter = filter_for(to - sample, sample, pattern, pattern_size);
+    struct safemmap__filter filter =
+        filter_for(to - sample, sample, pattern, pattern_size);
 
     const bool is_long = pattern_size >= LONG_PATTERN;
     const struct alphabet alphabet = alphabet_of(pattern, is_long ? pattern_size : 0);
@@ -488,7 +311,7 @@ safemmap__search_backward(const void *text, size_t size, const void *pattern,
 
         if (from < start)
             from = start;
-        at = last(from, to, &filter);
+        at = safemmap__last_candidate(from, to, &filter);
         if (at == NULL) {
             credit += 2 * (to - from);
             next_page(&filter, pattern);

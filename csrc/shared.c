@@ -7,15 +7,14 @@
  */
 #include "internal.h"
 
-#include <sched.h>
-#include <unistd.h>
+#include <errno.h>
 
 SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
-unsigned safemmap__look_below = SAFEMMAP__LOOK_WHEN_DUE;
+unsigned safemmap__check_below = SAFEMMAP__CHECK_WHEN_DUE;
 struct safemmap__chain *safemmap__chain;
 struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;
-uintptr_t safemmap__page_size;
+int safemmap__fork_error = -ENOSYS;
 
 void
 safemmap__count(uint64_t *counter)
@@ -23,17 +22,13 @@ safemmap__count(uint64_t *counter)
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
-__attribute__((constructor)) static void
-read_page_size(void)
-{
-    safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
-}
-
 /* Handlers inside, by the parity of the epoch in which they entered. Two
  * counters, so that a writer waits for those which were there before it, and
  * not for a storm of new ones. */
 static unsigned epoch;
 static unsigned readers[2];
+/* Whether a writer waits. */
+static unsigned awaited;
 
 unsigned
 safemmap__reader_enter(void)
@@ -49,7 +44,9 @@ safemmap__reader_enter(void)
 void
 safemmap__reader_leave(unsigned entered)
 {
-    __atomic_fetch_sub(&readers[entered], 1, __ATOMIC_RELEASE);
+    if (__atomic_sub_fetch(&readers[entered], 1, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_load_n(&awaited, __ATOMIC_SEQ_CST) != 0)
+        safemmap__wake_all(&readers[entered]);
 }
 
 struct safemmap__reading
@@ -74,8 +71,10 @@ safemmap__stop_reading(const struct safemmap__reading *reading)
 static void
 wait_for(unsigned parity)
 {
-    while (__atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST) != 0)
-        sched_yield();
+    unsigned inside;
+
+    while ((inside = __atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST)) != 0)
+        safemmap__sleep_while(&readers[parity], inside);
 }
 
 void
@@ -83,9 +82,11 @@ safemmap__readers_wait(void)
 {
     unsigned current = __atomic_load_n(&epoch, __ATOMIC_SEQ_CST) & 1u;
 
+    __atomic_store_n(&awaited, 1, __ATOMIC_SEQ_CST);
     wait_for(current ^ 1u); /* those who read the epoch before it last changed */
     __atomic_fetch_add(&epoch, 1, __ATOMIC_SEQ_CST);
     wait_for(current);
+    __atomic_store_n(&awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 void
@@ -93,6 +94,7 @@ safemmap__readers_reset(void)
 {
     __atomic_store_n(&readers[0], 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&readers[1], 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 static struct safemmap__leaf *

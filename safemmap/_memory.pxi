@@ -22,7 +22,6 @@ cdef class _Memory:
     cdef const safemmap_operations *operations  # the way that was granted
     cdef bint trackfd
     cdef bint is_file           # and there is a descriptor to read it by
-    cdef object __weakref__
 
     # ---- Map, remap and unmap --------------------------------------------
 

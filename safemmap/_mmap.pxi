@@ -47,6 +47,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
     """
 
     cdef Py_ssize_t pos
+    # (Here, beside `__dealloc__`: before that runs, weak references have to be gone.)
+    cdef object __weakref__
 
     # ---- Life ------------------------------------------------------------
 

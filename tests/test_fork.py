@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
+import neighbours
 import pytest
 from conftest import run_isolated
 
@@ -23,3 +25,12 @@ def test_fault_fork_and_fault_in_both(forks_each: int) -> None:
 def test_multiprocessing(method: str) -> None:
     done = run_isolated("multiprocessing_faults.py", method, timeout=150)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 0 0 0\n", "")
+
+
+@pytest.mark.parametrize("operations", [0, 1, 63, 64])
+def test_a_worker_that_installs_its_own_handler(
+    operations: int, tmp_path: Path
+) -> None:
+    library = neighbours.compiled(tmp_path)
+    done = run_isolated("fork_displaced.py", str(operations), str(library))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -9,6 +9,7 @@ import mmap as standard
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -651,6 +652,24 @@ def test_a_repr_that_resurrects_is_not_asked(lossy: LossyFile) -> None:
     with pytest.warns(FaultWarning, match="Resurrecting"):
         del m
     assert kept == []
+
+
+def test_no_weak_reference_leads_to_a_mapping_that_is_being_deallocated(
+    lossy: LossyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = safemmap.mmap(lossy.fd, SIZE)
+    TestPoison().poison(lossy, m)
+    reference = weakref.ref(m)
+    found = []
+
+    def show(*args: object, **options: object) -> None:
+        found.append(reference())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
+        del m
+    assert found == [None]
 
 
 def test_a_reset_within_a_scope_does_not_hide_the_fault(

@@ -9,7 +9,7 @@
  * answers with an error, the memory is poisoned. Two ways survive it here:
  *
  * - The guarded operations (safemmap_copy and its kin) are bounded accesses
- *   that end with an error from the very call that met the fault. They need no
+ *   that end with an error from the very call that faulted. They need no
  *   registration.
  * - A registered region (safemmap_region_add) is for accesses by code that
  *   cannot be guarded: the page that faults is replaced by a private zeroed one,
@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-/* What a guarded operation met. */
+/* What ended a guarded operation. */
 struct safemmap_fault {
     uintptr_t address; /* the first byte of the range that could not be reached */
     int code;          /* si_code of the fault: BUS_ADRERR, BUS_MCEERR_AR, ... */
@@ -52,8 +52,8 @@ struct safemmap_fault {
 #define SAFEMMAP_REINSTALLS 63
 int safemmap_install(void);
 
-/* Puts back the action that was there before. From then on operations go by way of
- * the kernel, until safemmap_install() is called. Fails with -EBUSY (another handler
+/* Puts back the previous action. From then on operations go through system calls,
+ * until safemmap_install() is called. Fails with -EBUSY (another handler
  * is above this one, or between it and the one that was there first, and may call
  * it), or -EADDRINUSE (a region is registered). */
 int safemmap_uninstall(void);
@@ -95,7 +95,7 @@ void safemmap_get_counts(struct safemmap_counts *ret_counts);
  * - The contents of what was to be written are indeterminate after a fault.
  * - -EAGAIN, -ENOMEM or what sigaction(2) gives: the handler could not be
  *   installed; nothing was touched.
- * - 1 instead of 0: done, but by way of the kernel, since others have displaced the
+ * - 1 instead of 0: done, but through system calls, since others have displaced the
  *   handler too often (-EBUSY of safemmap_install).
  */
 
@@ -152,7 +152,7 @@ struct safemmap_operations {
 /* Those above. */
 extern const struct safemmap_operations safemmap_guarded;
 
-/* By way of the kernel, without a signal handler: process_vm_readv(2) on the process
+/* Through system calls, without a signal handler: process_vm_readv(2) on the process
  * itself. The rules are the same, but every fault has code BUS_ADRERR, and -EPERM or
  * -ENOSYS says that a sandbox forbids that call; -ENOMEM, that there is no buffer to
  * be had. */

@@ -352,12 +352,12 @@ is_entry(const struct sigaction *action)
     return false;
 }
 
-/* Has this thread's next operation look for the handler, and the 63 after it not. */
+/* Has this thread's next operation check the handler, and the 63 after it not. */
 static inline void
-look_next(void)
+check_next(void)
 {
-    safemmap__self.look_due = 0;
-    safemmap__self.looked_at = 0;
+    safemmap__self.check_due = 0;
+    safemmap__self.checked_at = 0;
 }
 
 /* A guarded operation that lasts some 50 ms, sanitized or not: byte by byte, on

@@ -1,4 +1,4 @@
-/* Events: how the program learns of faults that no guard met. */
+/* Events: how the program learns of faults that no guard covers. */
 #include "harness.h"
 
 #include <poll.h>

@@ -115,4 +115,68 @@ foreign_fault_in_child(void)
     CHECK_EQ(end_in_child(die_in_grandchild, NULL), 0);
 }
 
-TEST_MAIN(TEST(fork_from_threads), TEST(foreign_fault_in_child))
+/* ---- A handler that the child puts above ours ---------------------------- */
+
+static struct file above_gone;
+
+static void
+take_the_fault(int signo)
+{
+    (void)signo;
+    _exit(3);
+}
+
+/* Torch's DataLoader workers do so. */
+static void
+displace_us(void)
+{
+    struct sigaction action = {.sa_handler = take_the_fault};
+
+    CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+}
+
+static void
+check_recovers_in_child(void)
+{
+    int status;
+    pid_t child;
+
+    CHECK_CALL(child = fork());
+    if (child == 0) {
+        displace_us();
+        check_recovers(&above_gone);
+        _exit(0);
+    }
+    CHECK_CALL(waitpid(child, &status, 0));
+    CHECK_EQ(status, 0);
+}
+
+static void *
+fork_on_thread(void *unused)
+{
+    check_recovers(&above_gone);
+    check_recovers_in_child();
+    return unused;
+}
+
+/* Whatever the forking thread has left of the operations between two checks. */
+static void
+child_checks_first(void)
+{
+    struct file healthy = file_new(1);
+    pthread_t thread;
+
+    above_gone = file_gone();
+    for (int operations = 0; operations < 70; operations++) {
+        struct safemmap_fault fault;
+        unsigned char byte;
+
+        check_recovers_in_child();
+        CHECK_EQ(safemmap_load(healthy.map, &byte, &fault), 0);
+    }
+    CHECK_EQ(pthread_create(&thread, NULL, fork_on_thread, NULL), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+TEST_MAIN(TEST(fork_from_threads), TEST(foreign_fault_in_child),
+          TEST(child_checks_first))

@@ -706,7 +706,8 @@ outside_is_foreign(void)
     CHECK_EQ(end_in_child(fault_beside_region, &sides[1]), SIGBUS);
 }
 
-/* The kernel tells of the last fault with every signal: that is no fault again. */
+/* The kernel describes the last fault in every signal's context: that is no fault
+ * again. */
 static void
 raise_after(const void *how)
 {
@@ -731,7 +732,7 @@ raise_is_foreign(void)
     CHECK_EQ(end_in_child(raise_after, &hows[1]), SIGBUS);
 }
 
-/* Nor is a fault that was met, and of which nothing is left. */
+/* Nor is a fault that is over, and of which nothing is left. */
 static void
 raise_after_put_back(const void *unused)
 {
@@ -820,7 +821,7 @@ stale_faults_are_foreign(void)
 static volatile sig_atomic_t told_above;
 static struct sigaction found_below;
 
-/* As faulthandler's, put above ours before anybody has looked. */
+/* As faulthandler's, put above ours before any handler check. */
 static void
 restore_and_raise(int signo)
 {
@@ -836,7 +837,7 @@ passed_on_with_raise(void)
                               .sa_flags = SA_NODEFER};
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
-    skip("the context of a signal does not tell of the last fault here");
+    skip("the context of a signal does not describe the last fault here");
 #endif
     for (int i = 0; i < 100; i++) {
         struct file file = file_gone();

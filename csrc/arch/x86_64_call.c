@@ -1,19 +1,13 @@
 /* Runs outside the signal, but for safemmap__leave_call(): calls a function that the
  * handler can end.
  *
- * sigsetjmp(3) would do, and does on other machines. But it costs twice as much as
- * what is needed here, and a function that calls it must not rely on its own
- * variables afterwards; one that calls this may.
+ * sigsetjmp(3) would do, and does on other machines (generic_call.c). But it costs
+ * twice as much as what is needed here, and a function that calls it must not rely on
+ * its own variables afterwards; one that calls this may.
  */
-/* The jump of glibc may go from a stack of the handler's own to any other; the
- * checked longjmp of glibc takes that for an error where it cannot tell. */
-#undef _FORTIFY_SOURCE
+#include "arch.h"
 
-#include "internal.h"
-
-#if SAFEMMAP__ASSEMBLY
-
-/* %rdi: the guard, whose first word is where the stack stood, %rsi: the function,
+/* %rdi: the place, a word that gets the stack pointer, %rsi: the function,
  * %rdx: its argument. What belongs to our caller is on the stack meanwhile. */
 __asm__(".pushsection .text\n"
         ".p2align 4\n"
@@ -72,23 +66,3 @@ __asm__(".pushsection .text\n"
         "    jmp 1b\n"
         ".size safemmap__leave_call, . - safemmap__leave_call\n"
         ".popsection\n");
-
-_Static_assert(offsetof(struct safemmap__guard, place) == 0,
-               "where the stack stood is not the first word of a guard");
-
-#else
-
-uintptr_t
-safemmap__call(struct safemmap__guard *guard, safemmap__access *run,
-               const void *arguments)
-{
-    return sigsetjmp(guard->place, 0) == 0 ? run(arguments) : 0;
-}
-
-_Noreturn void
-safemmap__leave_call(struct safemmap__guard *guard)
-{
-    siglongjmp(guard->place, 1);
-}
-
-#endif

@@ -3,7 +3,7 @@
  *
  * The copy touches neither the stack, nor a register that belongs to its caller, nor
  * its own arguments. So at whichever of its instructions a fault comes, it can go on
- * as if safemmap__fixup_report() had been called in its place, and nothing has to be
+ * as if safemmap__fixup_report had been called in its place, and nothing has to be
  * kept before for that: the handler finds what it needs in the context of the signal.
  * (The kernel copies from user memory in the same way; see "exception tables" in its
  * documentation.)
@@ -11,9 +11,8 @@
  * Short ones read all before they write anything: the ranges may overlap, and nothing
  * is written where the source is gone.
  */
-#include "internal.h"
-
-#if SAFEMMAP__ASSEMBLY
+#include "arch.h"
+#include "../os/os.h"
 
 /* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT, and in %rcx and
  * %r8 what safemmap__fixup_report() needs. Sizes are cut into classes; within one,
@@ -142,10 +141,10 @@ __asm__(".pushsection .text\n"
 
         /* The same for more, forwards; the last 64 bytes are read first. */
         ".p2align 6\n"
-        ".globl safemmap__fixup_copy_avx\n"
-        ".hidden safemmap__fixup_copy_avx\n"
-        ".type safemmap__fixup_copy_avx, @function\n"
-        "safemmap__fixup_copy_avx:\n"
+        ".globl safemmap__fixup_copy_long\n"
+        ".hidden safemmap__fixup_copy_long\n"
+        ".type safemmap__fixup_copy_long, @function\n"
+        "safemmap__fixup_copy_long:\n"
         ".cfi_startproc\n"
         "    vmovups -64(%rsi,%rdx), %ymm2\n"
         "    vmovups -32(%rsi,%rdx), %ymm3\n"
@@ -165,7 +164,7 @@ __asm__(".pushsection .text\n"
         "    xorl %eax, %eax\n"
         "    ret\n"
         ".cfi_endproc\n"
-        ".size safemmap__fixup_copy_avx, . - safemmap__fixup_copy_avx\n"
+        ".size safemmap__fixup_copy_long, . - safemmap__fixup_copy_long\n"
 
         /* The same for one byte. */
         ".p2align 4\n"
@@ -181,7 +180,7 @@ __asm__(".pushsection .text\n"
         ".cfi_endproc\n"
         ".size safemmap__fixup_load, . - safemmap__fixup_load\n"
 
-        /* Looks for the byte at the target in aligned blocks of 32, so that what
+        /* Searches for the byte at the target in aligned blocks of 32, so that what
          * follows on the next page is not touched. %r9: where the index goes. */
         ".p2align 6\n"
         ".globl safemmap__fixup_find\n"
@@ -227,15 +226,16 @@ __asm__(".pushsection .text\n"
         "safemmap__fixup_end:\n"
 
         /* %rdi: the registers at the fault, %rsi: its address, %rdx: its code, which
-         * joins what is in %r8. The stack is given back last: from then on the
-         * registers may be overwritten. (The numbers are those of REG_R8 to REG_RSP
-         * in <sys/ucontext.h>, by 8.) */
+         * joins what is in %r8, %rcx: where to go on. The stack is given back last:
+         * from then on the registers may be overwritten. (The numbers are those of
+         * REG_R8 to REG_RSP in <sys/ucontext.h>, by 8.) */
         ".globl safemmap__fixup_return\n"
         ".hidden safemmap__fixup_return\n"
         ".type safemmap__fixup_return, @function\n"
         "safemmap__fixup_return:\n"
         "    movq %rdi, %rax\n"
         "    movq %rsi, %r9\n"
+        "    movq %rcx, %r10\n"
         "    shlq $32, %rdx\n"
         "    movl 0(%rax), %r8d\n"
         "    orq %rdx, %r8\n"
@@ -250,7 +250,7 @@ __asm__(".pushsection .text\n"
         "    movq 96(%rax), %rdx\n"
         "    movq 112(%rax), %rcx\n"
         "    movq 120(%rax), %rsp\n"
-        "    jmp safemmap__fixup_report\n"
+        "    jmp *%r10\n"
         ".size safemmap__fixup_return, . - safemmap__fixup_return\n"
         ".popsection\n");
 
@@ -260,10 +260,10 @@ _Static_assert(REG_R8 == 0 && REG_R12 * 8 == 32 && REG_R15 * 8 == 56 &&
                    REG_RSP * 8 == 120,
                "the registers lie elsewhere");
 
-#pragma GCC visibility push(hidden)
 size_t safemmap__fixup_short = SAFEMMAP__FIXUP_SHORT;
 size_t safemmap__fixup_long = SAFEMMAP__FIXUP_SHORT;
 size_t safemmap__fixup_near;
+safemmap__fixup_reporter *safemmap__fixup_report;
 
 /* valgrind keeps most registers of a context up to date only when it is told to with
  * --vex-iropt-register-updates. (These instructions do nothing elsewhere: they are
@@ -299,9 +299,10 @@ choose_size(void)
         safemmap__fixup_near = SAFEMMAP__FIXUP_NEAR;
 }
 
+#pragma GCC visibility push(hidden)
 extern const char safemmap__fixup_end[];
 _Noreturn void safemmap__fixup_return(const greg_t *registers, uintptr_t address,
-                                      intptr_t code);
+                                      int code, safemmap__fixup_reporter *report);
 #pragma GCC visibility pop
 
 static bool
@@ -326,69 +327,11 @@ safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 }
 
 _Noreturn void
-safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met)
+safemmap__fixup_leave(ucontext_t *context, struct safemmap_fault fault)
 {
     /* It stays on the stack, and must not look like that of a fault which is still to
-     * be told (echo.c). */
+     * be answered (echo.c). */
     context->uc_mcontext.gregs[REG_CR2] = 0;
-    safemmap__fixup_return(context->uc_mcontext.gregs, met.address, met.code);
+    safemmap__fixup_return(context->uc_mcontext.gregs, fault.address, fault.code,
+                           safemmap__fixup_report);
 }
-
-#else
-
-size_t safemmap__fixup_short = 0;
-size_t safemmap__fixup_long = 0;
-size_t safemmap__fixup_near = 0;
-
-int
-safemmap__fixup_copy(void *target, const void *source, size_t size,
-                     struct safemmap_fault *ret_fault, int saved_errno)
-{
-    (void)target;
-    (void)source;
-    (void)size;
-    (void)ret_fault;
-    (void)saved_errno;
-    __builtin_trap();
-}
-
-int
-safemmap__fixup_copy_avx(void *target, const void *source, size_t size,
-                         struct safemmap_fault *ret_fault, int saved_errno)
-{
-    return safemmap__fixup_copy(target, source, size, ret_fault, saved_errno);
-}
-
-int
-safemmap__fixup_load(void *target, const void *source, size_t one,
-                     struct safemmap_fault *ret_fault, int saved_errno)
-{
-    return safemmap__fixup_copy(target, source, one, ret_fault, saved_errno);
-}
-
-int
-safemmap__fixup_find(const void *byte, const void *text, size_t size,
-                     struct safemmap_fault *ret_fault, int saved_errno,
-                     ptrdiff_t *ret_index)
-{
-    (void)byte;
-    return safemmap__fixup_copy(ret_index, text, size, ret_fault, saved_errno);
-}
-
-bool
-safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
-{
-    (void)context;
-    (void)address;
-    return false;
-}
-
-_Noreturn void
-safemmap__fixup_leave(ucontext_t *context, struct safemmap__met met)
-{
-    (void)context;
-    (void)met;
-    __builtin_trap();
-}
-
-#endif

@@ -1,7 +1,7 @@
 /* What the kinds of operations have in common: the bytes that they touch, and the
  * accesses themselves, without any protection. */
-#ifndef SAFEMMAP_RAW_H
-#define SAFEMMAP_RAW_H
+#ifndef SAFEMMAP_OPERATIONS_H
+#define SAFEMMAP_OPERATIONS_H
 
 #include "internal.h"
 

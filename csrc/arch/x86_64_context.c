@@ -1,0 +1,68 @@
+/* Runs only inside the signal: what a context says of the code that was interrupted.
+ */
+#include "arch.h"
+#include "../os/os.h"
+
+#include <string.h>
+
+/* ---- The last fault ----------------------------------------------------- */
+
+enum { AT_ERROR = 0, AT_TRAP = REG_TRAPNO - REG_ERR, AT_ADDRESS = REG_CR2 - REG_ERR };
+const size_t safemmap__last_fault_offset =
+    offsetof(ucontext_t, uc_mcontext.gregs[REG_ERR]);
+
+_Static_assert((int)AT_ADDRESS == (int)SAFEMMAP__FAULT_WORDS - 1,
+               "the words lie elsewhere");
+
+uintptr_t
+safemmap__last_fault_address(const struct safemmap__last_fault *fault)
+{
+    return fault->word[AT_ADDRESS];
+}
+
+bool
+safemmap__last_fault_equals(const struct safemmap__last_fault *left,
+                            const struct safemmap__last_fault *right)
+{
+    return left->word[AT_ADDRESS] == right->word[AT_ADDRESS] &&
+           left->word[AT_ERROR] == right->word[AT_ERROR] &&
+           left->word[AT_TRAP] == right->word[AT_TRAP];
+}
+
+/* ---- Registers ---------------------------------------------------------- */
+
+uintptr_t
+safemmap__stack_pointer(const ucontext_t *context)
+{
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
+}
+
+bool
+safemmap__is_after_system_call(const ucontext_t *context)
+{
+    static const unsigned char system_call[] = {0x0f, 0x05}; /* syscall */
+    unsigned char code[sizeof(system_call)];
+    uintptr_t next = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+
+    return safemmap__os_read(code, next - sizeof(code), sizeof(code)) ==
+               sizeof(code) &&
+           memcmp(code, system_call, sizeof(code)) == 0;
+}
+
+/* To set it costs more than to test whether it is the same. */
+void
+safemmap__restore_floating_point(const ucontext_t *context)
+{
+    const __typeof__(*context->uc_mcontext.fpregs) *state =
+        context->uc_mcontext.fpregs;
+    uint32_t mxcsr;
+    uint16_t control_word;
+
+    if (state == NULL)
+        return;
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(control_word));
+    if (mxcsr != state->mxcsr || control_word != state->cwd)
+        __asm__ volatile("ldmxcsr %0\n\tfldcw %1"
+                         :
+                         : "m"(state->mxcsr), "m"(state->cwd));
+}

@@ -1,0 +1,44 @@
+/* Runs only outside the signal: has a forked child start with a state of its own.
+ *
+ * The one file that knows what must be mended there. It lies above all others, and
+ * hooks itself in.
+ */
+#include "internal.h"
+
+#include <pthread.h>
+
+/* The forking thread holds both locks across fork(), so that the child finds the
+ * registry and the chain whole. */
+static void
+before(void)
+{
+    safemmap__installation_lock();
+    safemmap__registry_lock();
+}
+
+static void
+after_in_parent(void)
+{
+    safemmap__registry_unlock();
+    safemmap__installation_unlock();
+}
+
+/* Handlers that other threads were inside of do not exist here, nor who held a lock.
+ */
+static void
+after_in_child(void)
+{
+    safemmap__readers_reset();
+    __atomic_store_n(&safemmap__pages, 0, __ATOMIC_SEQ_CST);
+    safemmap__events_reset();
+    /* Workers install handlers of their own: the first operation checks ours. */
+    safemmap__self.check_due = 0;
+    safemmap__self.checked_at = 0;
+    after_in_parent();
+}
+
+__attribute__((constructor)) static void
+hook_in(void)
+{
+    safemmap__fork_error = -pthread_atfork(before, after_in_parent, after_in_child);
+}

@@ -1,0 +1,231 @@
+/* Runs inside the signal and outside: what the core asks of Linux. */
+#include "os.h"
+#include "../arch/arch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+uintptr_t safemmap__page_size;
+
+__attribute__((constructor)) static void
+read_page_size(void)
+{
+    safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+/* ---- Memory that may be gone -------------------------------------------- */
+
+ssize_t
+safemmap__os_transfer(const struct iovec *target, size_t targets,
+                      const struct iovec *source, size_t sources)
+{
+    ssize_t done = process_vm_readv(getpid(), target, targets, source, sources, 0);
+
+    if (done < 0)
+        return errno == EFAULT ? 0 : -errno;
+    return done;
+}
+
+size_t
+safemmap__os_read(void *target, uintptr_t source, size_t size)
+{
+    struct iovec to = {target, size}, from = {(void *)source, size};
+    ssize_t done = safemmap__os_transfer(&to, 1, &from, 1);
+
+    return done < 0 ? 0 : (size_t)done;
+}
+
+bool
+safemmap__os_is_readable(uintptr_t address)
+{
+    char byte;
+    struct iovec to = {&byte, 1}, from = {(void *)address, 1};
+
+    return safemmap__os_transfer(&to, 1, &from, 1) != 0;
+}
+
+/* ---- Pages -------------------------------------------------------------- */
+
+int
+safemmap__os_reserve(size_t size, uintptr_t *ret_start)
+{
+    void *start = mmap(NULL, size, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (start == MAP_FAILED)
+        return -errno;
+    *ret_start = (uintptr_t)start;
+    return 0;
+}
+
+void
+safemmap__os_release(uintptr_t start, size_t size)
+{
+    munmap((void *)start, size);
+}
+
+/* (Before Linux 5.13 a file's pages cannot be moved so, and before 6.17 only those of
+ * one mapping at a time: -EFAULT.) */
+int
+safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size)
+{
+    const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+
+    return mremap((void *)from, size, size, flags, (void *)to) == MAP_FAILED ? -errno
+                                                                             : 0;
+}
+
+int
+safemmap__os_replace_pages(uintptr_t start, size_t size, int protection)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+
+    return mmap((void *)start, size, protection, flags, -1, 0) == MAP_FAILED ? -errno
+                                                                             : 0;
+}
+
+/* ---- Signals ------------------------------------------------------------ */
+
+#if SAFEMMAP__ASSEMBLY
+
+/* What rt_sigaction(2) takes. */
+struct kernel_action {
+    void (*handler)(int, siginfo_t *, void *);
+    unsigned long flags;
+    void (*restorer)(void);
+    unsigned long mask;
+};
+#define SA_RESTORER_FLAG 0x04000000ul
+
+int
+safemmap__os_set_action(const struct sigaction *action,
+                        struct sigaction *ret_replaced)
+{
+    struct kernel_action new = {action->sa_sigaction,
+                                (unsigned int)action->sa_flags | SA_RESTORER_FLAG,
+                                safemmap__sigaction_restorer, 0};
+    struct kernel_action old;
+
+    memcpy(&new.mask, &action->sa_mask, sizeof(new.mask));
+    if (syscall(SYS_rt_sigaction, SIGBUS, &new, &old, sizeof(new.mask)) != 0)
+        return -errno;
+    memset(ret_replaced, 0, sizeof(*ret_replaced));
+    ret_replaced->sa_sigaction = old.handler;
+    ret_replaced->sa_flags = (int)old.flags;
+    ret_replaced->sa_restorer = old.restorer;
+    memcpy(&ret_replaced->sa_mask, &old.mask, sizeof(old.mask));
+    return 0;
+}
+
+#else
+
+int
+safemmap__os_set_action(const struct sigaction *action,
+                        struct sigaction *ret_replaced)
+{
+    return sigaction(SIGBUS, action, ret_replaced) < 0 ? -errno : 0;
+}
+
+#endif
+
+bool
+safemmap__os_sent_by_us(const siginfo_t *info)
+{
+    return (info->si_code == SI_TKILL || info->si_code == SI_USER) &&
+           info->si_pid == getpid();
+}
+
+void
+safemmap__os_send_again(siginfo_t *info)
+{
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), safemmap__os_thread(), SIGBUS, info);
+}
+
+pid_t
+safemmap__os_thread(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+bool
+safemmap__os_is_poison(int code)
+{
+    return code == BUS_MCEERR_AR || code == BUS_MCEERR_AO;
+}
+
+uintptr_t
+safemmap__os_poisoned_size(const siginfo_t *info)
+{
+    return safemmap__os_is_poison(info->si_code) ? (uintptr_t)1 << info->si_addr_lsb
+                                                 : 0;
+}
+
+bool
+safemmap__os_is_early(const siginfo_t *info)
+{
+    return info->si_code == BUS_MCEERR_AO;
+}
+
+/* ---- A descriptor that is readable or not ------------------------------- */
+
+int
+safemmap__os_event_new(void)
+{
+    int number = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    return number < 0 ? -errno : number;
+}
+
+/* (An eventfd has no file type, nor have its like, to which eight bytes do no
+ * harm.) */
+bool
+safemmap__os_event_is(int number)
+{
+    struct stat status;
+
+    return number >= 0 && fstat(number, &status) == 0 &&
+           (status.st_mode & S_IFMT) == 0;
+}
+
+/* (Full after 2^64 - 2 events, and readable all the same. Not write(2): a thread that
+ * is cancelled may end there.) */
+void
+safemmap__os_event_set(int number)
+{
+    const uint64_t one = 1;
+
+    syscall(SYS_write, number, &one, sizeof(one));
+}
+
+void
+safemmap__os_event_clear(int number)
+{
+    uint64_t count;
+
+    /* It does not block: there may be nothing to clear. */
+    if (read(number, &count, sizeof(count)) < 0)
+        return;
+}
+
+int
+safemmap__os_event_renew(int number)
+{
+    int own;
+
+    /* Without the old one there is room for a new one. */
+    close(number);
+    own = safemmap__os_event_new();
+    if (own < 0)
+        return -1;
+    if (own != number) {
+        dup3(own, number, O_CLOEXEC);
+        close(own);
+    }
+    return number;
+}

@@ -1,0 +1,193 @@
+/* Runs inside the signal and outside: keeps account of which pages of the registered
+ * regions are replaced.
+ *
+ * Regions may overlap: a page that is replaced is so in the account of each.
+ */
+#include "pages.h"
+
+#include <limits.h>
+
+/* ---- One region -------------------------------------------------------- */
+
+size_t
+safemmap__page_count(const struct safemmap_region *region)
+{
+    return (region->end - region->start) / region->page_size;
+}
+
+uintptr_t
+safemmap__page_address(const struct safemmap_region *region, size_t page)
+{
+    return region->start + page * region->page_size;
+}
+
+void
+safemmap__pages_in(const struct safemmap_region *region,
+                   const struct safemmap__range *range, size_t *ret_first,
+                   size_t *ret_last)
+{
+    uintptr_t start = range->start > region->start ? range->start : region->start;
+    uintptr_t end = range->end < region->end ? range->end : region->end;
+
+    *ret_first = (start - region->start) / region->page_size;
+    *ret_last = (end - region->start + region->page_size - 1) / region->page_size;
+}
+
+static bool
+bit(const unsigned char *bits, size_t page)
+{
+    return (bits[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1;
+}
+
+/* A peer chooses how many pages there are: they are passed eight at a time. */
+size_t
+safemmap__next_page(const unsigned char *bits, bool value, size_t page, size_t last)
+{
+    const unsigned char none = value ? 0 : UCHAR_MAX;
+
+    while (page < last && bit(bits, page) != value) {
+        page++;
+        while (page % CHAR_BIT == 0 && page + CHAR_BIT <= last &&
+               bits[page / CHAR_BIT] == none)
+            page += CHAR_BIT;
+    }
+    return page;
+}
+
+size_t
+safemmap__set_pages(unsigned char *bits, size_t first, size_t last, bool value)
+{
+    size_t changed = 0;
+
+    while ((first = safemmap__next_page(bits, !value, first, last)) < last) {
+        const unsigned char none = value ? 0 : UCHAR_MAX;
+
+        if (first % CHAR_BIT == 0 && first + CHAR_BIT <= last &&
+            bits[first / CHAR_BIT] == none) {
+            bits[first / CHAR_BIT] = (unsigned char)~none;
+            changed += CHAR_BIT;
+            continue;
+        }
+        bits[first / CHAR_BIT] ^= (unsigned char)(1u << (first % CHAR_BIT));
+        changed++;
+    }
+    return changed;
+}
+
+bool
+safemmap__is_overlaid(const struct safemmap_region *region, size_t page)
+{
+    return page >= region->tail || bit(region->overlaid, page);
+}
+
+void
+safemmap__mark(struct safemmap_region *region, void *context)
+{
+    size_t first, last;
+
+    safemmap__pages_in(region, context, &first, &last);
+    if (last >= region->tail) {
+        if (first < region->tail)
+            region->tail = first;
+    } else
+        region->singles += safemmap__set_pages(region->overlaid, first, last, true);
+}
+
+void
+safemmap__unmark(struct safemmap_region *region, void *context)
+{
+    size_t first, last, count = safemmap__page_count(region);
+
+    safemmap__pages_in(region, context, &first, &last);
+    if (last > region->tail) {
+        region->singles +=
+            safemmap__set_pages(region->overlaid, region->tail, count, true);
+        region->tail = count;
+    }
+    region->singles -= safemmap__set_pages(region->overlaid, first, last, false);
+}
+
+size_t
+safemmap__run_end(const struct safemmap_region *region, size_t page, size_t last)
+{
+    if (last > region->tail)
+        last = region->tail;
+    return region->singles == 0
+               ? last
+               : safemmap__next_page(region->overlaid, true, page, last);
+}
+
+/* ---- All regions that hold a page -------------------------------------- */
+
+struct overlapping {
+    const struct safemmap_region *owner;
+    bool owner_visited;
+    safemmap__visitor *visit;
+    void *context;
+};
+
+/* safemmap__visitor */
+static void
+visit_one(struct safemmap_region *region, void *context)
+{
+    struct overlapping *overlapping = context;
+
+    overlapping->owner_visited |= region == overlapping->owner;
+    overlapping->visit(region, overlapping->context);
+}
+
+void
+safemmap__visit_overlapping(struct safemmap_region *owner,
+                            const struct safemmap__range *range,
+                            safemmap__visitor *visit, void *context)
+{
+    struct overlapping overlapping = {owner, false, visit, context};
+
+    safemmap__regions_visit(range->start, range->end, visit_one, &overlapping);
+    if (!overlapping.owner_visited)
+        visit(owner, context);
+}
+
+/* ---- Asking ------------------------------------------------------------ */
+
+struct question {
+    const struct safemmap_region *region;
+    bool replaced;
+};
+
+/* safemmap__visitor */
+static void
+ask(struct safemmap_region *region, void *context)
+{
+    struct question *question = context;
+    struct safemmap__range range = {question->region->start, question->region->end};
+    size_t first, last;
+
+    if (region == question->region || question->replaced)
+        return;
+    safemmap__pages_in(region, &range, &first, &last);
+    question->replaced = safemmap__run_end(region, first, last) < last;
+}
+
+bool
+safemmap__was_replaced(const struct safemmap_region *region)
+{
+    struct safemmap__reading reading = safemmap__start_reading();
+    struct question question = {region, false};
+
+    safemmap__lock(&safemmap__pages);
+    safemmap__regions_visit(region->start, region->end, ask, &question);
+    safemmap__unlock(&safemmap__pages);
+    safemmap__stop_reading(&reading);
+    return question.replaced;
+}
+
+bool
+safemmap_region_poisoned(const struct safemmap_region *region)
+{
+    /* Who has read a zero reads the mark: it is set before the page is replaced. */
+#ifndef __SANITIZE_THREAD__ /* gcc's cannot follow fences, and refuses them */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+    return __atomic_load_n(&region->poisoned, __ATOMIC_ACQUIRE) != 0;
+}

@@ -1,0 +1,33 @@
+/* Runs in every context: picks the files for this processor and this kernel, so that
+ * every build compiles the files of csrc/ itself and nothing else.
+ */
+
+/* The jump of glibc may go from a stack of the handler's own to any other; the
+ * checked longjmp of glibc takes that for an error where it cannot tell. */
+#undef _FORTIFY_SOURCE
+
+#include "arch/arch.h"
+#include "os/os.h"
+
+#if SAFEMMAP__ASSEMBLY
+#include "arch/x86_64_call.c"
+#include "arch/x86_64_copy.c"
+#include "arch/x86_64_restorer.c"
+#else
+#include "arch/generic_call.c"
+#include "arch/generic_copy.c"
+#include "arch/generic_restorer.c"
+#endif
+
+#if defined(__x86_64__)
+#include "arch/x86_64_context.c"
+#include "arch/x86_64_search.c"
+#elif defined(__aarch64__)
+#include "arch/aarch64_context.c"
+#include "arch/generic_search.c"
+#else
+#include "arch/generic_context.c"
+#include "arch/generic_search.c"
+#endif
+
+#include "os/linux.c"
