@@ -9,6 +9,7 @@ cdef class _Memory:
 
     cdef char *data             # NULL once closed
     cdef Py_ssize_t length
+    cdef Py_ssize_t mapped      # bytes: more, where the kernel could not unmap the rest
     cdef Py_ssize_t offset      # of the mapping in the file
     cdef Py_ssize_t exports     # buffers handed out, and bulk operations
     cdef int fd                 # our duplicate, or -1
@@ -74,6 +75,7 @@ cdef class _Memory:
         if data == MAP_FAILED:
             raise _os_error(errno)
         self.data = <char *>data
+        self.mapped = length
         self.page_size = sysconf(_SC_PAGESIZE)
         # Blocks of a disk file may be larger than a page, too.
         if block_size > <long>self.page_size or flags & MAP_HUGETLB:
@@ -92,59 +94,87 @@ cdef class _Memory:
 
     @cython.final
     cdef int resize_both(self, Py_ssize_t size) except -1:
-        """The mapping never reaches beyond the file, and no data is given up before
-        all that can fail is done. Nothing here lets go of the GIL: a buffer that was
-        exported meanwhile would be moved away under its reader."""
+        """A mapping that grows does so first, and one that shrinks last: the file
+        decides whether that can be, and to shrink a mapping never fails. Nothing here
+        lets go of the GIL: a buffer that was exported meanwhile would be moved away
+        under its reader."""
         cdef Py_ssize_t before = self.length
-        cdef off_t end = self.offset + size
-        cdef struct_stat status
 
         if self.fd == -1:
             return self.remap(size)
-        if fstat(self.fd, &status) == -1:
-            raise _os_error(errno)
-        if end > status.st_size:
-            self.truncate(end)
-        try:
+        if size == 0:
+            raise _os_error(EINVAL)  # as mremap(2) has it, before the file is cut
+        if size > before:
             self.remap(size)
-        except BaseException:
-            if end > status.st_size:
-                self.truncate(status.st_size)
-            raise
-        if end < status.st_size:
-            try:
-                self.truncate(end)
-            except BaseException:
+        if ftruncate(self.fd, self.offset + size) == -1:
+            error = errno
+            if size > before:
                 self.remap(before)
-                raise
-        return 0
-
-    @cython.final
-    cdef int truncate(self, off_t size) except -1:
-        if ftruncate(self.fd, size) == -1:
-            raise _os_error(errno)
-        return 0
-
-    @cython.final
-    cdef int remap(self, Py_ssize_t size) except -1:
-        cdef Region region = self.unregister()
-        cdef void *data = mremap(self.data, self.length, size, MREMAP_MAYMOVE)
-        cdef int error = errno
-
-        if data != MAP_FAILED:
-            self.data = <char *>data
-            self.length = size
-        if region is not None:
-            region.forget()
-        if data == MAP_FAILED:
             raise _os_error(error)
+        if size < before:
+            self.remap(size)
         self.choose_protection(self.fd, again=True)
         return 0
 
     @cython.final
+    cdef int remap(self, Py_ssize_t size) except -1:
+        """Never fails where `size` is smaller than before: memory that the kernel does
+        not unmap stays mapped, and is not used any more."""
+        cdef Region region = self.unregister()
+        cdef void *data = mremap(self.data, self.mapped, size, MREMAP_MAYMOVE)
+        cdef int error = errno
+
+        if data != MAP_FAILED:
+            self.data = <char *>data
+            self.mapped = size
+        if data != MAP_FAILED or 0 < size <= self.length:
+            self.length = size
+            error = 0
+        if region is not None:
+            region.forget()
+        if error != 0:
+            raise _os_error(error)
+        return 0
+
+    @cython.final
+    cdef int map_again(self) except -1:
+        """The same part of the file, in the place of pages that are lost."""
+        cdef void *data = c_mmap(
+            NULL, self.length, self.prot, self.flags, self.fd, self.offset
+        )
+        cdef int error = errno
+
+        if data != MAP_FAILED:
+            self.give_up(<char *>data)
+        elif error == ENOMEM:
+            # There is no room for both: what is lost goes first.
+            self.give_up(NULL)
+            data = c_mmap(
+                NULL, self.length, self.prot, self.flags, self.fd, self.offset
+            )
+            error = errno
+            if data != MAP_FAILED:
+                self.data = <char *>data
+        if data == MAP_FAILED:
+            raise _os_error(error)
+        self.mapped = self.length
+        self.choose_protection(self.fd, again=True)
+        return 0
+
+    @cython.final
+    cdef void give_up(self, char *data) noexcept:
+        """Unmap what there is; `data` takes its place."""
+        cdef Region region = self.unregister()
+
+        _unmap(self.data, self.mapped)
+        self.data = data
+        if region is not None:
+            region.forget()
+
+    @cython.final
     cdef void release(self) noexcept:
         cdef char *data = self.data
-        cdef Py_ssize_t size = self.length
+        cdef Py_ssize_t size = self.mapped
         # Zero where the constructor did not get far enough to say otherwise.
         cdef int fd = self.fd if self.trackfd else -1
         cdef Region region = self.unregister()
@@ -199,6 +229,8 @@ cdef class _Memory:
         its seals may have changed."""
         cdef Protection choice = self.wanted
 
+        if again and choice == SEALED:
+            return 0  # as it was, and the file reaches as far as it has to
         if choice == SEALED:
             _add_seal(fileno)
         if choice == SEALED or choice == AUTO:

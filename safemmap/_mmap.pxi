@@ -447,6 +447,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         else:
             self.check_file_reaches(self.offset + size)
             self.remap(size)
+            self.choose_protection(self.fd, again=True)
 
     @cython.embedsignature(False)  # which has no value for MS_SYNC
     def flush(self, offset=0, size=..., /, *, flags=MS_SYNC):

@@ -121,10 +121,10 @@ cdef class _Exporter(_Memory):
         :raises BufferError: a view is still out, or an operation under way.
         :raises BusError: the file is still too short.
         :raises ValueError: there is no file, or ``trackfd=False``.
-        :raises OSError: as mmap(2) has it; the mapping is what it was.
+        :raises OSError: as mmap(2) has it. The mapping is what it was; it is closed
+            where there was no room to map the file twice (ENOMEM), nor then once.
         """
-        cdef Region region
-        cdef void *data
+        cdef Py_ssize_t page
 
         self.check_open()
         if not self.poisoned():
@@ -136,18 +136,10 @@ cdef class _Exporter(_Memory):
                 "mmap can't reset without a file (anonymous, or trackfd=False)"
             )
         self.check_file("reset", 0, self.length)
-        data = c_mmap(
-            NULL, self.length, self.prot, self.flags, self.fd, self.offset
-        )
-        if data == MAP_FAILED:
-            raise _os_error(errno)
-        region = self.unregister()
-        _unmap(self.data, self.length)
-        self.data = <char *>data
+        page = self.region.fault_page()
+        self.map_again()
         self.resets += 1
-        self.reset_fault = region.fault_page()
-        region.forget()
-        self.choose_protection(self.fd, again=True)
+        self.reset_fault = page
 
     # ---- Scopes ----------------------------------------------------------
 

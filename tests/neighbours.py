@@ -1,4 +1,4 @@
-"""The C library of `c/neighbours.c`, for tests that need such company."""
+"""The C libraries of `c/`, for tests that need such company."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent / "c/neighbours.c"
+SOURCES = Path(__file__).parent / "c"
 
 
-def compiled(directory: Path) -> Path:
+def compiled(directory: Path, source: str = "neighbours.c") -> Path:
     """Compile it into `directory`; skips where there is no compiler."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
-        pytest.skip(f"the C handlers need a compiler: there is no {compiler[0]} here")
-    library = directory / "neighbours.so"
+        pytest.skip(f"this needs a C compiler: there is no {compiler[0]} here")
+    library = (directory / source).with_suffix(".so")
     flags = ["-shared", "-fPIC", "-pthread", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    subprocess.run([*compiler, *flags, "-o", library, SOURCE], check=True)
+    subprocess.run([*compiler, *flags, "-o", library, SOURCES / source], check=True)
     return library

@@ -1,8 +1,9 @@
-"""resize: the mapping and the file change together, or not at all."""
+"""resize and reset: the mapping and the file change together, or not at all."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from conftest import PAGE, LossyFile, run_isolated
@@ -14,6 +15,13 @@ from safemmap import BusError, Seal
 @pytest.mark.parametrize("script", ["resize_race.py", "resize_fails.py"])
 def test_in_a_process_of_its_own(script: str) -> None:
     done = run_isolated(script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
+
+def test_reset_when_there_are_as_many_mappings_as_there_may_be() -> None:
+    if int(Path("/proc/sys/vm/max_map_count").read_text()) > 1 << 20:
+        pytest.skip("vm.max_map_count is too high to be reached")
+    done = run_isolated("no_more_mappings.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
 
 

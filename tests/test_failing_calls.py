@@ -1,0 +1,16 @@
+"""What changes a mapping does all of it or nothing, whichever system call fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import neighbours
+from conftest import run_isolated
+
+
+def test_what_fails_leaves_the_mapping_as_it_was(tmp_path: Path) -> None:
+    shim = neighbours.compiled(tmp_path, "failing_calls.c")
+    done = run_isolated(
+        "failing_calls.py", str(shim), inside=["env", f"LD_PRELOAD={shim}"]
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
