@@ -171,8 +171,8 @@ set_check_below(unsigned below)
     __atomic_store_n(&safemmap__check_below, below, __ATOMIC_RELAXED);
 }
 
-int
-safemmap_install(void)
+static int
+check(void)
 {
     struct sigaction present;
     int entry, error;
@@ -197,10 +197,16 @@ safemmap_install(void)
 }
 
 int
+safemmap_install(void)
+{
+    safemmap__precede_wayland();
+    return check();
+}
+
+int
 safemmap__check_handler(void)
 {
-    return __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED
-                                                           : safemmap_install();
+    return __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED : check();
 }
 
 /* Handlers that came after ours, up to the one below `entry`, have it to call. */

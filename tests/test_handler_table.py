@@ -102,11 +102,6 @@ def why_not(handler: str, order: str, what: str) -> pytest.MarkDecorator | None:
                 "libwayland's handler goes only when it meets a SIGBUS that is not "
                 "its own, and below ours that one ends the process"
             )
-        if what == "fault in its pool" and "unseen" in order:
-            return pytest.mark.xfail(
-                reason="libwayland's handler puts ours back and is gone for good when "
-                "it passes on a fault of ours before we have seen it"
-            )
     if passes_on == "never" and order == "after, unseen" and what in OURS:
         return pytest.mark.skip(f"{handler} keeps our faults until we have looked")
     if handler == "signal.signal":
