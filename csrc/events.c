@@ -57,7 +57,24 @@ safemmap__event_announce(void)
     safemmap_event_fd_set();
 }
 
+static safemmap_fault_hook *hook;
+
+void
+safemmap__event_report(const struct safemmap_event *event)
+{
+    safemmap_fault_hook *present = __atomic_load_n(&hook, __ATOMIC_ACQUIRE);
+
+    if (present != NULL)
+        present(event);
+}
+
 /* ---- Outside ----------------------------------------------------------- */
+
+void
+safemmap_set_fault_hook(safemmap_fault_hook *new)
+{
+    __atomic_store_n(&hook, new, __ATOMIC_RELEASE);
+}
 
 bool
 safemmap_event_take(struct safemmap_event *ret_event)

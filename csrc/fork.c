@@ -14,6 +14,7 @@ before(void)
 {
     safemmap__installation_lock();
     safemmap__registry_lock();
+    safemmap__zeros_before_fork();
 }
 
 static void
@@ -30,6 +31,7 @@ after_in_child(void)
 {
     safemmap__readers_reset();
     __atomic_store_n(&safemmap__pages, 0, __ATOMIC_SEQ_CST);
+    safemmap__zeros_after_fork();
     safemmap__events_reset();
     /* Workers install handlers of their own: the first operation checks ours. */
     safemmap__self.check_due = 0;

@@ -244,7 +244,7 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
         guard = guard_for((uintptr_t)info->si_addr);
         if (guard != NULL)
             jump(guard, info, context, direct);
-        if (!safemmap__overlay(info))
+        if (!safemmap__overlay(info, context))
             forward(entry, signo, info, context);
     } else if (!defer(info) && !safemmap__is_echo(info, context))
         forward(entry, signo, info, context);

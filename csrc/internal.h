@@ -181,12 +181,19 @@ int safemmap__zeros_prepare(void);
 /* Replaces what is mapped there. A token of 0: these cannot be withdrawn. */
 int safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
                         uint64_t *ret_token);
+/* Replaces it by a mapping that faults wherever it is touched, as if it had been laid
+ * and withdrawn. */
+int safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection);
 /* The token of those that were laid last. */
 uint64_t safemmap__zeros_newest(void);
 bool safemmap__zeros_are_withdrawn(uint64_t token);
 /* Gives back the memory of those that have been read or written: they are zeros once
  * more. */
 void safemmap__zeros_empty(uint64_t token, size_t size);
+/* Around fork(), in the parent and in the child: what is laid is withdrawn, since
+ * nobody would be told of it in the child. */
+void safemmap__zeros_before_fork(void);
+void safemmap__zeros_after_fork(void);
 /* Whether that is where they are from. */
 bool safemmap__zeros_are_in(dev_t device, ino_t inode);
 
@@ -211,7 +218,7 @@ ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
 /* ---- overlay.c ---- */
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
  * the fault would only come back. */
-bool safemmap__overlay(const siginfo_t *info);
+bool safemmap__overlay(const siginfo_t *info, const ucontext_t *context);
 /* The same for a fault that another handler was called for. False also where the page
  * can be read. */
 bool safemmap__overlay_echoed(uintptr_t address);
@@ -232,6 +239,8 @@ bool safemmap__was_replaced(const struct safemmap_region *region);
 void safemmap__event_push(const struct safemmap_event *event);
 /* Wakes those who wait. */
 void safemmap__event_announce(void);
+/* Calls the fault hook, if any. The caller holds nothing. */
+void safemmap__event_report(const struct safemmap_event *event);
 /* In the child of a fork: the parent's events are none of its own, and it gets its
  * own eventfd under the old number. */
 void safemmap__events_reset(void);

@@ -2,7 +2,7 @@
  * by zeroed ones, and replaces them.
  *
  * Regions may overlap. One of those that hold the page, the *owner*, says how far the
- * replacement goes; all that overlap it are poisoned before it.
+ * replacement goes, and with what; all that overlap it are poisoned before it.
  */
 #include "pages.h"
 
@@ -15,21 +15,33 @@
  * still the file's, or a peer could exhaust vm.max_map_count with holes. */
 enum { SINGLES_ALLOWED = 256 };
 
+/* More regions that hold one address are not reported to the hook. */
+enum { REPORTED_ALLOWED = 16 };
+
 /* ---- Poison ------------------------------------------------------------ */
 
 struct fault {
     struct safemmap_event event;
-    bool announced; /* the regions that hold the address had their event */
+    uintptr_t address;
+    bool announced; /* the regions that hold the address had their event, */
+    bool later;     /* or will have it */
     struct safemmap__range replacing; /* what will be replaced next */
+    size_t reported;
+    uint64_t report[REPORTED_ALLOWED]; /* to these regions */
 };
+
+static bool
+holds(const struct safemmap_region *region, const struct fault *fault)
+{
+    return fault->address >= region->start && fault->address < region->end;
+}
 
 /* safemmap__visitor: gets zeros from the coming replacement on. */
 static void
 poison(struct safemmap_region *region, void *context)
 {
     struct fault *fault = context;
-    uintptr_t address = fault->event.fault.address;
-    bool inside = address >= region->start && address < region->end;
+    bool inside = holds(region, fault);
     struct safemmap_event event = fault->event;
 
     if (safemmap_region_poisoned(region) && (fault->announced || !inside))
@@ -43,52 +55,49 @@ poison(struct safemmap_region *region, void *context)
         region->fault = event.fault;
         __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
     }
-    safemmap__event_push(&event);
+    if (!inside || !fault->later)
+        safemmap__event_push(&event);
 }
 
 /* Before the first zero can be read: a thread that reads one sees the poison. */
 static void
-poison_all(struct safemmap_region *owner, struct fault *fault, uintptr_t start,
-           uintptr_t end)
+poison_all(struct safemmap_region *owner, struct fault *fault,
+           const struct safemmap__range *replacing)
 {
-    fault->replacing = (struct safemmap__range){start, end};
+    fault->replacing = *replacing;
     safemmap__visit_overlapping(owner, &fault->replacing, poison, fault);
 }
 
 static struct fault
-fault_of(const siginfo_t *info)
+fault_of(const siginfo_t *info, const ucontext_t *context)
 {
     struct fault fault;
     struct timespec now = {0, 0};
 
     clock_gettime(CLOCK_REALTIME, &now);
     memset(&fault, 0, sizeof(fault));
-    fault.event.fault.address = (uintptr_t)info->si_addr;
+    fault.address = (uintptr_t)info->si_addr;
+    fault.event.fault.address = fault.address;
     fault.event.fault.code = info->si_code;
     fault.event.fault.thread = safemmap__os_thread();
     fault.event.fault.time_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     fault.event.pthread = pthread_self();
+    fault.event.store = safemmap__access_of(context) == SAFEMMAP__STORE;
     return fault;
 }
 
-/* ---- Replacing --------------------------------------------------------- */
+/* ---- Zeros that stay --------------------------------------------------- */
 
 static bool
 replace_run(struct safemmap_region *region, size_t first, size_t last)
 {
     struct safemmap__range range = {safemmap__page_address(region, first),
                                     safemmap__page_address(region, last)};
-    int error =
-        region->put_back ? safemmap__move_aside(region, first, last) : -ENOTSUP;
-    size_t middle = first + (last - first) / 2;
 
-    if (error == -EFAULT && last - first > 1)
-        return replace_run(region, first, middle) &&
-               replace_run(region, middle, last);
-    if (safemmap__os_replace_pages(range.start, range.end - range.start,
-                                   region->protection) < 0) {
-        if (error == 0)
-            safemmap__move_back(region, first, last);
+    safemmap__move_aside(region, first, last);
+    if (safemmap__lasting_lay(range.start, range.end - range.start,
+                              region->protection) < 0) {
+        safemmap__move_back(region, first, last);
         return false;
     }
     safemmap__visit_overlapping(region, &range, safemmap__mark, &range);
@@ -101,117 +110,254 @@ static bool
 replace(struct safemmap_region *region, size_t first, size_t last,
         struct fault *fault)
 {
+    const struct safemmap__range range = {safemmap__page_address(region, first),
+                                          safemmap__page_address(region, last)};
     bool all = true;
 
-    poison_all(region, fault, safemmap__page_address(region, first),
-               safemmap__page_address(region, last));
-    for (size_t page = first; page < last && page < region->tail;) {
-        size_t end = safemmap__run_end(region, page, last);
+    poison_all(region, fault, &range);
+    while ((first = safemmap__runs_next(region->overlaid, false, first, last)) <
+           last) {
+        size_t end = safemmap__runs_next(region->overlaid, true, first, last);
 
-        if (end == page)
-            end = safemmap__next_page(region->overlaid, false, page, last);
-        else if (!replace_run(region, page, end))
+        if (!replace_run(region, first, end))
             all = false;
-        page = end;
+        first = end;
     }
     return all;
 }
 
 /* The pages to replace for a fault on `page`: all that lie past the end of the file,
- * where that is what happened, else the one page or poisoned granule. */
-static void
-extent(const struct safemmap_region *region, size_t page, const siginfo_t *info,
+ * where that is what happened, else the one page or poisoned granule. Returns whether
+ * it is known that they are lost. */
+static bool
+extent(struct safemmap_region *region, size_t page, const siginfo_t *info,
        size_t *ret_first, size_t *ret_last)
 {
     struct stat status;
-    uintptr_t granule;
+    uintptr_t granule = safemmap__os_poisoned_size(info);
 
     *ret_first = page;
     *ret_last = page + 1;
-    if (region->singles >= SINGLES_ALLOWED) {
-        *ret_first = 0;
-        *ret_last = safemmap__page_count(region);
-        return;
-    }
-    granule = safemmap__os_poisoned_size(info);
     if (granule > region->page_size) {
         uintptr_t low = (uintptr_t)info->si_addr & ~(granule - 1);
         struct safemmap__range range = {low, low + granule};
 
         safemmap__pages_in(region, &range, ret_first, ret_last);
     }
-    if (region->fd < 0 || fstat(region->fd, &status) < 0 || !S_ISREG(status.st_mode))
-        return;
+    if (region->fd < 0 || fstat(region->fd, &status) < 0 ||
+        !S_ISREG(status.st_mode) || status.st_dev != region->device ||
+        status.st_ino != region->inode)
+        return false;
     size_t held = 0; /* pages that the file still backs */
     if (status.st_size > region->offset)
         held = ((size_t)(status.st_size - region->offset) + region->page_size - 1) /
                region->page_size;
-    if (page >= held) {
-        *ret_first = held;
-        *ret_last = safemmap__page_count(region);
-    }
+    if (page < held)
+        return false;
+    *ret_first = held;
+    *ret_last = safemmap__page_count(region);
+    return true;
 }
 
-/* safemmap__visitor: the owner is the one that knows its file, or the largest. */
-static void
-choose(struct safemmap_region *region, void *context)
+/* No more mappings to be had: a wider hole that swallows the whole run around the
+ * page needs no new one. */
+static bool
+replace_around(struct safemmap_region *region, size_t page, struct fault *fault)
 {
-    struct safemmap_region **owner = context;
+    size_t first, last;
 
-    if (*owner == NULL || (region->fd >= 0) > ((*owner)->fd >= 0) ||
-        ((region->fd >= 0) == ((*owner)->fd >= 0) &&
-         region->end - region->start > (*owner)->end - (*owner)->start))
-        *owner = region;
+    safemmap__runs_around(region->overlaid, page, safemmap__page_count(region),
+                          &first, &last);
+    return replace(region, first, last, fault);
 }
 
 static bool
-overlay_held(struct safemmap_region *owner, const siginfo_t *info)
+overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *info,
+                struct fault *fault)
 {
-    uintptr_t address = (uintptr_t)info->si_addr;
-    size_t page = (address - owner->start) / owner->page_size, first, last;
-    struct fault fault;
+    const struct safemmap__range one = {fault->address, fault->address + 1};
+    size_t first, last;
 
-    /* Another thread has just replaced it. */
-    if (safemmap__is_overlaid(owner, page))
-        return safemmap__os_is_readable(address);
-
-    fault = fault_of(info);
-    poison_all(owner, &fault, address, address + 1);
-    fault.announced = true;
-    extent(owner, page, info, &first, &last);
-    if (!replace(owner, first, last, &fault) && !safemmap__is_overlaid(owner, page) &&
-        !replace(owner, page, page + 1, &fault)) {
-        /* No more mappings to be had: a wider hole that swallows the whole run
-         * around the page needs no new one. */
-        for (first = page; first > 0 && !safemmap__is_overlaid(owner, first - 1);)
-            first--;
-        for (last = page + 1; !safemmap__is_overlaid(owner, last);)
-            last++;
-        if (!replace(owner, first, last, &fault))
-            return false;
+    if (safemmap__is_overlaid(owner, page)) {
+        /* Another thread has just replaced it. */
+        if (safemmap__os_is_readable(fault->address))
+            return true;
+        /* Those were withdrawn. */
+        safemmap__runs_drop(owner->overlaid, page, page + 1);
     }
+    poison_all(owner, fault, &one);
+    fault->announced = true;
+    if (!extent(owner, page, info, &first, &last) &&
+        owner->singles++ >= SINGLES_ALLOWED) {
+        first = 0;
+        last = safemmap__page_count(owner);
+    }
+    if (!replace(owner, first, last, fault) && !safemmap__is_overlaid(owner, page) &&
+        !replace(owner, page, page + 1, fault) && !replace_around(owner, page, fault))
+        return false;
     safemmap__count(&safemmap__counts.overlaid);
     return true;
 }
 
+/* ---- Zeros that can be withdrawn --------------------------------------- */
+
+/* safemmap__visitor: one that holds the address learns what can be withdrawn. */
+static void
+report(struct safemmap_region *region, void *context)
+{
+    struct fault *fault = context;
+    struct safemmap_event event = fault->event;
+
+    if (!holds(region, fault))
+        return;
+    event.region = region->id;
+    if (!fault->announced)
+        safemmap__event_push(&event);
+    if (region->withdrawable && fault->reported < REPORTED_ALLOWED)
+        fault->report[fault->reported++] = region->id;
+}
+
+/* Whether the access would not fault any more, for all that is known. */
+static bool
+is_there(const struct fault *fault, const ucontext_t *context)
+{
+    switch (safemmap__access_of(context)) {
+    case SAFEMMAP__LOAD:
+        return safemmap__os_is_readable(fault->address);
+    case SAFEMMAP__STORE:
+        return safemmap__os_is_writable(fault->address);
+    default:
+        return false;
+    }
+}
+
+static bool
+lay_step(struct safemmap_region *owner, const struct safemmap__range *step,
+         struct fault *fault)
+{
+    size_t first, last;
+
+    safemmap__pages_in(owner, step, &first, &last);
+    poison_all(owner, fault, step);
+    safemmap__move_aside(owner, first, last);
+    if (safemmap__step_lay(&owner->steps, step, owner->protection) < 0) {
+        safemmap__move_back(owner, first, last);
+        return false;
+    }
+    fault->replacing = *step;
+    safemmap__visit_overlapping(owner, &fault->replacing, safemmap__mark,
+                                &fault->replacing);
+    return true;
+}
+
+static void
+join_steps(struct safemmap_region *owner, size_t first, size_t last)
+{
+    struct safemmap__range range = {safemmap__page_address(owner, first),
+                                    safemmap__page_address(owner, last)};
+
+    safemmap__move_aside(owner, first, last);
+    safemmap__steps_join(&owner->steps, &range, owner->protection);
+    safemmap__visit_overlapping(owner, &range, safemmap__mark, &range);
+}
+
+static bool
+overlay_withdrawable(struct safemmap_region *owner, size_t page,
+                     const siginfo_t *info, struct fault *fault)
+{
+    uintptr_t start = safemmap__page_address(owner, page);
+    const struct safemmap__range one = {start, start + owner->page_size};
+    size_t first, last, count = safemmap__page_count(owner);
+    bool lost = extent(owner, page, info, &first, &last);
+    bool known = safemmap__is_overlaid(owner, page);
+
+    if (!lost)
+        safemmap__runs_around(owner->overlaid, page, count, &first, &last);
+    fault->later = true;
+    fault->announced = safemmap__steps_go_on(&owner->steps, start, owner->page_size);
+    if (!lost && !known && !fault->announced && owner->singles++ >= SINGLES_ALLOWED) {
+        lost = true;
+        first = 0;
+        last = count;
+    }
+    poison_all(owner, fault, &one);
+    if ((lost || known) && safemmap__steps_are_many(&owner->steps))
+        join_steps(owner, first, last);
+
+    struct safemmap__range within = {safemmap__page_address(owner, first),
+                                     safemmap__page_address(owner, last)};
+    struct safemmap__range step =
+        safemmap__step(&owner->steps, start, owner->page_size, &within, lost);
+    if (!lay_step(owner, &step, fault) && !lay_step(owner, &one, fault) &&
+        !lay_step(owner, &within, fault))
+        return false;
+    safemmap__count(&safemmap__counts.overlaid);
+    return true;
+}
+
+/* ---- The owner --------------------------------------------------------- */
+
+/* safemmap__visitor: the owner is one that wants its zeros to go, or that knows its
+ * file, or the largest. */
+static void
+choose(struct safemmap_region *region, void *context)
+{
+    struct safemmap_region **owner = context, *other = *owner;
+
+    if (other == NULL || region->withdrawable > other->withdrawable ||
+        (region->withdrawable == other->withdrawable &&
+         ((region->fd >= 0) > (other->fd >= 0) ||
+          ((region->fd >= 0) == (other->fd >= 0) &&
+           region->end - region->start > other->end - other->start))))
+        *owner = region;
+}
+
+static bool
+overlay_held(struct safemmap_region *owner, const siginfo_t *info,
+             const ucontext_t *context, struct fault *fault)
+{
+    size_t page = (fault->address - owner->start) / owner->page_size;
+    const struct safemmap__range one = {fault->address, fault->address + 1};
+
+    if (!owner->withdrawable)
+        return overlay_lasting(owner, page, info, fault);
+    if (safemmap__is_overlaid(owner, page) && is_there(fault, context)) {
+        /* Another thread has just replaced it. */
+        fault->announced = true;
+        fault->event.token = safemmap__zeros_newest();
+    } else if (!overlay_withdrawable(owner, page, info, fault))
+        return false;
+    else
+        fault->event.token = owner->steps.token;
+    fault->replacing = one;
+    safemmap__visit_overlapping(owner, &fault->replacing, report, fault);
+    return true;
+}
+
 bool
-safemmap__overlay(const siginfo_t *info)
+safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
 {
     struct safemmap__reading reading = safemmap__start_reading();
     uintptr_t address = (uintptr_t)info->si_addr;
     struct safemmap_region *owner = NULL;
+    struct fault fault;
     bool done = false;
 
     safemmap__regions_visit(address, address + 1, choose, &owner);
     /* (A misaligned access has nothing wrong with its page.) */
     if (owner != NULL && info->si_code != BUS_ADRALN) {
+        fault = fault_of(info, context);
         safemmap__lock(&safemmap__pages);
-        done = overlay_held(owner, info);
+        done = overlay_held(owner, info, context, &fault);
         safemmap__unlock(&safemmap__pages);
     }
     safemmap__stop_reading(&reading);
     if (owner != NULL)
         safemmap__event_announce();
+    for (size_t i = 0; done && i < fault.reported; i++) {
+        fault.event.region = fault.report[i];
+        safemmap__event_report(&fault.event);
+    }
     return done;
 }
 
@@ -226,5 +372,5 @@ safemmap__overlay_echoed(uintptr_t address)
     info.si_signo = SIGBUS;
     info.si_code = BUS_ADRERR;
     info.si_addr = (void *)address;
-    return safemmap__overlay(&info);
+    return safemmap__overlay(&info, NULL);
 }

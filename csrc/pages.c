@@ -5,8 +5,6 @@
  */
 #include "pages.h"
 
-#include <limits.h>
-
 /* ---- One region -------------------------------------------------------- */
 
 size_t
@@ -33,88 +31,29 @@ safemmap__pages_in(const struct safemmap_region *region,
     *ret_last = (end - region->start + region->page_size - 1) / region->page_size;
 }
 
-static bool
-bit(const unsigned char *bits, size_t page)
-{
-    return (bits[page / CHAR_BIT] >> (page % CHAR_BIT)) & 1;
-}
-
-/* A peer chooses how many pages there are: they are passed eight at a time. */
-size_t
-safemmap__next_page(const unsigned char *bits, bool value, size_t page, size_t last)
-{
-    const unsigned char none = value ? 0 : UCHAR_MAX;
-
-    while (page < last && bit(bits, page) != value) {
-        page++;
-        while (page % CHAR_BIT == 0 && page + CHAR_BIT <= last &&
-               bits[page / CHAR_BIT] == none)
-            page += CHAR_BIT;
-    }
-    return page;
-}
-
-size_t
-safemmap__set_pages(unsigned char *bits, size_t first, size_t last, bool value)
-{
-    size_t changed = 0;
-
-    while ((first = safemmap__next_page(bits, !value, first, last)) < last) {
-        const unsigned char none = value ? 0 : UCHAR_MAX;
-
-        if (first % CHAR_BIT == 0 && first + CHAR_BIT <= last &&
-            bits[first / CHAR_BIT] == none) {
-            bits[first / CHAR_BIT] = (unsigned char)~none;
-            changed += CHAR_BIT;
-            continue;
-        }
-        bits[first / CHAR_BIT] ^= (unsigned char)(1u << (first % CHAR_BIT));
-        changed++;
-    }
-    return changed;
-}
-
 bool
 safemmap__is_overlaid(const struct safemmap_region *region, size_t page)
 {
-    return page >= region->tail || bit(region->overlaid, page);
+    return safemmap__runs_hold(region->overlaid, page);
 }
 
+/* (What there is no room for is taken for the file's: it is replaced once more.) */
 void
 safemmap__mark(struct safemmap_region *region, void *context)
 {
     size_t first, last;
 
     safemmap__pages_in(region, context, &first, &last);
-    if (last >= region->tail) {
-        if (first < region->tail)
-            region->tail = first;
-    } else
-        region->singles += safemmap__set_pages(region->overlaid, first, last, true);
+    safemmap__runs_add(region->overlaid, first, last);
 }
 
 void
 safemmap__unmark(struct safemmap_region *region, void *context)
 {
-    size_t first, last, count = safemmap__page_count(region);
+    size_t first, last;
 
     safemmap__pages_in(region, context, &first, &last);
-    if (last > region->tail) {
-        region->singles +=
-            safemmap__set_pages(region->overlaid, region->tail, count, true);
-        region->tail = count;
-    }
-    region->singles -= safemmap__set_pages(region->overlaid, first, last, false);
-}
-
-size_t
-safemmap__run_end(const struct safemmap_region *region, size_t page, size_t last)
-{
-    if (last > region->tail)
-        last = region->tail;
-    return region->singles == 0
-               ? last
-               : safemmap__next_page(region->overlaid, true, page, last);
+    safemmap__runs_drop(region->overlaid, first, last);
 }
 
 /* ---- All regions that hold a page -------------------------------------- */
@@ -166,7 +105,8 @@ ask(struct safemmap_region *region, void *context)
     if (region == question->region || question->replaced)
         return;
     safemmap__pages_in(region, &range, &first, &last);
-    question->replaced = safemmap__run_end(region, first, last) < last;
+    question->replaced =
+        safemmap__runs_next(region->overlaid, true, first, last) < last;
 }
 
 bool

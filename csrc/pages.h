@@ -1,11 +1,12 @@
-/* What pages.c, shadow.c and overlay.c share: the account of pages that are replaced.
- * Registered or not, a region's part of it is changed under safemmap__pages, between
- * start_reading and stop_reading.
+/* What pages.c, steps.c, shadow.c and those above them share: the account of pages
+ * that are replaced. Registered or not, a region's part of it is changed under
+ * safemmap__pages, between start_reading and stop_reading.
  */
 #ifndef SAFEMMAP_PAGES_H
 #define SAFEMMAP_PAGES_H
 
 #include "internal.h"
+#include "runs.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -24,18 +25,7 @@ void safemmap__pages_in(const struct safemmap_region *region,
                         const struct safemmap__range *range, size_t *ret_first,
                         size_t *ret_last);
 
-/* The first page from `page` to before `last` whose bit has this value, or `last`. */
-size_t safemmap__next_page(const unsigned char *bits, bool value, size_t page,
-                           size_t last);
-/* Sets the bits of pages. Returns how many have changed. */
-size_t safemmap__set_pages(unsigned char *bits, size_t first, size_t last,
-                           bool value);
-
 bool safemmap__is_overlaid(const struct safemmap_region *region, size_t page);
-/* The page after the run of pages from `page` on, up to `last`, that are still the
- * file's. */
-size_t safemmap__run_end(const struct safemmap_region *region, size_t page,
-                         size_t last);
 
 /* safemmap__visitor: a struct safemmap__range of the region was replaced, or put
  * back. */
@@ -48,12 +38,33 @@ void safemmap__visit_overlapping(struct safemmap_region *owner,
                                  const struct safemmap__range *range,
                                  safemmap__visitor *visit, void *context);
 
+/* ---- steps.c ---- */
+
+/* The pages that the next step for a fault in `page` has replaced, `within` some: all
+ * of these are lost; or not, and it ends where one can be read. */
+struct safemmap__range safemmap__step(const struct safemmap__steps *steps,
+                                      uintptr_t page, size_t page_size,
+                                      const struct safemmap__range *within,
+                                      bool lost);
+/* 0, or a negative errno: nothing has changed. */
+int safemmap__step_lay(struct safemmap__steps *steps,
+                       const struct safemmap__range *step, int protection);
+/* Whether it goes on from the last one, which is there still. */
+bool safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
+                           size_t page_size);
+/* Whether they have left so many mappings that they must be joined, with all that is
+ * lost around them, before the next. */
+bool safemmap__steps_are_many(const struct safemmap__steps *steps);
+void safemmap__steps_join(struct safemmap__steps *steps,
+                          const struct safemmap__range *lost, int protection);
+
 /* ---- shadow.c ---- */
 
-/* Moves pages that are still the file's aside. Negative errno: they would be lost
- * with the replacement; -EFAULT: fewer at a time may do. */
-int safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last);
-/* Moves them back to where they were. */
+/* Moves those of the pages aside that are not yet, where the region's memory belongs
+ * to somebody else. What cannot be moved is lost with its replacement, and accounted
+ * for. */
+void safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last);
+/* Moves those that were not replaced back. */
 void safemmap__move_back(struct safemmap_region *region, size_t first, size_t last);
 
 #pragma GCC visibility pop

@@ -28,9 +28,3 @@ safemmap_file_path(uint32_t id, char *ret_path, size_t room)
     (void)room;
     return -ENOSYS;
 }
-
-void
-safemmap_set_fault_hook(safemmap_fault_hook *hook)
-{
-    (void)hook;
-}

@@ -10,12 +10,13 @@
  * address; how far the leaves reach tells it where to stop.
  */
 #include "internal.h"
+#include "runs.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LEAF_CAPACITY 32u
@@ -299,17 +300,8 @@ remove_locked(const struct safemmap_region *region)
     publish_directory(leaf);
 }
 
-/* Untouched zero pages until the handler sets a bit. */
-static unsigned char *
-bits_new(const struct safemmap_region *region)
-{
-    size_t pages = (region->end - region->start) / region->page_size;
-
-    return calloc((pages + CHAR_BIT - 1) / CHAR_BIT, 1);
-}
-
 static void
-free_bits(struct safemmap_region *region)
+free_runs(struct safemmap_region *region)
 {
     free(region->overlaid);
     free(region->shadowed);
@@ -317,11 +309,25 @@ free_bits(struct safemmap_region *region)
     region->shadowed = NULL;
 }
 
+/* The number may be another file's by the time of a fault. */
+static void
+remember_file(struct safemmap_region *region)
+{
+    struct stat status;
+
+    region->inode = 0;
+    if (region->fd < 0 || fstat(region->fd, &status) < 0)
+        return;
+    region->device = status.st_dev;
+    region->inode = status.st_ino;
+}
+
 int
 safemmap_region_add(struct safemmap_region *region)
 {
     static uint64_t last_id; /* guarded by `lock` */
     bool replaced;
+    size_t pages;
     int error;
 
     if (region->page_size == 0 || region->start >= region->end ||
@@ -330,17 +336,24 @@ safemmap_region_add(struct safemmap_region *region)
         return -EINVAL;
     if (region->overlaid != NULL)
         return -EEXIST;
+    error = region->withdrawable ? safemmap__zeros_prepare()
+                                 : safemmap__lasting_prepare();
+    if (error < 0)
+        return error;
+    pages = (region->end - region->start) / region->page_size;
     region->poisoned = 0;
-    region->tail = (region->end - region->start) / region->page_size;
+    region->lost = 0;
+    remember_file(region);
     region->singles = 0;
-    region->overlaid = bits_new(region);
-    region->shadowed = region->put_back ? bits_new(region) : NULL;
+    region->steps = (struct safemmap__steps){0};
+    region->overlaid = safemmap__runs_new(pages);
+    region->shadowed = region->put_back ? safemmap__runs_new(pages) : NULL;
     if (region->overlaid == NULL || (region->put_back && region->shadowed == NULL)) {
-        free_bits(region);
+        free_runs(region);
         return -ENOMEM;
     }
     if (region->put_back && (error = safemmap__reserve_shadow(region)) < 0) {
-        free_bits(region);
+        free_runs(region);
         return error;
     }
 
@@ -358,7 +371,7 @@ safemmap_region_add(struct safemmap_region *region)
         safemmap__put_back(region);
     safemmap__registry_unlock();
     if (error < 0)
-        free_bits(region);
+        free_runs(region);
     return error;
 }
 
@@ -373,6 +386,6 @@ safemmap_region_remove(struct safemmap_region *region)
     remove_locked(region);
     error = safemmap__put_back(region);
     safemmap__registry_unlock();
-    free_bits(region);
+    free_runs(region);
     return error;
 }

@@ -14,58 +14,102 @@ safemmap__reserve_shadow(struct safemmap_region *region)
     return safemmap__os_reserve(region->end - region->start, &region->shadow);
 }
 
-int
-safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last)
+/* (Kernels that do not move what lies in several mappings: in pieces.) */
+static void
+move_run_aside(struct safemmap_region *region, size_t first, size_t last)
 {
+    size_t middle = first + (last - first) / 2;
     int error = safemmap__os_move_pages(safemmap__page_address(region, first),
                                         region->shadow + first * region->page_size,
                                         (last - first) * region->page_size);
 
-    if (error == 0)
-        safemmap__set_pages(region->shadowed, first, last, true);
+    if (error == -EFAULT && last - first > 1) {
+        move_run_aside(region, first, middle);
+        move_run_aside(region, middle, last);
+    } else if (error < 0)
+        region->lost = error;
+    else if (!safemmap__runs_add(region->shadowed, first, last))
+        region->lost = -ENOMEM;
+}
+
+void
+safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last)
+{
+    const struct safemmap__runs *done = region->shadowed;
+
+    if (!region->put_back)
+        return;
+    while ((first = safemmap__runs_next(done, false, first, last)) < last) {
+        size_t end = safemmap__runs_next(done, true, first, last);
+
+        move_run_aside(region, first, end);
+        first = end;
+    }
+}
+
+/* In pieces where it must be: the run may have come so. Negative errno: not all. */
+static int
+move_run_back(struct safemmap_region *region, size_t first, size_t last)
+{
+    size_t page_size = region->page_size, middle = first + (last - first) / 2;
+    struct safemmap__range range = {safemmap__page_address(region, first),
+                                    safemmap__page_address(region, last)};
+    /* The shadow is kept whole: another thread could map something into a hole. */
+    int error = safemmap__os_move_pages(region->shadow + first * page_size,
+                                        range.start, range.end - range.start);
+
+    if (error == 0) {
+        safemmap__runs_drop(region->shadowed, first, last);
+        safemmap__regions_visit(range.start, range.end, safemmap__unmark, &range);
+        return 0;
+    }
+    if (last - first > 1) {
+        int other = move_run_back(region, middle, last);
+
+        error = move_run_back(region, first, middle);
+        return error < 0 ? error : other;
+    }
     return error;
 }
 
-/* In pieces where it must be: the run may have come so. */
 void
 safemmap__move_back(struct safemmap_region *region, size_t first, size_t last)
 {
-    size_t page_size = region->page_size;
-    struct safemmap__range range = {safemmap__page_address(region, first),
-                                    safemmap__page_address(region, last)};
-
-    /* The shadow is kept whole: another thread could map something into a hole. */
-    if (safemmap__os_move_pages(region->shadow + first * page_size, range.start,
-                                range.end - range.start) < 0) {
-        if (last - first > 1) {
-            safemmap__move_back(region, first, first + (last - first) / 2);
-            safemmap__move_back(region, first + (last - first) / 2, last);
-        }
+    if (!region->put_back)
         return;
+    while ((first = safemmap__runs_next(region->overlaid, false, first, last)) <
+           last) {
+        size_t end = safemmap__runs_next(region->overlaid, true, first, last);
+
+        while ((first = safemmap__runs_next(region->shadowed, true, first, end)) <
+               end) {
+            size_t part = safemmap__runs_next(region->shadowed, false, first, end);
+
+            move_run_back(region, first, part);
+            first = part;
+        }
     }
-    safemmap__set_pages(region->shadowed, first, last, false);
-    safemmap__regions_visit(range.start, range.end, safemmap__unmark, &range);
 }
 
 int
 safemmap__put_back(struct safemmap_region *region)
 {
     struct safemmap__reading reading;
-    size_t count = safemmap__page_count(region);
-    int error;
+    size_t count = safemmap__page_count(region), page = 0;
+    int error = region->lost;
 
     if (!region->put_back)
         return 0;
     reading = safemmap__start_reading();
     safemmap__lock(&safemmap__pages);
-    for (size_t page = 0;
-         (page = safemmap__next_page(region->shadowed, true, page, count)) < count;) {
-        size_t first = page;
+    while ((page = safemmap__runs_next(region->shadowed, true, page, count)) <
+           count) {
+        size_t end = safemmap__runs_next(region->shadowed, false, page, count);
+        int failed = move_run_back(region, page, end);
 
-        page = safemmap__next_page(region->shadowed, false, page, count);
-        safemmap__move_back(region, first, page);
+        error = error < 0 ? error : failed;
+        page = end;
     }
-    error = safemmap__run_end(region, 0, count) < count ? -ENOMEM : 0;
     safemmap__os_release(region->shadow, region->end - region->start);
     safemmap__unlock(&safemmap__pages);
     safemmap__stop_reading(&reading);

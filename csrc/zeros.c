@@ -121,12 +121,14 @@ make_file(uint64_t size, uint64_t *ret_size)
         size = limit.rlim_cur & ~(LEAST - 1);
     if (size < LEAST)
         return -EFBIG;
-    fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    fd = memfd_create("safemmap zeros",
+                      MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-        fd = memfd_create("safemmap zeros", MFD_CLOEXEC);
+        fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)size) < 0) {
+    /* What was cut off stays so, whatever we believe is its size. */
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0) {
         error = -errno;
         close(fd);
         return error;
@@ -173,7 +175,7 @@ renew(void)
     uint64_t size;
     int fd;
 
-    /* The parent's. */
+    /* One that a child without safemmap__zeros_after_fork() has inherited. */
     if (is_there())
         close(file.fd);
     file.fd = -1;
@@ -190,7 +192,8 @@ renew(void)
     file.owner = getpid();
     file.device = status.st_dev;
     file.inode = status.st_ino;
-    file.size = file.end = file.lowest = size;
+    file.size = file.end = size;
+    __atomic_store_n(&file.lowest, size, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -226,7 +229,7 @@ safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
         renew_source();
     if (size > file.lowest)
         return -ENOSPC;
-    file.lowest -= size;
+    __atomic_store_n(&file.lowest, file.lowest - size, __ATOMIC_RELAXED);
     if (error == 0 && mmap((void *)address, size, protection, flags, file.fd,
                            (off_t)file.lowest) == MAP_FAILED)
         error = -errno;
@@ -237,6 +240,17 @@ safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
     if (error == 0)
         *ret_token = own ? file.lowest : 0;
     return error;
+}
+
+int
+safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection)
+{
+    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+
+    return is_own() && mmap((void *)address, size, protection, flags, file.fd,
+                            (off_t)END) != MAP_FAILED
+               ? 0
+               : -ENOTSUP;
 }
 
 uint64_t
@@ -259,22 +273,52 @@ safemmap__zeros_empty(uint64_t token, size_t size)
                   (off_t)size);
 }
 
+static int
+withdraw(uint64_t token)
+{
+    if (token >= file.size || !is_own())
+        return -EBADF;
+    /* (EPERM: a child has cut off more.) */
+    if (token < file.end && ftruncate(file.fd, (off_t)token) < 0 && errno != EPERM)
+        return -errno;
+    if (token < file.end)
+        file.end = token;
+    return 0;
+}
+
 int
 safemmap_withdraw(uint64_t token)
 {
     sigset_t mask = safemmap__hold_pages();
-    int error = 0;
+    int error = withdraw(token);
 
-    if (!is_own() || token >= file.size)
-        error = -EBADF;
-    else if (token < file.end) {
-        if (ftruncate(file.fd, (off_t)token) < 0)
-            error = -errno;
-        else
-            file.end = token;
-    }
     safemmap__release_pages(&mask);
     return error;
+}
+
+void
+safemmap__zeros_before_fork(void)
+{
+    sigset_t mask;
+
+    if (__atomic_load_n(&file.lowest, __ATOMIC_RELAXED) == END)
+        return;
+    mask = safemmap__hold_pages();
+    if (file.lowest < file.end)
+        withdraw(file.lowest);
+    safemmap__release_pages(&mask);
+}
+
+/* Other threads may have laid some between that and the fork. */
+void
+safemmap__zeros_after_fork(void)
+{
+    if (!is_there())
+        return;
+    if (file.lowest < file.end)
+        (void)!ftruncate(file.fd, (off_t)file.lowest);
+    close(file.fd);
+    file.fd = -1;
 }
 
 /* ---- Lasting ----------------------------------------------------------- */
@@ -292,19 +336,41 @@ renew_lasting(void)
     close(fd);
     if (error < 0)
         return error;
-    lasting.owner = getpid();
     lasting.used = 0;
+    __atomic_store_n(&lasting.owner, getpid(), __ATOMIC_RELAXED);
     return 0;
+}
+
+/* Whether the kernel maps memory without a file. */
+static int
+try_anonymous(void)
+{
+    int flags[] = {MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS};
+
+    for (int i = 0; i < 2; i++) {
+        void *page =
+            mmap(NULL, safemmap__page_size, PROT_READ | PROT_WRITE, flags[i], -1, 0);
+
+        if (page != MAP_FAILED) {
+            munmap(page, safemmap__page_size);
+            return 0;
+        }
+    }
+    return -errno;
 }
 
 int
 safemmap__lasting_prepare(void)
 {
-    sigset_t mask = safemmap__hold_pages();
-    int error = lasting.owner == getpid() ? 0 : renew_lasting();
+    sigset_t mask;
+    int error;
 
+    if (__atomic_load_n(&lasting.owner, __ATOMIC_RELAXED) == getpid())
+        return 0;
+    mask = safemmap__hold_pages();
+    error = lasting.owner == getpid() ? 0 : renew_lasting();
     safemmap__release_pages(&mask);
-    return error;
+    return error == 0 ? 0 : try_anonymous();
 }
 
 int

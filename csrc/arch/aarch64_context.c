@@ -23,6 +23,42 @@ safemmap__last_fault_equals(const struct safemmap__last_fault *left,
     return left->word[0] == right->word[0];
 }
 
+/* The records that follow the registers: how the kernel tells what is in a context.
+ */
+struct record {
+    uint32_t magic, size;
+};
+#define SYNDROME_MAGIC 0x45535201u
+/* That the access was one by a load or store, and which of the two. */
+enum { CLASS_SHIFT = 26, DATA_ABORT_LOWER = 0x24, WRITE_BIT = 1 << 6 };
+
+enum safemmap__access_kind
+safemmap__access_of(const ucontext_t *context)
+{
+    const unsigned char *at, *end;
+
+    if (context == NULL)
+        return SAFEMMAP__UNKNOWN;
+    at = context->uc_mcontext.__reserved;
+    end = at + sizeof(context->uc_mcontext.__reserved);
+    while (end - at >= (ptrdiff_t)(sizeof(struct record) + sizeof(uint64_t))) {
+        struct record record;
+        uint64_t syndrome;
+
+        memcpy(&record, at, sizeof(record));
+        if (record.size == 0 || record.size > (size_t)(end - at))
+            break;
+        if (record.magic == SYNDROME_MAGIC) {
+            memcpy(&syndrome, at + sizeof(record), sizeof(syndrome));
+            if (syndrome >> CLASS_SHIFT != DATA_ABORT_LOWER)
+                break;
+            return (syndrome & WRITE_BIT) != 0 ? SAFEMMAP__STORE : SAFEMMAP__LOAD;
+        }
+        at += record.size;
+    }
+    return SAFEMMAP__UNKNOWN;
+}
+
 /* ---- Registers ---------------------------------------------------------- */
 
 uintptr_t

@@ -94,6 +94,10 @@ uintptr_t safemmap__last_fault_address(const struct safemmap__last_fault *fault)
 bool safemmap__last_fault_equals(const struct safemmap__last_fault *left,
                                  const struct safemmap__last_fault *right);
 
+/* Whether the access was a store. `context` may be NULL. */
+enum safemmap__access_kind { SAFEMMAP__LOAD, SAFEMMAP__STORE, SAFEMMAP__UNKNOWN };
+enum safemmap__access_kind safemmap__access_of(const ucontext_t *context);
+
 uintptr_t safemmap__stack_pointer(const ucontext_t *context);
 /* Whether the instruction before the one that is next makes a system call. */
 bool safemmap__is_after_system_call(const ucontext_t *context);

@@ -19,6 +19,13 @@ safemmap__last_fault_equals(const struct safemmap__last_fault *left,
     return false;
 }
 
+enum safemmap__access_kind
+safemmap__access_of(const ucontext_t *context)
+{
+    (void)context;
+    return SAFEMMAP__UNKNOWN;
+}
+
 uintptr_t
 safemmap__stack_pointer(const ucontext_t *context)
 {

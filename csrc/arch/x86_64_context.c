@@ -29,6 +29,15 @@ safemmap__last_fault_equals(const struct safemmap__last_fault *left,
            left->word[AT_TRAP] == right->word[AT_TRAP];
 }
 
+enum safemmap__access_kind
+safemmap__access_of(const ucontext_t *context)
+{
+    if (context == NULL)
+        return SAFEMMAP__UNKNOWN;
+    return (context->uc_mcontext.gregs[REG_ERR] & 2) != 0 ? SAFEMMAP__STORE
+                                                          : SAFEMMAP__LOAD;
+}
+
 /* ---- Registers ---------------------------------------------------------- */
 
 uintptr_t

@@ -50,6 +50,18 @@ safemmap__os_is_readable(uintptr_t address)
     return safemmap__os_transfer(&to, 1, &from, 1) != 0;
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+bool
+safemmap__os_is_writable(uintptr_t address)
+{
+    uintptr_t page = address & ~(safemmap__page_size - 1);
+
+    return madvise((void *)page, safemmap__page_size, MADV_POPULATE_WRITE) == 0;
+}
+
 /* ---- Pages -------------------------------------------------------------- */
 
 int
@@ -78,15 +90,6 @@ safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size)
     const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
 
     return mremap((void *)from, size, size, flags, (void *)to) == MAP_FAILED ? -errno
-                                                                             : 0;
-}
-
-int
-safemmap__os_replace_pages(uintptr_t start, size_t size, int protection)
-{
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-
-    return mmap((void *)start, size, protection, flags, -1, 0) == MAP_FAILED ? -errno
                                                                              : 0;
 }
 

@@ -39,6 +39,9 @@ ssize_t safemmap__os_transfer(const struct iovec *target, size_t targets,
 size_t safemmap__os_read(void *target, uintptr_t source, size_t size);
 /* Whether a read would not fault, as far as the kernel tells. */
 bool safemmap__os_is_readable(uintptr_t address);
+/* Whether a store would not fault; false also where the kernel does not tell (Linux
+ * before 5.14). It may give the page memory. */
+bool safemmap__os_is_writable(uintptr_t address);
 
 /* ---- Pages -------------------------------------------------------------- */
 
@@ -48,8 +51,6 @@ void safemmap__os_release(uintptr_t start, size_t size);
 /* Moves pages, and leaves empty ones of the same file behind, so that an access
  * meanwhile gets the file's content, or faults. */
 int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);
-/* Replaces pages by private zeroed ones. */
-int safemmap__os_replace_pages(uintptr_t start, size_t size, int protection);
 
 /* ---- Signals ------------------------------------------------------------ */
 

@@ -198,11 +198,18 @@ struct safemmap_region {
 
     /* Private. */
     unsigned poisoned;
-    size_t tail;             /* all pages from this one on are replaced, */
-    size_t singles;          /* and so many before it: */
-    unsigned char *overlaid; /* one bit a page */
-    uintptr_t shadow;        /* where the pages of the file wait to be put back, */
-    unsigned char *shadowed; /* those with their bit set */
+    dev_t device; /* of the file, as far as it is known */
+    ino_t inode;
+    int lost;       /* a negative errno: pages were not moved aside */
+    size_t singles; /* times that one page was replaced alone */
+    struct safemmap__runs *overlaid; /* pages that are replaced */
+    uintptr_t shadow; /* where the pages of the file wait to be put back, */
+    struct safemmap__runs *shadowed; /* these */
+    struct safemmap__steps {
+        uintptr_t start, end; /* where zeros were laid last */
+        uint64_t token;
+        unsigned places; /* where they were laid anew */
+    } steps;
 };
 
 /* Registers a region, whose private part is zero or what an earlier one left. Fails

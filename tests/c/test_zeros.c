@@ -1,145 +1,8 @@
 /* The zeroed pages that replace others: what the kernel refuses, and how they go. */
-#include "harness.h"
+#include "limits.h"
 
-#include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-
-/* ---- Limits ------------------------------------------------------------ */
-
-static void
-set_limit(__rlimit_resource_t resource, rlim_t value)
-{
-    const struct rlimit limit = {value, value};
-
-    CHECK_CALL(setrlimit(resource, &limit));
-}
-
-static void
-drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2];
-
-    memset(data, 0, sizeof(data));
-    CHECK_CALL(syscall(SYS_capset, &header, data));
-}
-
-/* From now on the call is answered with EPERM. */
-static void
-forbid(int call)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    struct sock_fprog program = {COUNT_OF(filter), filter};
-
-    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-        skip("needs seccomp");
-}
-
-static void
-limit_data(void)
-{
-    set_limit(RLIMIT_DATA, 0);
-}
-
-static void
-limit_locked_memory(void)
-{
-    if (mlockall(MCL_FUTURE) < 0)
-        skip("needs the right to lock memory");
-    drop_capabilities();
-    set_limit(RLIMIT_MEMLOCK, 0);
-}
-
-/* What is mapped already is locked too. */
-static void
-lock_all_memory(void)
-{
-    if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-        skip("needs the right to lock memory");
-    drop_capabilities();
-    set_limit(RLIMIT_MEMLOCK, 0);
-}
-
-static void
-forbid_mmap(void)
-{
-    forbid(SYS_mmap);
-}
-
-static void
-forbid_mremap(void)
-{
-    forbid(SYS_mremap);
-}
-
-/* What is in use, and hardly more. */
-static void
-limit_address_space(void)
-{
-    unsigned long pages;
-    FILE *statm = fopen("/proc/self/statm", "re");
-
-    CHECK(statm != NULL && fscanf(statm, "%lu", &pages) == 1);
-    fclose(statm);
-    set_limit(RLIMIT_AS, (pages + 1) * PAGE);
-}
-
-static void
-limit_files(void)
-{
-    set_limit(RLIMIT_NOFILE, 0);
-}
-
-static void
-limit_file_size(void)
-{
-    set_limit(RLIMIT_FSIZE, 0);
-}
-
-static void
-close_all(void)
-{
-    for (int fd = 3; fd < 256; fd++)
-        close(fd);
-}
-
-/* The memory file's number is another file's. */
-static void
-reopen_all(void)
-{
-    int fd;
-
-    close_all();
-    do
-        CHECK_CALL(fd = memfd_create("other", 0));
-    while (fd < 64);
-}
-
-static const struct {
-    const char *name;
-    void (*set)(void);
-} limits[] = {
-    {"none", NULL},
-    {"RLIMIT_DATA", limit_data},
-    {"RLIMIT_MEMLOCK", limit_locked_memory},
-    {"RLIMIT_MEMLOCK, all locked", lock_all_memory},
-    {"no mmap", forbid_mmap},
-    {"no mremap", forbid_mremap},
-    {"RLIMIT_AS", limit_address_space},
-    {"RLIMIT_NOFILE", limit_files},
-    {"RLIMIT_FSIZE", limit_file_size},
-    {"all closed", close_all},
-    {"all closed, and others opened", reopen_all},
-};
 
 /* ---- Laying ------------------------------------------------------------ */
 
@@ -269,7 +132,8 @@ lasting(void)
     }
 }
 
-/* Where nothing will be to be had, one is told beforehand. */
+/* Where nothing will be to be had, one is told beforehand. Lasting ones do without a
+ * file as long as there is other memory. */
 static void
 refused_beforehand(const void *which)
 {
@@ -277,7 +141,7 @@ refused_beforehand(const void *which)
     case 0:
         forbid(SYS_memfd_create);
         CHECK_EQ(safemmap__zeros_prepare(), -EPERM);
-        CHECK_EQ(safemmap__lasting_prepare(), -EPERM);
+        CHECK_EQ(safemmap__lasting_prepare(), 0);
         return;
     case 1:
         forbid_mmap();
@@ -287,13 +151,13 @@ refused_beforehand(const void *which)
     case 2:
         limit_files();
         CHECK_EQ(safemmap__zeros_prepare(), -EMFILE);
-        CHECK_EQ(safemmap__lasting_prepare(), -EMFILE);
+        CHECK_EQ(safemmap__lasting_prepare(), 0);
         return;
     case 3:
         /* (Without a SIGXFSZ.) */
         set_limit(RLIMIT_FSIZE, 1 << 20);
         CHECK_EQ(safemmap__zeros_prepare(), -EFBIG);
-        CHECK_EQ(safemmap__lasting_prepare(), -EFBIG);
+        CHECK_EQ(safemmap__lasting_prepare(), 0);
         return;
     default:
         limit_locked_memory();
@@ -429,6 +293,8 @@ closed(void)
     }
 }
 
+static bool stop;
+
 /* ---- Forks ------------------------------------------------------------- */
 
 static void
@@ -444,24 +310,59 @@ child_has_its_own(void)
     store(&file, 0, 3);
     CHECK_CALL(child = fork());
     if (child == 0) {
-        CHECK_EQ(load(&file, 0), 3);
+        /* The parent's are gone. */
+        CHECK(!is_there(&file, 0));
+        CHECK_EQ(safemmap_withdraw(before), -EBADF);
         check_goes(&file);
         store(&file, PAGE, 44);
-        /* The parent's are not the child's to withdraw. */
         CHECK_EQ(safemmap_withdraw(before), -EBADF);
-        CHECK(is_there(&file, 0));
         exit(0);
     }
     CHECK_CALL(waitpid(child, &status, 0));
     CHECK_EQ(status, 0);
-    CHECK_EQ(load(&file, 0), 3);
+    CHECK(!is_there(&file, 0));
     uint64_t after = lay_over(&file, 1, 2);
     check_zeros(&file, 1, 2);
     CHECK_EQ(safemmap_withdraw(before), 0);
-    CHECK(!is_there(&file, 0));
     check_zeros(&file, 1, 2);
     CHECK_EQ(safemmap_withdraw(after), 0);
     CHECK(!is_there(&file, 1));
+}
+
+static void *
+fork_again_and_again(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < SCALED(300); i++) {
+        int status;
+        pid_t child = fork();
+
+        CHECK_CALL(child);
+        if (child == 0)
+            _exit(0);
+        CHECK_CALL(waitpid(child, &status, 0));
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+/* A child cuts off what its parent has laid at that moment; the parent never makes it
+ * longer again. */
+static void
+cut_by_children(void)
+{
+    struct file file = file_new(8);
+    pthread_t thread;
+
+    CHECK_EQ(safemmap__zeros_prepare(), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, fork_again_and_again, NULL), 0);
+    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+        uint64_t token = lay_over(&file, 0, 1);
+
+        CHECK_EQ(safemmap_withdraw(token), 0);
+        CHECK(!is_there(&file, 0));
+    }
+    CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
 /* A sandboxed one has the parent's source and nothing else: its zeros stay. */
@@ -490,8 +391,6 @@ child_without_mmap(void)
 }
 
 /* ---- Threads ----------------------------------------------------------- */
-
-static bool stop;
 
 static void *
 withdraw_all(void *unused)
@@ -541,4 +440,5 @@ threads(void)
 
 TEST_MAIN(TEST(withdrawn), TEST(lasting), TEST(refused), TEST(small_files),
           TEST(far_from_the_source), TEST(emptied), TEST(read_only), TEST(closed),
-          TEST(child_has_its_own), TEST(child_without_mmap), TEST(threads))
+          TEST(child_has_its_own), TEST(cut_by_children), TEST(child_without_mmap),
+          TEST(threads))

@@ -1,0 +1,112 @@
+/* Runs inside the signal: how far withdrawable zeros reach, and what they take.
+ *
+ * A file that was cut may have lost any number of pages. They are replaced in steps,
+ * which double while a thread goes on where the last one ended, upwards or downwards,
+ * and each step gives back the memory of the one before. So to read all of them takes
+ * few faults, and little memory.
+ *
+ * Steps elsewhere leave mappings behind. When they have become many, all of what is
+ * lost becomes one mapping again, which faults wherever it is touched.
+ */
+#include "pages.h"
+
+enum { FIRST = 1 << 16, LARGEST = 1 << 25, PLACES = 256 };
+
+/* Whether the page is where the last step goes on, and how far. */
+static bool
+goes_on(const struct safemmap__steps *steps, uintptr_t page, size_t page_size,
+        size_t *ret_size, bool *ret_downwards)
+{
+    size_t size = steps->end - steps->start;
+
+    if (size == 0)
+        return false;
+    *ret_downwards = page + page_size == steps->start;
+    *ret_size = size;
+    if (page >= steps->start && page < steps->end)
+        return true; /* it was withdrawn meanwhile */
+    *ret_size = size < LARGEST / 2 ? 2 * size : LARGEST;
+    return *ret_downwards || page == steps->end;
+}
+
+bool
+safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
+                      size_t page_size)
+{
+    size_t size;
+    bool downwards;
+
+    return goes_on(steps, page, page_size, &size, &downwards) &&
+           !safemmap__zeros_are_withdrawn(steps->token);
+}
+
+/* Cuts `step` off where a page can be accessed. */
+static void
+stop_at_what_is_there(struct safemmap__range *step, uintptr_t page, size_t page_size)
+{
+    for (uintptr_t at = page; at > step->start;) {
+        at -= page_size;
+        if (safemmap__os_is_readable(at))
+            step->start = at + page_size;
+    }
+    for (uintptr_t at = page + page_size; at < step->end; at += page_size)
+        if (safemmap__os_is_readable(at))
+            step->end = at;
+}
+
+struct safemmap__range
+safemmap__step(const struct safemmap__steps *steps, uintptr_t page, size_t page_size,
+               const struct safemmap__range *within, bool lost)
+{
+    struct safemmap__range step = {page, page + page_size};
+    size_t size;
+    bool downwards;
+
+    if (!goes_on(steps, page, page_size, &size, &downwards)) {
+        size = FIRST;
+        downwards = false;
+    }
+    size = size > page_size ? size / page_size * page_size : page_size;
+    if (downwards)
+        step.start =
+            step.end - within->start > size ? step.end - size : within->start;
+    else
+        step.end = within->end - page > size ? page + size : within->end;
+    if (!lost)
+        stop_at_what_is_there(&step, page, page_size);
+    return step;
+}
+
+bool
+safemmap__steps_are_many(const struct safemmap__steps *steps)
+{
+    return steps->places >= PLACES;
+}
+
+void
+safemmap__steps_join(struct safemmap__steps *steps,
+                     const struct safemmap__range *lost, int protection)
+{
+    if (safemmap__zeros_lay_withdrawn(lost->start, lost->end - lost->start,
+                                      protection) == 0)
+        *steps = (struct safemmap__steps){0};
+}
+
+int
+safemmap__step_lay(struct safemmap__steps *steps, const struct safemmap__range *step,
+                   int protection)
+{
+    const struct safemmap__steps last = *steps;
+    uint64_t token;
+    int error =
+        safemmap__zeros_lay(step->start, step->end - step->start, protection, &token);
+
+    if (error < 0)
+        return error;
+    *steps = (struct safemmap__steps){step->start, step->end, token, last.places};
+    if (step->start == last.end || step->end == last.start)
+        safemmap__zeros_empty(last.token, last.end - last.start);
+    else if (step->start < last.start || step->start > last.end)
+        steps->places++;
+    return 0;
+}

@@ -1,1 +1,0 @@
-"""``python -m safemmap run``: a whole program under protection, children included."""

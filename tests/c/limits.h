@@ -1,0 +1,143 @@
+/* What a process can be left without by the time of a fault. */
+#ifndef LIMITS_H
+#define LIMITS_H
+
+#include "harness.h"
+
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+
+static inline void
+set_limit(__rlimit_resource_t resource, rlim_t value)
+{
+    const struct rlimit limit = {value, value};
+
+    CHECK_CALL(setrlimit(resource, &limit));
+}
+
+static inline void
+drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+
+    memset(data, 0, sizeof(data));
+    CHECK_CALL(syscall(SYS_capset, &header, data));
+}
+
+/* From now on the call is answered with EPERM. */
+static inline void
+forbid(int call)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {COUNT_OF(filter), filter};
+
+    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+        skip("needs seccomp");
+}
+
+static inline void
+limit_data(void)
+{
+    set_limit(RLIMIT_DATA, 0);
+}
+
+static inline void
+limit_locked_memory(void)
+{
+    if (mlockall(MCL_FUTURE) < 0)
+        skip("needs the right to lock memory");
+    drop_capabilities();
+    set_limit(RLIMIT_MEMLOCK, 0);
+}
+
+/* What is mapped already is locked too. */
+static inline void
+lock_all_memory(void)
+{
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+        skip("needs the right to lock memory");
+    drop_capabilities();
+    set_limit(RLIMIT_MEMLOCK, 0);
+}
+
+static inline void
+forbid_mmap(void)
+{
+    forbid(SYS_mmap);
+}
+
+static inline void
+forbid_mremap(void)
+{
+    forbid(SYS_mremap);
+}
+
+/* What is in use, and hardly more. */
+static inline void
+limit_address_space(void)
+{
+    unsigned long pages;
+    FILE *statm = fopen("/proc/self/statm", "re");
+
+    CHECK(statm != NULL && fscanf(statm, "%lu", &pages) == 1);
+    fclose(statm);
+    set_limit(RLIMIT_AS, (pages + 1) * PAGE);
+}
+
+static inline void
+limit_files(void)
+{
+    set_limit(RLIMIT_NOFILE, 0);
+}
+
+static inline void
+limit_file_size(void)
+{
+    set_limit(RLIMIT_FSIZE, 0);
+}
+
+static inline void
+close_all(void)
+{
+    for (int fd = 3; fd < 256; fd++)
+        close(fd);
+}
+
+/* The memory file's number is another file's. */
+static inline void
+reopen_all(void)
+{
+    int fd;
+
+    close_all();
+    do
+        CHECK_CALL(fd = memfd_create("other", 0));
+    while (fd < 64);
+}
+
+static const struct {
+    const char *name;
+    void (*set)(void);
+} limits[] = {
+    {"none", NULL},
+    {"RLIMIT_DATA", limit_data},
+    {"RLIMIT_MEMLOCK", limit_locked_memory},
+    {"RLIMIT_MEMLOCK, all locked", lock_all_memory},
+    {"no mmap", forbid_mmap},
+    {"no mremap", forbid_mremap},
+    {"RLIMIT_AS", limit_address_space},
+    {"RLIMIT_NOFILE", limit_files},
+    {"RLIMIT_FSIZE", limit_file_size},
+    {"all closed", close_all},
+    {"all closed, and others opened", reopen_all},
+};
+
+#endif
