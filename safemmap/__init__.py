@@ -10,6 +10,8 @@ shuts itself in (chroot(2), seccomp(2)) before it maps anything does
 ``from safemmap import *`` first, which loads everything.
 """
 
+import os as _os
+
 from safemmap import _lazy
 from safemmap._core import BusError as BusError
 from safemmap._core import Protected as Protected
@@ -55,3 +57,9 @@ if not TYPE_CHECKING:  # which knows them, and no others
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_lazy.NAMES})
+
+
+if _os.environ.get("SAFEMMAP_ENABLE") == "1":
+    from safemmap import _process
+
+    _process.enable_by_environment()

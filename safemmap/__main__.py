@@ -101,7 +101,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--unprotected", action="store_true", help="to see the readers die of SIGBUS"
     )
     torture.set_defaults(run=_run_torture)
-    arguments = parser.parse_args(argv)
+    program = commands.add_parser(
+        "run",
+        help="run a program with every mapping of a file protected",
+        usage="safemmap run [-m MODULE | -c CODE | SCRIPT] [ARGS...]",
+        description="Run a program as python would, with every mapping of a file "
+        "protected and safemmap in the place of the standard mmap. Its child processes "
+        "are protected too if they are Python and have its environment. Options of the "
+        "interpreter go before: python -X dev -m safemmap run ...",
+    )
+    program.add_argument("program", metavar="SCRIPT")
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What follows is the program's, "--" and all.
+    if words[:1] == ["run"] and words[1:2] not in ([], ["-h"], ["--help"]):
+        arguments = argparse.Namespace(run=_run_program, words=words[1:])
+    else:
+        arguments = parser.parse_args(words)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -110,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nobody reads any more. What is left in the buffer must not raise it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(f"safemmap: {error}", file=sys.stderr)
         return 1
 
@@ -139,6 +154,12 @@ def _run_torture(arguments: argparse.Namespace) -> int:
     from safemmap._commands.torture import command
 
     return command.run(arguments)
+
+
+def _run_program(arguments: argparse.Namespace) -> int:
+    from safemmap._commands.run import command
+
+    command.run(arguments.words)
 
 
 def _require(*names: str) -> None:

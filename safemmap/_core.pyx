@@ -74,6 +74,7 @@ from libc.stdint cimport (
     uint64_t,
     uintptr_t,
 )
+from libc.string cimport strcpy
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
     MAP_ANONYMOUS,
@@ -92,7 +93,7 @@ from posix.mman cimport (
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.time cimport timespec
 from posix.types cimport off_t, pid_t, time_t
-from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, pread, sysconf
+from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, getpid, pread, sysconf
 
 from safemmap._csrc cimport *
 from safemmap._system cimport *
@@ -101,7 +102,7 @@ from safemmap._system cimport *
 import os
 import sys
 from sys import _current_frames
-from time import monotonic
+from time import monotonic, time_ns
 
 from safemmap._errors import (
     Fault,
@@ -207,7 +208,9 @@ cdef int _choice(str name, object value, dict choices) except -1:
     return choices[value]
 
 
+include "_defaults.pxi"
 include "_region.pxi"
+include "_exit_status.pxi"
 include "_interrupt.pxi"
 include "_fault_queue.pxi"
 include "_file.pxi"

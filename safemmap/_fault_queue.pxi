@@ -149,7 +149,9 @@ def take_faults():
 
 def forget_parent():
     """In the child of a fork: what its parent's views have met is none of its own."""
-    global _lost, _dropped_before, _watching
+    global _lost, _dropped_before, _watching, _forked_at, _untold
+    _forked_at = time_ns()
+    _untold = None
     _recent.clear()
     _unwarned.clear()
     _lost = _dropped_before = 0

@@ -37,4 +37,31 @@ cdef object _raising(object error):
     cdef _Instance instance = _Instance.__new__(_Instance)
 
     instance.instance = error
-    return type("BusError", (BusError,), {"__new__": staticmethod(instance)})
+    kind = type(error)
+    return type(kind.__name__, (kind,), {
+        "__new__": staticmethod(instance), "__module__": kind.__module__
+    })
+
+
+cdef int _raise_in_thread(pid_t native_id, object error, object where) except -1:
+    """What cannot be raised here: an asynchronous exception of that thread, or of the
+    main one where Python knows no such thread. `where` is for sys.unraisablehook,
+    which gets it if both have one already, or the interpreter is at its end."""
+    cdef PyThreadState *state
+    cdef PyThreadState *target = NULL
+
+    if safemmap_is_finalizing():
+        return _unraisable(error, where)
+    state = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
+    while state != NULL:
+        if state.async_exc == NULL and (
+            state.native_thread_id == <unsigned long>native_id
+            or target == NULL and state.native_thread_id == <unsigned long>getpid()
+        ):
+            target = state
+        state = PyThreadState_Next(state)
+    if target == NULL:
+        return _unraisable(error, where)
+    raising = _raising(error)
+    PyThreadState_SetAsyncExc(target.thread_id, <PyObject *>raising)
+    return 0

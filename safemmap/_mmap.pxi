@@ -4,7 +4,7 @@
 @cython.no_gc
 cdef class mmap(_Exporter):
     """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
-access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="deferred")
+access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto")
 
     A memory-mapped file that survives the loss of its pages: a drop-in for the
     POSIX `mmap.mmap` of the running Python.
@@ -36,6 +36,9 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
       the scope by then.
     - ``"deny"``: exporting a buffer raises BufferError.
     - ``"crash"``: the process dies of SIGBUS, as with the standard class.
+    - ``"auto"``: what ``SAFEMMAP_VIEWS`` says in the environment; else ``"interrupt"``
+      where this library is the ``mmap`` of `sys.modules`, since who calls that one
+      never asks, and ``"deferred"`` everywhere else.
 
     :raises ValueError: `length` or `offset` lie beyond the end of the file, the
         file is empty, `access` is combined with `flags` or `prot`, or `protection` or
@@ -54,11 +57,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
 
     def __cinit__(self, fileno, length, flags=MAP_SHARED,
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
-                  bint trackfd=True, protection="auto", views="deferred"):
+                  bint trackfd=True, protection="auto", views="auto"):
         self.fd = -1
         self.trackfd = trackfd
         self.wanted = <Protection>_choice("protection", protection, _PROTECTIONS)
-        self.views = <Views>_choice("views", views, _VIEWS)
+        self.views = _views(views)
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset))
 
@@ -67,7 +70,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
             if self.region is not None and not self.region.warned:
                 self.warn_unreported()
         except BaseException as error:
-            _unraisable(error, type(self))
+            _raise_in_thread(PyThread_get_thread_native_id(), error, type(self))
         self.release()
 
     def close(self):
@@ -118,8 +121,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="defe
         """A fault that nobody has asked about is not lost with the mapping."""
         cdef Region region = self.region
 
-        if self.poisoned() and not region.reported:
-            region.reported = True
+        if self.poisoned() and not (region.reported or region.ended):
+            region.ended = True
             region.warn(self.describe_self())
         return 0
 

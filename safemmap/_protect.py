@@ -11,7 +11,7 @@ __all__ = ["protect"]
 
 
 def protect(
-    obj: Any, *, views: Literal["deferred", "interrupt"] = "deferred"
+    obj: Any, *, views: Literal["auto", "deferred", "interrupt"] = "auto"
 ) -> Protected:
     """Protect the memory behind a buffer that another library has mapped.
 
@@ -35,7 +35,8 @@ def protect(
         that has no file behind it (``array.array``, ``bytes``), and an empty buffer,
         are accepted and never fault.
     :param views: ``"deferred"``, or ``"interrupt"``, which raises `BusError` in the
-        thread that touched the page, too; see `safemmap.mmap`.
+        thread that touched the page, too; see `safemmap.mmap`. ``"auto"``: what
+        that has, as far as it is one of these; else ``"deferred"``.
     :raises TypeError: the memory of `obj` cannot be reached.
     :raises BufferError: it can be had as a copy only, or is one: a pyarrow container
         with a column in no file may be what polars' ``to_arrow()`` made of text, and

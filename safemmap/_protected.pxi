@@ -109,13 +109,14 @@ cdef class Protected:
     def __cinit__(self, obj, buffers, views):
         self.name = f"<safemmap.Protected {type(obj).__name__} at {id(obj):#x}>"
         self.held = []
-        if views not in ("deferred", "interrupt"):
+        if views not in ("auto", "deferred", "interrupt"):
             raise ValueError(
                 f"views must be 'deferred' or 'interrupt' here, not {views!r}"
             )
+        interrupts = _views(views) == INTERRUPT
         self.obj = obj
         for buffer in buffers:
-            self.held.append(_Held(buffer, self, views == "interrupt"))
+            self.held.append(_Held(buffer, self, interrupts))
         # How long a buffer is may stand in a page that is gone.
         self.check_for("protect")
 
@@ -178,8 +179,8 @@ cdef class Protected:
             held.release()
         self.obj = None
         for held in self.held:
-            if held.faulted() and not held.region.reported:
-                held.region.reported = True
+            if held.faulted() and not (held.region.reported or held.region.ended):
+                held.region.ended = True
                 held.region.warn(self.name)
 
     def __enter__(self):
@@ -197,4 +198,7 @@ cdef class Protected:
 
     def __del__(self):
         if self.held is not None:
-            self.close()
+            try:
+                self.close()
+            except BaseException as error:
+                _raise_in_thread(PyThread_get_thread_native_id(), error, type(self))

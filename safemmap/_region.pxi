@@ -11,7 +11,8 @@ cdef class Region:
     cdef Py_ssize_t size
     cdef Py_ssize_t lent        # buffers that are out
     cdef bint interrupts
-    cdef public bint reported   # somebody was told that it is poisoned
+    cdef public bint reported   # the program knows that it is poisoned
+    cdef bint ended             # the last warning was given
     cdef bint warned
     cdef set told               # threads that were told, by the kernel's ids
     # For each its identifier, and the address of what is on its way to it.
@@ -53,6 +54,7 @@ cdef class Region:
     cdef void forget(self) noexcept:
         # Its events can be told from others' as long as it is there.
         _drain()
+        _remember_untold(self)
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
 
@@ -118,25 +120,31 @@ cdef class Region:
             elif not owner.entered:
                 self.warn(repr(owner))
         except BaseException as error:
-            _unraisable(error, self)
+            _raise_in_thread(self.c.fault.thread, error, self)
 
     cdef int warn(self, str name) except -1:
         cdef Py_ssize_t offset = self.offset_of(self.c.fault.address)
         cdef object thread = self.c.fault.thread
 
         self.warned = True
-        who = f"thread {thread}" if _watch is None else _watch.thread_name(thread)
-        PyErr_WarnEx(
-            FaultWarning,
-            (
-                f"{who} touched the byte at offset "
-                f"{offset} (address {self.c.fault.address:#x}) of {name} when its page "
-                "was gone, and got zeros in the place of data; check() raises where "
-                "this matters, and a scope (access(), or with protect()) has it "
-                "raised in time"
-            ).encode(errors="backslashreplace"),
-            1,
-        )
+        try:
+            PyErr_WarnEx(
+                FaultWarning,
+                (
+                    f"{_who(thread)} touched the byte at offset "
+                    f"{offset} (address {self.c.fault.address:#x}) of {name} when its "
+                    "page was gone, and got zeros in the place of data; check() raises "
+                    "where this matters, and a scope (access(), or with protect()) has "
+                    "it raised in time"
+                ).encode(errors="backslashreplace"),
+                1,
+            )
+        except FaultWarning as error:
+            error.__cause__ = self.error_at(
+                self.c.fault.address, self.c.fault.code, "view"
+            )
+            self.told.add(thread)
+            raise
         return 0
 
     # ---- Interrupting ----------------------------------------------------
@@ -192,3 +200,7 @@ cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
         offset=offset, address=address, code=_code(code), thread=thread,
         time=time_ns / 1e9, mapping=mapping,
     )
+
+
+cdef object _who(object thread):
+    return f"thread {thread}" if _watch is None else _watch.thread_name(thread)

@@ -46,7 +46,7 @@ def wrap(
     offset: int = 0,
     access: int = ACCESS_READ,
     protection: Literal["auto", "sealed", "guarded", "kernel"] = "auto",
-    views: Literal["deferred", "interrupt", "deny", "crash"] = "deferred",
+    views: Literal["auto", "deferred", "interrupt", "deny", "crash"] = "auto",
     filesystems: Literal["memory", "local", "any"] = "local",
 ) -> mmap:
     """Map a file descriptor that an untrusted peer sent.

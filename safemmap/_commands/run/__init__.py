@@ -1,0 +1,1 @@
+"""``python -m safemmap run``: a whole program under protection, children included."""

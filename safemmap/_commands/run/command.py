@@ -1,0 +1,62 @@
+"""Becomes the Python that runs the program.
+
+The process executes its own interpreter anew, with `startup` first on PYTHONPATH. So
+the program is run by Python itself and not by a copy of what Python does, and its
+children are protected in the same way as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from safemmap import _process
+
+__all__ = ["run"]
+
+_STARTUP = str(Path(__file__).with_name("startup"))
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Run what `arguments` say, which are those that Python would be given.
+
+    :raises OSError: the whole process cannot be protected here, or as execve(2) has it.
+    :raises ValueError: the interpreter is one that does not look at PYTHONPATH.
+    :raises RuntimeError: ``SAFEMMAP_HANDLER=0`` forbids the handler.
+    """
+    if re.match("-[^mc]", arguments[0]):
+        raise ValueError(
+            "options of the interpreter go before safemmap: "
+            f"python {arguments[0]} -m safemmap run ..."
+        )
+    if sys.flags.ignore_environment or sys.flags.no_site:
+        raise ValueError(
+            "run reaches the program by PYTHONPATH and the site module, which the "
+            "options -I, -E and -S turn off"
+        )
+    _process.check_possible()
+    command = [sys.executable, *_interpreter_options(), *arguments]
+    os.execve(sys.executable, command, _environment())
+
+
+def _environment() -> dict[str, str]:
+    before = os.environ.get("PYTHONPATH")
+    # An empty entry would stand for the working directory.
+    path = f"{_STARTUP}{os.pathsep}{before}" if before else _STARTUP
+    return {**os.environ, "PYTHONPATH": path, "SAFEMMAP_ENABLE": "1"}
+
+
+def _interpreter_options() -> list[str]:
+    """What the command line has before ``-m safemmap``, or the script's path."""
+    *options, program = sys.orig_argv[1 : 1 + len(sys.orig_argv) - len(sys.argv)]
+    if sys.modules["__main__"].__spec__ is None:
+        return options
+    # -m safemmap, -msafemmap, or either behind other options, as in -Bm safemmap.
+    if not program.startswith("-"):
+        program = options.pop()
+    others = re.sub(r"m(safemmap.*)?$", "", program)
+    return [*options, others] if others != "-" else options

@@ -1,0 +1,118 @@
+# The exit status of a process that has read zeros, and of which no part was told.
+
+cdef extern from *:
+    """
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <unistd.h>
+
+    /* What the process says as it ends. Empty: nothing. */
+    static char safemmap_last_words[4096];
+
+    static void
+    safemmap_end(int status)
+    {
+        size_t size = strlen(safemmap_last_words);
+
+        if (size == 0)
+            return;
+        fflush(stderr);
+        if (write(STDERR_FILENO, safemmap_last_words, size) < 0)
+            ; /* there is nobody to tell */
+        if (status != EXIT_SUCCESS)
+            return;
+    #ifdef __GLIBC__
+        exit(EXIT_FAILURE); /* goes on with the other functions and the streams */
+    #else
+        fflush(NULL);
+        _exit(EXIT_FAILURE);
+    #endif
+    }
+
+    /* exit(3) calls it when the interpreter is gone, and after all that was registered
+     * later. */
+    #ifdef __GLIBC__
+    static void
+    safemmap_end_by(int status, void *unused)
+    {
+        (void)unused;
+        safemmap_end(status);
+    }
+
+    static int
+    safemmap_watch_end(void)
+    {
+        return on_exit(safemmap_end_by, NULL);
+    }
+    #else
+    static void
+    safemmap_end_anyhow(void)
+    {
+        safemmap_end(EXIT_SUCCESS);
+    }
+
+    static int
+    safemmap_watch_end(void)
+    {
+        return atexit(safemmap_end_anyhow);
+    }
+    #endif
+    """
+    char safemmap_last_words[4096]
+    int safemmap_watch_end()
+
+
+# The thread of a fault that no exception has reported and whose region is gone, and the
+# offset, in bytes from the region's start; or None.
+cdef tuple _untold = None
+cdef int64_t _forked_at = 0     # CLOCK_REALTIME, nanoseconds
+
+
+cdef tuple _untold_fault(Region region):
+    """Likewise of a region that is there. (Nothing here calls any Python code: an
+    exception may be on its way to this thread, which reports this very fault.)"""
+    if (
+        not region.poisoned() or region.reported or region.told
+        or region.c.fault.time_ns < _forked_at
+    ):
+        return None
+    return region.c.fault.thread, region.offset_of(region.c.fault.address)
+
+
+cdef void _remember_untold(Region region) noexcept:
+    global _untold
+
+    if _unattended and _untold is None:
+        _untold = _untold_fault(region)
+
+
+# ---- For _exit_status.py -------------------------------------------------
+
+def watch_end():
+    """Have exit(3) say the last words, and see to its status."""
+    if safemmap_watch_end() != 0:
+        raise MemoryError("no memory to watch the exit status")
+
+
+def untold():
+    """A line about a fault that no exception has reported, or None."""
+    _drain()
+    found = _untold
+    for region in tuple(_live.values()):
+        found = found or _untold_fault(region)
+    if found is None:
+        return None
+    thread, offset = found
+    return (
+        f"safemmap: BusError: {_who(thread)} touched the byte at offset {offset} of a "
+        "mapping when its page was gone, and got zeros in the place of data; no "
+        "exception reported it, so the process fails\n"
+    )
+
+
+def set_last_words(str line):
+    """What exit(3) is to say."""
+    cdef bytes words = line.encode(errors="backslashreplace")
+
+    strcpy(safemmap_last_words, words[:sizeof(safemmap_last_words) - 1])
