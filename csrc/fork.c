@@ -7,11 +7,12 @@
 
 #include <pthread.h>
 
-/* The forking thread holds both locks across fork(), so that the child finds the
+/* The forking thread holds these locks across fork(), so that the child finds the
  * registry and the chain whole. */
 static void
 before(void)
 {
+    safemmap__checks_lock();
     safemmap__installation_lock();
     safemmap__registry_lock();
     safemmap__zeros_before_fork();
@@ -22,6 +23,7 @@ after_in_parent(void)
 {
     safemmap__registry_unlock();
     safemmap__installation_unlock();
+    safemmap__checks_unlock();
 }
 
 /* Handlers that other threads were inside of do not exist here, nor who held a lock.
@@ -36,6 +38,7 @@ after_in_child(void)
     /* Workers install handlers of their own: the first operation checks ours. */
     safemmap__self.check_due = 0;
     safemmap__self.checked_at = 0;
+    safemmap__checks_reset();
     after_in_parent();
 }
 

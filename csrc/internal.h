@@ -249,6 +249,15 @@ void safemmap__events_reset(void);
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
 
+/* ---- checks.c ---- */
+/* For a fork: held while the thread is started or stopped. */
+void safemmap__checks_lock(void);
+void safemmap__checks_unlock(void);
+/* In the child of a fork, under the lock: starts its own thread, if the parent has
+ * one.
+ */
+void safemmap__checks_reset(void);
+
 /* ---- install.c ---- */
 /* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */
 int safemmap__check_handler(void);

@@ -58,6 +58,8 @@ cdef extern from "safemmap.h" nogil:
 
     int safemmap_install()
     int safemmap_uninstall()
+    int safemmap_checks_start()
+    void safemmap_checks_stop()
     struct safemmap_action:
         bint ours
         bint ignores

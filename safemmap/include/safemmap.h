@@ -58,6 +58,14 @@ int safemmap_install(void);
  * it), or -EADDRINUSE (a region is registered). */
 int safemmap_uninstall(void);
 
+/* Has a thread of its own make sure that the handler is on top, 20 times a second and
+ * more often at first: for processes that call nothing else in here, while others
+ * install handlers. A forked child has its own. Fails as pthread_create(3); does
+ * nothing where there is such a thread. */
+int safemmap_checks_start(void);
+/* Returns when the thread is gone. */
+void safemmap_checks_stop(void);
+
 /* Who gets a SIGBUS, one after the other: fills in as many as there is room for, and
  * returns how many there are. */
 struct safemmap_action {

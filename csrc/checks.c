@@ -1,0 +1,138 @@
+/* Runs outside the signal, on a thread of its own: the handler check at intervals.
+ *
+ * Operations and new regions check the handler themselves. A process whose mappings
+ * are all others' calls nothing of ours, and a library that installs a SIGBUS handler
+ * there (torch's DataLoader does so in its workers) would keep it.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <limits.h>
+
+/* Others install their handlers when they begin: at first a check costs a thousandth
+ * of a CPU, later next to nothing. */
+enum { EAGER_CHECKS = 1000, EAGER_MS = 2, INTERVAL_MS = 50 };
+
+/* A check goes no deeper, and no handler runs here: all signals are blocked. */
+enum { STACK_SIZE = 64 * 1024 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for these: */
+static pthread_cond_t stopped;
+static bool running;
+static pthread_t thread;     /* while it is, */
+static uintptr_t generation; /* and what that thread was given */
+
+static void
+add_ms(struct timespec *when, long ms)
+{
+    when->tv_nsec += ms * 1000000;
+    if (when->tv_nsec >= 1000000000) {
+        when->tv_nsec -= 1000000000;
+        when->tv_sec++;
+    }
+}
+
+static void *
+check_at_intervals(void *own_generation)
+{
+    struct timespec next;
+
+    pthread_mutex_lock(&lock);
+    for (unsigned checks = 0; generation == (uintptr_t)own_generation; checks++) {
+        pthread_mutex_unlock(&lock);
+        /* -EBUSY: displaced too often, which operations report; -ECANCELED:
+         * uninstalled. Others: the next check tries again. */
+        safemmap__check_handler();
+        clock_gettime(CLOCK_MONOTONIC, &next);
+        add_ms(&next, checks < EAGER_CHECKS ? EAGER_MS : INTERVAL_MS);
+        pthread_mutex_lock(&lock);
+        while (generation == (uintptr_t)own_generation &&
+               pthread_cond_timedwait(&stopped, &lock, &next) == 0)
+            continue;
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+/* Under the lock. */
+static int
+start(void)
+{
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    int error;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    error = pthread_create(&thread, &attributes, check_at_intervals,
+                           (void *)++generation);
+    if (error == EINVAL) /* too small for what libraries want of each thread */
+        error = pthread_create(&thread, NULL, check_at_intervals, (void *)generation);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    running = error == 0;
+    return -error;
+}
+
+int
+safemmap_checks_start(void)
+{
+    int error;
+
+    pthread_mutex_lock(&lock);
+    error = running ? 0 : start();
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+void
+safemmap_checks_stop(void)
+{
+    pthread_t ending;
+    bool was_running;
+
+    pthread_mutex_lock(&lock);
+    was_running = running;
+    running = false;
+    ending = thread;
+    generation++;
+    pthread_cond_broadcast(&stopped);
+    pthread_mutex_unlock(&lock);
+    if (was_running)
+        pthread_join(ending, NULL);
+}
+
+/* ---- Fork -------------------------------------------------------------- */
+
+__attribute__((constructor)) static void
+prepare(void)
+{
+    pthread_condattr_t clock;
+
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&stopped, &clock);
+    pthread_condattr_destroy(&clock);
+}
+
+void
+safemmap__checks_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void
+safemmap__checks_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+void
+safemmap__checks_reset(void)
+{
+    prepare(); /* nobody waits here */
+    if (running)
+        start();
+}
