@@ -9,12 +9,12 @@
 #include "arch/arch.h"
 #include "os/os.h"
 
+#include "arch/generic_call.c"
 #if SAFEMMAP__ASSEMBLY
 #include "arch/x86_64_call.c"
 #include "arch/x86_64_copy.c"
 #include "arch/x86_64_restorer.c"
 #else
-#include "arch/generic_call.c"
 #include "arch/generic_copy.c"
 #include "arch/generic_restorer.c"
 #endif

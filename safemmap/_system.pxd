@@ -131,5 +131,13 @@ cdef extern from "<linux/magic.h>":
 
 cdef extern from "<sys/prctl.h>":
     int prctl(int option, ...)
+
+cdef extern from *:
+    """
+    #ifndef PR_SET_VMA /* headers before Linux 5.17 */
+    #define PR_SET_VMA 0x53564d41
+    #define PR_SET_VMA_ANON_NAME 0
+    #endif
+    """
     const int PR_SET_VMA
     const int PR_SET_VMA_ANON_NAME

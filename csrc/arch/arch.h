@@ -20,29 +20,65 @@
 #endif
 
 /* Whether copies, calls and the restorer are assembly. (ThreadSanitizer has to see
- * each function that is left, and a shadow stack each return.) */
-#if defined(__x86_64__) && defined(__LP64__) && !defined(__SHSTK__) && \
-    !defined(__SANITIZE_THREAD__) && !SAFEMMAP__HAS(thread_sanitizer)
+ * each function that is left.) */
+#if defined(__x86_64__) && defined(__LP64__) && !defined(__SANITIZE_THREAD__) && \
+    !SAFEMMAP__HAS(thread_sanitizer)
 #define SAFEMMAP__ASSEMBLY 1
 #else
 #define SAFEMMAP__ASSEMBLY 0
 #endif
 
+/* The first instruction of an assembly function, where -fcf-protection has compilers
+ * begin theirs so. */
+#if defined(__CET__) && __CET__ % 2 == 1
+#define SAFEMMAP__LANDING "endbr64"
+#else
+#define SAFEMMAP__LANDING ""
+#endif
+
 /* ---- A call that the handler can end (*_call.c) ------------------------- */
 
 struct safemmap__place {
-#if SAFEMMAP__ASSEMBLY
-    uintptr_t stack;
-#else
+    uintptr_t stack; /* for assembly */
     sigjmp_buf buffer;
-#endif
 };
 
+/* Whether siglongjmp(3) ends calls: without assembly; and where the thread has a
+ * shadow stack, from which the C library knows how to drop the frames that are left.
+ */
+extern bool safemmap__calls_end_by_jump;
+
 typedef uintptr_t safemmap__access(const void *arguments);
+uintptr_t safemmap__call_by_jump(struct safemmap__place *place, safemmap__access *run,
+                                 const void *arguments);
+_Noreturn void safemmap__leave_by_jump(struct safemmap__place *place);
+#if SAFEMMAP__ASSEMBLY
+uintptr_t safemmap__call_by_stack(struct safemmap__place *place,
+                                  safemmap__access *run, const void *arguments);
+_Noreturn void safemmap__leave_by_stack(struct safemmap__place *place);
+#endif
+
 /* What `run` returns; or 0, if the handler has ended the call. */
-uintptr_t safemmap__call(struct safemmap__place *place, safemmap__access *run,
-                         const void *arguments);
-_Noreturn void safemmap__leave_call(struct safemmap__place *place);
+static inline uintptr_t
+safemmap__call(struct safemmap__place *place, safemmap__access *run,
+               const void *arguments)
+{
+#if SAFEMMAP__ASSEMBLY
+    if (!safemmap__calls_end_by_jump)
+        return safemmap__call_by_stack(place, run, arguments);
+#endif
+    return safemmap__call_by_jump(place, run, arguments);
+}
+
+static inline _Noreturn void
+safemmap__leave_call(struct safemmap__place *place)
+{
+#if SAFEMMAP__ASSEMBLY
+    if (!safemmap__calls_end_by_jump)
+        safemmap__leave_by_stack(place);
+#endif
+    safemmap__leave_by_jump(place);
+}
 
 /* ---- Copies that need no guard (*_copy.c) ------------------------------- */
 

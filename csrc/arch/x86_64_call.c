@@ -1,21 +1,23 @@
-/* Runs outside the signal, but for safemmap__leave_call(): calls a function that the
- * handler can end.
+/* Runs outside the signal, but for safemmap__leave_by_stack(): calls a function that
+ * the handler can end.
  *
- * sigsetjmp(3) would do, and does on other machines (generic_call.c). But it costs
- * twice as much as what is needed here, and a function that calls it must not rely on
- * its own variables afterwards; one that calls this may.
+ * sigsetjmp(3) would do, and does elsewhere (generic_call.c). But it costs twice as
+ * much as what is needed here, and a function that calls it must not rely on its own
+ * variables afterwards; one that calls this may.
  */
 #include "arch.h"
+#include "../os/os.h"
 
 /* %rdi: the place, a word that gets the stack pointer, %rsi: the function,
  * %rdx: its argument. What belongs to our caller is on the stack meanwhile. */
 __asm__(".pushsection .text\n"
         ".p2align 4\n"
-        ".globl safemmap__call\n"
-        ".hidden safemmap__call\n"
-        ".type safemmap__call, @function\n"
-        "safemmap__call:\n"
+        ".globl safemmap__call_by_stack\n"
+        ".hidden safemmap__call_by_stack\n"
+        ".type safemmap__call_by_stack, @function\n"
+        "safemmap__call_by_stack:\n"
         ".cfi_startproc\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    pushq %rbp\n"
         ".cfi_adjust_cfa_offset 8\n"
         ".cfi_rel_offset %rbp, 0\n"
@@ -55,14 +57,26 @@ __asm__(".pushsection .text\n"
         ".cfi_adjust_cfa_offset -8\n"
         "    ret\n"
         ".cfi_endproc\n"
-        ".size safemmap__call, . - safemmap__call\n"
+        ".size safemmap__call_by_stack, . - safemmap__call_by_stack\n"
 
-        ".globl safemmap__leave_call\n"
-        ".hidden safemmap__leave_call\n"
-        ".type safemmap__leave_call, @function\n"
-        "safemmap__leave_call:\n"
+        ".globl safemmap__leave_by_stack\n"
+        ".hidden safemmap__leave_by_stack\n"
+        ".type safemmap__leave_by_stack, @function\n"
+        "safemmap__leave_by_stack:\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    movq (%rdi), %rsp\n"
         "    xorl %eax, %eax\n"
         "    jmp 1b\n"
-        ".size safemmap__leave_call, . - safemmap__leave_call\n"
+        ".size safemmap__leave_by_stack, . - safemmap__leave_by_stack\n"
         ".popsection\n");
+
+_Static_assert(offsetof(struct safemmap__place, stack) == 0,
+               "where the stack stood is not the first word of a place");
+
+bool safemmap__calls_end_by_jump;
+
+__attribute__((constructor)) static void
+ask_for_a_shadow_stack(void)
+{
+    safemmap__calls_end_by_jump = safemmap__os_has_shadow_stack();
+}

@@ -24,6 +24,7 @@ __asm__(".pushsection .text\n"
         ".type safemmap__fixup_copy, @function\n"
         "safemmap__fixup_copy:\n"
         ".cfi_startproc\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    cmpq $16, %rdx\n"
         "    jae 16f\n"
         "    cmpl $8, %edx\n"
@@ -146,6 +147,7 @@ __asm__(".pushsection .text\n"
         ".type safemmap__fixup_copy_long, @function\n"
         "safemmap__fixup_copy_long:\n"
         ".cfi_startproc\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    vmovups -64(%rsi,%rdx), %ymm2\n"
         "    vmovups -32(%rsi,%rdx), %ymm3\n"
         "    leaq -64(%rdx), %r9\n"
@@ -173,6 +175,7 @@ __asm__(".pushsection .text\n"
         ".type safemmap__fixup_load, @function\n"
         "safemmap__fixup_load:\n"
         ".cfi_startproc\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    movzbl (%rsi), %eax\n"
         "    movb %al, (%rdi)\n"
         "    xorl %eax, %eax\n"
@@ -188,6 +191,7 @@ __asm__(".pushsection .text\n"
         ".type safemmap__fixup_find, @function\n"
         "safemmap__fixup_find:\n"
         ".cfi_startproc\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    movzbl (%rdi), %eax\n"
         "    vmovd %eax, %xmm1\n"
         "    vpbroadcastb %xmm1, %ymm1\n"
@@ -233,6 +237,7 @@ __asm__(".pushsection .text\n"
         ".hidden safemmap__fixup_return\n"
         ".type safemmap__fixup_return, @function\n"
         "safemmap__fixup_return:\n"
+        "    " SAFEMMAP__LANDING "\n"
         "    movq %rdi, %rax\n"
         "    movq %rsi, %r9\n"
         "    movq %rcx, %r10\n"
@@ -289,7 +294,8 @@ __attribute__((constructor)) static void
 choose_size(void)
 {
     __builtin_cpu_init();
-    if (on_valgrind()) {
+    /* The frames that a shadow stack has for the handler would stay. */
+    if (on_valgrind() || safemmap__os_has_shadow_stack()) {
         safemmap__fixup_short = safemmap__fixup_long = 0;
         return;
     }

@@ -11,12 +11,31 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* What older headers lack: <sys/mman.h> before glibc 2.32. */
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
 uintptr_t safemmap__page_size;
 
 __attribute__((constructor)) static void
 read_page_size(void)
 {
     safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+bool
+safemmap__os_has_shadow_stack(void)
+{
+#ifdef SYS_arch_prctl
+    enum { ASK = 0x5005, SHADOW_STACK = 1 }; /* <asm/prctl.h>, from Linux 6.6 on */
+    unsigned long features = 0;
+
+    return syscall(SYS_arch_prctl, ASK, &features) == 0 &&
+           (features & SHADOW_STACK) != 0;
+#else
+    return false;
+#endif
 }
 
 /* ---- Memory that may be gone -------------------------------------------- */

@@ -28,6 +28,9 @@ extern uintptr_t safemmap__page_size;
 
 /* All of these may be called in the handler. */
 
+/* Whether this thread has a shadow stack, which checks each return. */
+bool safemmap__os_has_shadow_stack(void);
+
 /* ---- Memory that may be gone -------------------------------------------- */
 
 /* Copies memory of this process, without a signal where a page is gone on either
