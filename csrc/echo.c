@@ -8,7 +8,8 @@
  * The kernel writes the thread's last fault into the context of every signal. The
  * signal is the echo of that fault if the handler which the kernel called for it is
  * still on the stack, waiting for its raise(3) to return; or if it has returned, and
- * the thread is about to fault again.
+ * the thread is about to fault again. (A local variable that holds the address, or a
+ * copy of registers, is no context.)
  */
 #include "internal.h"
 
@@ -54,7 +55,7 @@ is_of_copy(const ucontext_t *context, const struct safemmap__last_fault *found,
     const uintptr_t address = *(const uintptr_t *)wanted;
 
     return safemmap__last_fault_address(found) == address &&
-           safemmap__fixup_covers(context, address);
+           safemmap__is_genuine(context) && safemmap__fixup_covers(context, address);
 }
 
 ucontext_t *
@@ -70,8 +71,8 @@ static bool
 is_of_fault(const ucontext_t *context, const struct safemmap__last_fault *found,
             const void *wanted)
 {
-    (void)context;
-    return safemmap__last_fault_equals(found, wanted);
+    return safemmap__last_fault_equals(found, wanted) &&
+           safemmap__is_genuine(context);
 }
 
 bool

@@ -52,14 +52,24 @@ restore(const ucontext_t *context, bool direct)
     safemmap__restore_floating_point(context);
 }
 
+/* The fault is answered. Its context stays on the stack, and must not be taken for
+ * that of one which is still to be (echo.c). */
+static void
+forget(ucontext_t *context)
+{
+    if (context != NULL)
+        safemmap__forget_fault(context);
+}
+
 static _Noreturn void
-jump(struct safemmap__guard *guard, const siginfo_t *info, const ucontext_t *context,
+jump(struct safemmap__guard *guard, const siginfo_t *info, ucontext_t *context,
      bool direct)
 {
     guard->fault = (struct safemmap_fault){(uintptr_t)info->si_addr, info->si_code};
     safemmap__self.guard = guard->outer;
     safemmap__count(&safemmap__counts.recovered);
     restore(context, direct);
+    forget(context);
     safemmap__leave_call(&guard->place);
 }
 
@@ -93,6 +103,7 @@ leave_small_copy(const siginfo_t *info, ucontext_t *context, bool direct)
         return;
     safemmap__count(&safemmap__counts.recovered);
     restore(context, direct);
+    forget(context);
     safemmap__fixup_leave(context, fault);
 }
 
@@ -244,7 +255,9 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
         guard = guard_for((uintptr_t)info->si_addr);
         if (guard != NULL)
             jump(guard, info, context, direct);
-        if (!safemmap__overlay(info, context))
+        if (safemmap__overlay(info, context))
+            forget(context);
+        else
             forward(entry, signo, info, context);
     } else if (!defer(info) && !safemmap__is_echo(info, context))
         forward(entry, signo, info, context);

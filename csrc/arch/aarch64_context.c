@@ -29,6 +29,7 @@ struct record {
     uint32_t magic, size;
 };
 #define SYNDROME_MAGIC 0x45535201u
+enum { FLOATS_MAGIC = 0x46508001, FLOATS_SIZE = 528 };
 /* That the access was one by a load or store, and which of the two. */
 enum { CLASS_SHIFT = 26, DATA_ABORT_LOWER = 0x24, WRITE_BIT = 1 << 6 };
 
@@ -57,6 +58,30 @@ safemmap__access_of(const ucontext_t *context)
         at += record.size;
     }
     return SAFEMMAP__UNKNOWN;
+}
+
+void
+safemmap__forget_fault(ucontext_t *context)
+{
+    context->uc_mcontext.fault_address = 0;
+}
+
+/* The record of the floating-point registers is always the first. */
+bool
+safemmap__is_genuine(const ucontext_t *context)
+{
+    struct {
+        unsigned long flags;
+        ucontext_t *link;
+    } head;
+    struct record record;
+
+    return safemmap__os_read(&head, (uintptr_t)context, sizeof(head)) ==
+               sizeof(head) &&
+           safemmap__os_read(&record, (uintptr_t)context->uc_mcontext.__reserved,
+                             sizeof(record)) == sizeof(record) &&
+           head.flags == 0 && head.link == NULL && record.magic == FLOATS_MAGIC &&
+           record.size == FLOATS_SIZE;
 }
 
 /* ---- Registers ---------------------------------------------------------- */

@@ -113,7 +113,7 @@ extern safemmap__fixup_reporter *safemmap__fixup_report;
  * of `address`. */
 bool safemmap__fixup_covers(const ucontext_t *context, uintptr_t address);
 /* Ends the copy. */
-_Noreturn void safemmap__fixup_leave(ucontext_t *context,
+_Noreturn void safemmap__fixup_leave(const ucontext_t *context,
                                      struct safemmap_fault fault);
 
 /* ---- Contexts of signals (*_context.c) ---------------------------------- */
@@ -133,6 +133,11 @@ bool safemmap__last_fault_equals(const struct safemmap__last_fault *left,
 /* Whether the access was a store. `context` may be NULL. */
 enum safemmap__access_kind { SAFEMMAP__LOAD, SAFEMMAP__STORE, SAFEMMAP__UNKNOWN };
 enum safemmap__access_kind safemmap__access_of(const ucontext_t *context);
+/* Whether the kernel has made it for a handler, by the marks of the floating-point
+ * registers in it. It need not be a context, and there need not be any memory. */
+bool safemmap__is_genuine(const ucontext_t *context);
+/* From here on it says nothing of a fault. */
+void safemmap__forget_fault(ucontext_t *context);
 
 uintptr_t safemmap__stack_pointer(const ucontext_t *context);
 /* Whether the instruction before the one that is next makes a system call. */

@@ -26,6 +26,19 @@ safemmap__access_of(const ucontext_t *context)
     return SAFEMMAP__UNKNOWN;
 }
 
+bool
+safemmap__is_genuine(const ucontext_t *context)
+{
+    (void)context;
+    return false;
+}
+
+void
+safemmap__forget_fault(ucontext_t *context)
+{
+    (void)context;
+}
+
 uintptr_t
 safemmap__stack_pointer(const ucontext_t *context)
 {

@@ -50,7 +50,7 @@ safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 }
 
 _Noreturn void
-safemmap__fixup_leave(ucontext_t *context, struct safemmap_fault fault)
+safemmap__fixup_leave(const ucontext_t *context, struct safemmap_fault fault)
 {
     (void)context;
     (void)fault;

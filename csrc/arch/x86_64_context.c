@@ -38,6 +38,35 @@ safemmap__access_of(const ucontext_t *context)
                                                           : SAFEMMAP__LOAD;
 }
 
+void
+safemmap__forget_fault(ucontext_t *context)
+{
+    context->uc_mcontext.gregs[REG_CR2] = 0;
+}
+
+/* UC_FP_XSTATE and FP_XSTATE_MAGIC1, whose headers exclude glibc's own. */
+enum { XSTATE = 1, MAGIC = 0x46505853, MAGIC_OFFSET = 464, FARTHEST = 64 * 1024 };
+
+/* The kernel puts them above the context; and into what the processor leaves of them
+ * to software, a number. */
+bool
+safemmap__is_genuine(const ucontext_t *context)
+{
+    uintptr_t start = (uintptr_t)context, vectors;
+    unsigned long flags;
+    uint32_t magic = 0;
+
+    if (safemmap__os_read(&flags, start, sizeof(flags)) != sizeof(flags) ||
+        safemmap__os_read(&vectors, (uintptr_t)&context->uc_mcontext.fpregs,
+                          sizeof(vectors)) != sizeof(vectors) ||
+        vectors <= start || vectors - start > FARTHEST)
+        return false;
+    if ((flags & XSTATE) == 0)
+        return true; /* an old processor */
+    safemmap__os_read(&magic, vectors + MAGIC_OFFSET, sizeof(magic));
+    return magic == MAGIC;
+}
+
 /* ---- Registers ---------------------------------------------------------- */
 
 uintptr_t

@@ -333,11 +333,8 @@ safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 }
 
 _Noreturn void
-safemmap__fixup_leave(ucontext_t *context, struct safemmap_fault fault)
+safemmap__fixup_leave(const ucontext_t *context, struct safemmap_fault fault)
 {
-    /* It stays on the stack, and must not look like that of a fault which is still to
-     * be answered (echo.c). */
-    context->uc_mcontext.gregs[REG_CR2] = 0;
     safemmap__fixup_return(context->uc_mcontext.gregs, fault.address, fault.code,
                            safemmap__fixup_report);
 }
