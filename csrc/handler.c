@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- Guards ------------------------------------------------------------ */
 
@@ -115,17 +116,31 @@ will_fault_again(const siginfo_t *info)
     return info->si_code > 0 && !safemmap__os_is_early(info);
 }
 
+/* Where a sandbox refuses sigaction(2). A fault of a thread that blocks SIGBUS kills
+ * as the default action does; nothing else is sure to kill that way. */
+static void
+die_in_sandbox(const siginfo_t *info, ucontext_t *context)
+{
+    if (will_fault_again(info) && context != NULL)
+        sigaddset(&context->uc_sigmask, SIGBUS);
+    else
+        kill(getpid(), SIGKILL);
+}
+
 /* What happens where there is no handler. A fault is left to fault again, so
  * that the core dump shows where; a signal that was sent is sent again. */
 static void
-default_action(siginfo_t *info)
+default_action(siginfo_t *info, ucontext_t *context)
 {
     struct sigaction fatal;
     sigset_t sigbus;
 
     memset(&fatal, 0, sizeof(fatal));
     fatal.sa_handler = SIG_DFL;
-    sigaction(SIGBUS, &fatal, NULL);
+    if (sigaction(SIGBUS, &fatal, NULL) < 0) {
+        die_in_sandbox(info, context);
+        return;
+    }
     if (will_fault_again(info))
         return;
     safemmap__os_send_again(info);
@@ -223,7 +238,7 @@ call(const struct sigaction *action, struct safemmap__progress step, int signo,
 }
 
 static void
-forward(int entry, int signo, siginfo_t *info, void *context)
+forward(int entry, int signo, siginfo_t *info, ucontext_t *context)
 {
     struct safemmap__progress step = next_step(entry, info);
     struct sigaction action;
@@ -232,11 +247,11 @@ forward(int entry, int signo, siginfo_t *info, void *context)
         safemmap__count(&safemmap__counts.forwarded);
     step.at = action_at(step.at, &action);
     if (action.sa_handler == SIG_DFL)
-        default_action(info);
+        default_action(info, context);
     else if (action.sa_handler == SIG_IGN) {
         /* The kernel kills for a fault that is ignored. */
         if (will_fault_again(info))
-            default_action(info);
+            default_action(info, context);
     } else
         call(&action, step, signo, info, context);
 }

@@ -171,6 +171,18 @@ set_check_below(unsigned below)
     __atomic_store_n(&safemmap__check_below, below, __ATOMIC_RELAXED);
 }
 
+/* A sandbox does not let us ask: then it hardly lets others take our place. */
+static int
+check_unasked(int error)
+{
+    if (__atomic_load_n(&top, __ATOMIC_ACQUIRE) < 0)
+        return error;
+    return __atomic_load_n(&safemmap__check_below, __ATOMIC_RELAXED) ==
+                   SAFEMMAP__CHECK_WHEN_DUE
+               ? 0
+               : -EBUSY;
+}
+
 static int
 check(void)
 {
@@ -178,7 +190,7 @@ check(void)
     int entry, error;
 
     if (sigaction(SIGBUS, NULL, &present) < 0)
-        return -errno;
+        return check_unasked(-errno);
     entry = entry_of(&present);
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
         is_intact(&present, entry) &&
@@ -206,7 +218,10 @@ safemmap_install(void)
 int
 safemmap__check_handler(void)
 {
-    return __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED : check();
+    int error =
+        __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED : check();
+
+    return error < 0 && error != -EBUSY ? -ECANCELED : error;
 }
 
 /* Handlers that came after ours, up to the one below `entry`, have it to call. */

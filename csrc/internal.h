@@ -259,7 +259,8 @@ void safemmap__checks_unlock(void);
 void safemmap__checks_reset(void);
 
 /* ---- install.c ---- */
-/* safemmap_install() for an operation: -ECANCELED after safemmap_uninstall(). */
+/* safemmap_install() for an operation: 0, -EBUSY, or -ECANCELED where there is no
+ * handler to be had for another reason. */
 int safemmap__check_handler(void);
 
 /* Holds the chain of actions still: around fork(). */

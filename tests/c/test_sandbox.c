@@ -1,0 +1,151 @@
+/* A sandbox that refuses what the handler is looked after with: operations go on with
+ * the handler that is installed, and through system calls where none is. */
+#include "harness.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+
+static struct file healthy, gone;
+
+/* From here on the kernel refuses these two system calls (they may be the same) with
+ * EPERM. */
+static void
+refuse(unsigned one, unsigned other)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, one, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, other, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {COUNT_OF(code), code};
+
+    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        skip("seccomp filters are not allowed here");
+}
+
+struct sandbox {
+    unsigned one, other;
+    bool installed;
+};
+
+static const struct sandbox sandboxes[] = {
+    {SYS_rt_sigaction, SYS_rt_sigaction, true},
+    {SYS_rt_sigprocmask, SYS_rt_sigprocmask, true},
+    {SYS_rt_sigaction, SYS_rt_sigprocmask, true},
+    {SYS_rt_sigaction, SYS_rt_sigaction, false},
+    {SYS_rt_sigaction, SYS_rt_sigprocmask, false},
+};
+
+static const struct sandbox *
+enter(const void *argument)
+{
+    const struct sandbox *sandbox = argument;
+
+    if (sandbox->installed) {
+        CHECK_EQ(safemmap_install(), 0);
+        check_recovers(&gone);
+    }
+    refuse(sandbox->one, sandbox->other);
+    return sandbox;
+}
+
+static void
+operate(const void *argument)
+{
+    enter(argument);
+    /* One operation in 64 checks the handler. */
+    for (size_t i = 0; i < 200; i++) {
+        struct safemmap_fault fault;
+        unsigned char byte, bytes[1000];
+
+        CHECK_EQ(safemmap_load(healthy.map + i, &byte, &fault), 0);
+        CHECK_EQ(byte, pattern(i));
+        CHECK_EQ(safemmap_copy(bytes, healthy.map + i, sizeof(bytes), &fault), 0);
+        CHECK_EQ(bytes[999], pattern(i + 999));
+        check_recovers(&gone);
+    }
+}
+
+static void
+operations_go_on(void)
+{
+    healthy = file_new(1);
+    gone = file_gone();
+    for (size_t i = 0; i < COUNT_OF(sandboxes); i++) {
+        note = NOTE("sandbox", (long)i);
+        CHECK_EQ(end_in_child(operate, &sandboxes[i]), 0);
+    }
+}
+
+static void
+read_regions(const void *argument)
+{
+    const struct sandbox *sandbox = enter(argument);
+    struct safemmap_region region = region_of(&gone);
+
+    /* Without a handler nothing protects a region. */
+    if (!sandbox->installed) {
+        CHECK_EQ(safemmap_install(), -EPERM);
+        return;
+    }
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < 3; i++) {
+        struct file other = file_gone();
+
+        region = region_of(&other);
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        CHECK_EQ(load(&other, 5), 0);
+        CHECK(safemmap_region_poisoned(&region));
+        safemmap_region_remove(&region);
+        file_free(&other);
+        check_recovers(&gone);
+    }
+}
+
+static void
+regions_go_on(void)
+{
+    gone = file_gone();
+    for (size_t i = 0; i < COUNT_OF(sandboxes); i++) {
+        note = NOTE("sandbox", (long)i);
+        CHECK_EQ(end_in_child(read_regions, &sandboxes[i]), 0);
+    }
+}
+
+/* A foreign fault ends as the kernel would end it. */
+static void
+fault(const void *argument)
+{
+    enter(argument);
+    (void)load(&gone, 0);
+}
+
+static void
+send_ourselves(const void *argument)
+{
+    enter(argument);
+    raise(SIGBUS);
+    await_death();
+}
+
+static void
+foreign_signals_kill(void)
+{
+    gone = file_gone();
+    for (size_t i = 0; i < COUNT_OF(sandboxes); i++) {
+        const struct sandbox *sandbox = &sandboxes[i];
+        bool default_refused = sandbox->installed && sandbox->one == SYS_rt_sigaction;
+
+        note = NOTE("sandbox", (long)i);
+        CHECK_EQ(end_in_child(fault, sandbox), SIGBUS);
+        CHECK_EQ(end_in_child(send_ourselves, sandbox),
+                 default_refused ? SIGKILL : SIGBUS);
+    }
+}
+
+TEST_MAIN(TEST(operations_go_on), TEST(regions_go_on), TEST(foreign_signals_kill))
