@@ -26,8 +26,9 @@ safemmap__installation_unlock(void)
 
 /* ---- The action -------------------------------------------------------- */
 
-/* The entry that was installed last. */
+/* The entry that was installed last, and what it inherited. */
 static int top = -1;
+static int top_inherited;
 
 /* The number of the entry that `action` is, or -1. */
 static int
@@ -73,8 +74,20 @@ publish_chain(int keep, const struct sigaction *action)
     return 0;
 }
 
+/* What our action takes over from the one below it, so that a signal which is
+ * forwarded finds what it would without us. */
+static int
+inherited_flags(const struct sigaction *below)
+{
+    if (is_handler(below))
+        return below->sa_flags & (SA_ONSTACK | SA_RESTART);
+    /* A thread's own stack may be small (Go's are). A signal that is ignored
+     * interrupts no system call. */
+    return SA_ONSTACK | SA_RESTART;
+}
+
 static struct sigaction
-action_of(int entry, int flags_before)
+action_of(int entry, int inherited)
 {
     struct sigaction action;
 
@@ -84,20 +97,26 @@ action_of(int entry, int flags_before)
     action.sa_flags =
         /* The handler needs the address. */
         SA_SIGINFO
-        /* A thread's own stack may be small (Go's are). */
-        | SA_ONSTACK
         /* The handler leaves by a jump: had the kernel blocked the signal, it
          * would stay blocked. The handler is reentrant. */
         | SA_NODEFER
-        /* Whether a SIGBUS from kill(2) interrupts system calls stays as the
-         * action below had it. */
-        | (flags_before & SA_RESTART);
+        /* On which stack it runs, and whether a SIGBUS from kill(2) interrupts system
+         * calls. */
+        | inherited;
     return action;
+}
+
+static void
+set_top(int entry, int inherited)
+{
+    __atomic_store_n(&top_inherited, inherited, __ATOMIC_RELAXED);
+    __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
 }
 
 static int
 go_above(const struct sigaction *displacer)
 {
+    const int inherited = inherited_flags(displacer);
     struct sigaction ours, replaced;
     int entry = top + 1, error;
 
@@ -106,10 +125,10 @@ go_above(const struct sigaction *displacer)
     /* The chain is complete before the first signal can arrive. */
     if ((error = publish_chain(entry, displacer)) < 0)
         return error;
-    ours = action_of(entry, displacer->sa_flags);
+    ours = action_of(entry, inherited);
     if ((error = safemmap__os_set_action(&ours, &replaced)) < 0)
         return error;
-    __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
+    set_top(entry, inherited);
     __atomic_fetch_add(&safemmap__counts.installs, 1, __ATOMIC_RELAXED);
     /* Another thread may have set an action since we read the present one. */
     if (entry_of(&replaced) < 0 && replaced.sa_sigaction != displacer->sa_sigaction)
@@ -117,22 +136,25 @@ go_above(const struct sigaction *displacer)
     return 0;
 }
 
-/* Whether the action of that entry is as it was set. A program may have read it,
- * changed its flags or mask, and set it again. */
+/* Whether an action of ours is as it was set. A program may have read it, changed its
+ * flags or mask, and set it again. (Whether it interrupts system calls is for the
+ * program to say; and it may have it run on alternate stacks, as Go does with every
+ * handler.) */
 static bool
-is_intact(const struct sigaction *action, int entry)
+is_intact(const struct sigaction *action, int inherited)
 {
-    const int flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | (int)SA_RESETHAND;
-    const int want = action_of(entry, action->sa_flags).sa_flags;
+    const int want = SA_SIGINFO | SA_NODEFER | (inherited & SA_ONSTACK);
 
-    return ((action->sa_flags ^ want) & flags) == 0 &&
+    return (action->sa_flags & (want | (int)SA_RESETHAND)) == want &&
            sigisemptyset(&action->sa_mask);
 }
 
 static int
-set_again(const struct sigaction *present, int entry)
+set_again(const struct sigaction *present, int entry, int inherited)
 {
-    const struct sigaction ours = action_of(entry, present->sa_flags);
+    const struct sigaction ours =
+        action_of(entry, (present->sa_flags & (SA_ONSTACK | SA_RESTART)) |
+                             (inherited & SA_ONSTACK));
     struct sigaction replaced;
     int error = safemmap__os_set_action(&ours, &replaced);
 
@@ -157,9 +179,11 @@ install_locked(void)
         /* Those above have left. */
         if ((error = publish_chain(entry + 1, NULL)) < 0)
             return error;
-        __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
+        set_top(entry, inherited_flags(&safemmap__chain->link[entry].action));
     }
-    return is_intact(&present, entry) ? 0 : set_again(&present, entry);
+    return is_intact(&present, top_inherited)
+               ? 0
+               : set_again(&present, entry, top_inherited);
 }
 
 /* Set by safemmap_uninstall(). */
@@ -193,7 +217,7 @@ check(void)
         return check_unasked(-errno);
     entry = entry_of(&present);
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
-        is_intact(&present, entry) &&
+        is_intact(&present, __atomic_load_n(&top_inherited, __ATOMIC_RELAXED)) &&
         __atomic_load_n(&safemmap__check_below, __ATOMIC_RELAXED) ==
             SAFEMMAP__CHECK_WHEN_DUE)
         return 0;

@@ -271,6 +271,94 @@ resethand_is_called_once(void)
         }
 }
 
+/* ---- The stack of a handler before us ----------------------------------- */
+
+/* Less than the handler needs. */
+#define ALTERNATE_SIZE ((size_t)32 * 1024)
+#define HANDLER_SIZE ((size_t)64 * 1024)
+
+static unsigned char *alternate;
+static bool on_alternate;
+
+static bool
+is_on_alternate(const void *address)
+{
+    return (uintptr_t)address - (uintptr_t)alternate < ALTERNATE_SIZE;
+}
+
+static __attribute__((noinline)) void
+use_room(void)
+{
+    volatile unsigned char room[HANDLER_SIZE];
+
+    for (size_t i = 0; i < sizeof(room); i += 1024)
+        room[i] = 1;
+}
+
+static void
+handler_that_needs_room(int signo, siginfo_t *info, void *context)
+{
+    on_alternate = is_on_alternate(__builtin_frame_address(0));
+    if (!on_alternate)
+        use_room();
+    handler(signo, info, context);
+}
+
+static void
+use_alternate_stack(void)
+{
+    stack_t stack = {.ss_size = ALTERNATE_SIZE};
+    unsigned char *memory = mmap(NULL, PAGE + ALTERNATE_SIZE, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(memory != MAP_FAILED);
+    CHECK_CALL(mprotect(memory, PAGE, PROT_NONE));
+    stack.ss_sp = alternate = memory + PAGE;
+    CHECK_CALL(sigaltstack(&stack, NULL));
+}
+
+/* As the kernel would run it: where its own flags say, and not where ours would. */
+static void
+run_on_its_stack(const void *argument)
+{
+    const int flags = *(const int *)argument;
+    struct sigaction action = {.sa_sigaction = handler_that_needs_room,
+                               .sa_flags = SA_SIGINFO | flags};
+    struct file own = file_gone();
+
+    use_alternate_stack();
+    for (int above = 0; above < 2; above++) {
+        if (above)
+            check_recovers(&own);
+        CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+        CHECK_EQ(safemmap_install(), 0);
+        for
+            EACH_SOURCE(source)
+            {
+                sig_atomic_t before = calls;
+
+                gone = file_gone();
+                repairs = source->send == by_fault;
+                source->send();
+                await_call(before + 1);
+                CHECK_EQ(on_alternate, (flags & SA_ONSTACK) != 0);
+                check_recovers(&own);
+                file_free(&gone);
+            }
+    }
+}
+
+static void
+previous_handler_runs_on_its_own_stack(void)
+{
+    static const int flags[] = {0, SA_ONSTACK};
+
+    if (SANITIZED)
+        skip("a sanitizer's frames are larger");
+    for (size_t i = 0; i < COUNT_OF(flags); i++)
+        CHECK_EQ(end_in_child(run_on_its_stack, &flags[i]), 0);
+}
+
 /* ---- Ignored before us ------------------------------------------------- */
 
 static void
@@ -294,6 +382,37 @@ ignored(void)
     for
         EACH_SOURCE(source)
     CHECK_EQ(end_in_child(ignore, source), source->send == by_fault ? SIGBUS : 0);
+}
+
+static int pipe_ends[2];
+
+/* Signals the thread that reads, until something can be read. */
+static void *
+signal_reader(void *reader)
+{
+    for (int i = 0; i < 20; i++) {
+        usleep(5000);
+        CHECK_EQ(pthread_kill(*(pthread_t *)reader, SIGBUS), 0);
+        CHECK_CALL(kill(getpid(), SIGBUS));
+    }
+    CHECK_EQ(write(pipe_ends[1], "x", 1), 1);
+    return NULL;
+}
+
+/* The kernel does not even wake a thread for a signal that is ignored. */
+static void
+ignored_signals_do_not_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = SIG_IGN};
+    pthread_t self = pthread_self(), thread;
+    char byte;
+
+    CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(pipe(pipe_ends));
+    CHECK_EQ(pthread_create(&thread, NULL, signal_reader, &self), 0);
+    CHECK_EQ(read(pipe_ends[0], &byte, 1), 1);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
 /* ---- A handler before us that jumps ------------------------------------ */
@@ -593,6 +712,8 @@ displaced_for_ever(void)
 TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(default_kills_beside_a_guard), TEST(handler_is_called),
           TEST(resethand_is_called_once), TEST(ignored),
+          TEST(ignored_signals_do_not_interrupt),
+          TEST(previous_handler_runs_on_its_own_stack),
           TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
           TEST(displaced_for_ever), TEST(displacer_that_left),
