@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import safemmap
+from safemmap import _core
 
 LOADED = """
 import os, sys
 before = set(sys.modules)
 import safemmap
+from safemmap import _core
 print(*sorted(set(sys.modules) - before))
 """
 
@@ -116,3 +119,16 @@ def test_the_library_imports_no_command() -> None:
             assert [n for n in names if n.startswith("safemmap._commands")] == [], path
     for path in package.glob("*.p[yx][xi]"):
         assert "_commands" not in path.read_text(), path
+
+
+def test_nothing_is_looked_up_in_the_handler() -> None:
+    """The linker's own frames would need more room than the handler's."""
+    if shutil.which("readelf") is None:
+        pytest.skip("needs readelf (binutils)")
+    dynamic = subprocess.run(
+        ["readelf", "--dynamic", "--wide", _core.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "NOW" in dynamic.stdout
