@@ -1,5 +1,5 @@
-/* Included before everything else: what headers before glibc 2.32 and Linux 5.17 do not
- * declare is gone. */
+/* Included before everything else: what headers before glibc 2.32 and Linux 5.17 do
+ * not declare is gone. */
 #include <linux/memfd.h>
 #include <linux/prctl.h>
 #include <sys/mman.h>

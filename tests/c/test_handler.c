@@ -4,6 +4,7 @@
 
 #include <fenv.h>
 #include <limits.h>
+#include <sys/auxv.h>
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
@@ -468,6 +469,9 @@ stacks(void)
 {
     size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
 
+    /* musl's has no room for the context of a signal. */
+    if (least < 16384)
+        least = 16384 + getauxval(AT_MINSIGSTKSZ);
     gone = file_gone();
     run_in_thread(fault_on_alternate_stack, 0);
     run_in_thread(fault_on_own_stack, 0);
