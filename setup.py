@@ -8,10 +8,16 @@ setup(
     ext_modules=[
         Extension(
             "safemmap._core",
-            ["safemmap/_core.pyx", *sorted(glob("csrc/*.c"))],
-            include_dirs=["safemmap/include"],
+            [
+                "safemmap/_core.pyx",
+                "safemmap/_interrupt.c",
+                "safemmap/_monitoring.c",
+                *sorted(glob("csrc/*.c")),
+            ],
+            include_dirs=["safemmap", "safemmap/include"],
             depends=[
                 *glob("safemmap/*.p?[di]"),
+                *glob("safemmap/*.h"),
                 "safemmap/include/safemmap.h",
                 *glob("csrc/**/*.[ch]", recursive=True),
             ],

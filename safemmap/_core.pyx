@@ -101,7 +101,6 @@ from safemmap._system cimport *
 # Whatever Python has loaded already: what is imported here is imported by everybody.
 import os
 import sys
-from sys import _current_frames
 from time import monotonic, time_ns
 
 from safemmap._errors import (
@@ -209,9 +208,9 @@ cdef int _choice(str name, object value, dict choices) except -1:
 
 
 include "_defaults.pxi"
+include "_interrupt.pxi"
 include "_region.pxi"
 include "_exit_status.pxi"
-include "_interrupt.pxi"
 include "_fault_queue.pxi"
 include "_file.pxi"
 include "_memory.pxi"

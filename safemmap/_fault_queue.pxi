@@ -40,7 +40,6 @@ cdef object _drain():
         if event.region not in _unwarned:
             _unwarned[event.region] = monotonic() + _GRACE
             safemmap_event_wake()
-        region.interrupt(&event)
 
 
 cdef int _ensure_watcher() except -1:
@@ -65,7 +64,7 @@ cdef int _ensure_watcher() except -1:
 
 def watch(timeout):
     """Wait until there is a fault, `wake` is called, or `timeout` seconds (None for
-    ever) are over. Then interrupt, and return the regions of which to warn, and how
+    ever) are over. Return the regions of which to warn, and how
     long the next of them can wait."""
     global _watching
     cdef timespec until

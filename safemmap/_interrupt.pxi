@@ -1,23 +1,47 @@
-# An exception for a thread that runs somebody else's code (`views="interrupt"`).
+# The exception for a thread that runs somebody else's code (`views="interrupt"`).
+# When and where it is raised: _interrupt.c.
 
-cdef PyThreadState *_thread_state(unsigned long identifier) noexcept:
-    cdef PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
+cdef extern from "_interrupt.h":
+    ctypedef PyObject *safemmap_make_error(const safemmap_event *event) noexcept
+    int safemmap_interrupt_start(object error, safemmap_make_error *make) except -1
+    void safemmap_interrupt_stop()
+    void safemmap_interrupt_cancel(uint64_t region, pid_t thread) noexcept
 
-    while state != NULL and state.thread_id != identifier:
-        state = PyThreadState_Next(state)
-    return state
+
+cdef PyObject *_make_error(const safemmap_event *event) noexcept:
+    cdef Region region = _live.get(event.region)
+
+    if region is None:
+        return NULL
+    region.told = True
+    error = region.error_at(event.fault.address, event.fault.code, "view")
+    Py_INCREF(error)
+    return <PyObject *>error
 
 
-cdef bint _is_in_program(unsigned long identifier) except -1:
-    """Whether the thread runs any Python code but that of threading.py, which is no
-    place for an exception."""
-    frame = _current_frames().get(identifier)
-    while frame is not None:
-        if frame.f_globals.get("__name__") != "threading":
-            return True
-        frame = frame.f_back
-    return False
+cdef bint _interrupting = False
 
+
+cdef int _start_interrupting() except -1:
+    """Before anything that is to interrupt is registered with the core."""
+    global _interrupting
+
+    if _interrupting:
+        return 0
+    safemmap_interrupt_start(BusError, _make_error)
+    # Threads without the GIL may be in such memory until the end of the process.
+    import atexit
+
+    atexit.register(_stop_interrupting)
+    _interrupting = True
+    return 0
+
+
+def _stop_interrupting():
+    safemmap_interrupt_stop()
+
+
+# ---- From another thread --------------------------------------------------
 
 @cython.final
 cdef class _Instance:

@@ -31,9 +31,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
     - ``"deferred"``: it gets zeros; the next operation, or the end of the `access`
       scope, raises `BusError`.
-    - ``"interrupt"``: the same, and the thread that touched it gets a `BusError` as
-      an asynchronous exception as soon as it runs Python code, unless it has left
-      the scope by then.
+    - ``"interrupt"``: the same, and the call that touched it raises `BusError` in the
+      place of its result (after an operator or an index the next call does); or if it
+      fails by itself, has `BusError` as the cause of its error. So does every later
+      call that touches such a page, whether or not a buffer is out.
     - ``"deny"``: exporting a buffer raises BufferError.
     - ``"crash"``: the process dies of SIGBUS, as with the standard class.
     - ``"auto"``: what ``SAFEMMAP_VIEWS`` says in the environment; else ``"interrupt"``

@@ -34,8 +34,8 @@ def protect(
         buffers stay exported, so that the memory cannot be unmapped meanwhile. Memory
         that has no file behind it (``array.array``, ``bytes``), and an empty buffer,
         are accepted and never fault.
-    :param views: ``"deferred"``, or ``"interrupt"``, which raises `BusError` in the
-        thread that touched the page, too; see `safemmap.mmap`. ``"auto"``: what
+    :param views: ``"deferred"``, or ``"interrupt"``, which raises `BusError` from
+        the call that touched the page, too; see `safemmap.mmap`. ``"auto"``: what
         that has, as far as it is one of these; else ``"deferred"``.
     :raises TypeError: the memory of `obj` cannot be reached.
     :raises BufferError: it can be had as a copy only, or is one: a pyarrow container

@@ -41,7 +41,6 @@ cdef class _Held:
             region = Region.__new__(Region)
             region.describe(low, high - low, known.page_size, known.protection)
             region.c.put_back = True
-            region.lent = 1
             region.add(owner, interrupts)
             self.region = region
             # From here on nobody uninstalls it.
@@ -57,7 +56,6 @@ cdef class _Held:
                 return 0
 
     cdef void unregister(self) noexcept:
-        self.region.take_back()
         self.region.remove()
         self.region.forget()
 

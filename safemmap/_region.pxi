@@ -10,13 +10,10 @@ cdef class Region:
     cdef uintptr_t start        # the bytes for which the pages are here
     cdef Py_ssize_t size
     cdef Py_ssize_t lent        # buffers that are out
-    cdef bint interrupts
     cdef public bint reported   # the program knows that it is poisoned
     cdef bint ended             # the last warning was given
     cdef bint warned
-    cdef set told               # threads that were told, by the kernel's ids
-    # For each its identifier, and the address of what is on its way to it.
-    cdef dict interrupted
+    cdef bint told              # an exception has reported it to a thread
 
     cdef void describe(self, const void *start, Py_ssize_t size, size_t page_size,
                        int protection) noexcept:
@@ -32,9 +29,9 @@ cdef class Region:
         cdef int error
 
         self.owner = PyWeakref_NewRef(owner, None)
-        self.interrupts = interrupts
-        self.told = set()
-        self.interrupted = {}
+        if interrupts:
+            _start_interrupting()
+            self.c.withdrawable = True
         error = safemmap_region_add(&self.c)
         if error == -ENOMEM:
             raise MemoryError("no memory to register the mapping")
@@ -57,6 +54,7 @@ cdef class Region:
         _remember_untold(self)
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
+        safemmap_interrupt_cancel(self.c.id, 0)
 
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
@@ -102,11 +100,13 @@ cdef class Region:
 
     cdef void tell(self) noexcept:
         """This thread gets a BusError now, and needs none later."""
-        cdef object thread = PyThread_get_thread_native_id()
-
         self.reported = True
-        self.told.add(thread)
-        self.cancel(thread)
+        safemmap_interrupt_cancel(self.c.id, <pid_t>PyThread_get_thread_native_id())
+
+    cdef void end_scope(self) noexcept:
+        """With the last buffer it is too late to interrupt other threads."""
+        if self.lent == 0:
+            safemmap_interrupt_cancel(self.c.id, 0)
 
     def warn_unasked(self):
         """Once, unless somebody knows already, or the end of a scope will tell."""
@@ -143,55 +143,9 @@ cdef class Region:
             error.__cause__ = self.error_at(
                 self.c.fault.address, self.c.fault.code, "view"
             )
-            self.told.add(thread)
+            self.told = True
             raise
         return 0
-
-    # ---- Interrupting ----------------------------------------------------
-
-    cdef int interrupt(self, const safemmap_event *event) except -1:
-        """The thread that met the fault, where that is wanted and it is still there."""
-        cdef unsigned long identifier = <unsigned long>event.pthread
-        cdef PyThreadState *state
-        cdef object thread = event.fault.thread
-
-        if not self.interrupts or self.lent == 0 or thread in self.told:
-            return 0
-        # Another one may have its identifier by now. An exception that is on its way
-        # there already is somebody else's.
-        state = _thread_state(identifier)
-        if (
-            state == NULL or state.native_thread_id != <unsigned long>thread
-            or state.async_exc != NULL or not _is_in_program(identifier)
-        ):
-            return 0
-        interruption = _raising(
-            self.error_at(event.fault.address, event.fault.code, "view")
-        )
-        self.told.add(thread)
-        self.interrupted[thread] = (
-            identifier, <uintptr_t><PyObject *>interruption
-        )
-        PyThreadState_SetAsyncExc(identifier, <PyObject *>interruption)
-        return 0
-
-    cdef void cancel(self, object thread) noexcept:
-        cdef PyThreadState *state
-        cdef object pending = self.interrupted.pop(thread, None)
-
-        if pending is None:
-            return
-        identifier, interruption = pending
-        state = _thread_state(identifier)
-        if state != NULL and <uintptr_t>state.async_exc == <uintptr_t>interruption:
-            PyThreadState_SetAsyncExc(identifier, NULL)
-
-    cdef void take_back(self) noexcept:
-        """A buffer was released; with the last one it is too late to interrupt."""
-        self.lent -= 1
-        if self.lent == 0 and self.interrupted:
-            for thread in tuple(self.interrupted):
-                self.cancel(thread)
 
 
 cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,

@@ -43,7 +43,7 @@ cdef class _Exporter(_Memory):
     cdef void take_back(self) noexcept:
         self.exports -= 1
         if self.region is not None:
-            self.region.take_back()
+            self.region.lent -= 1
 
     @cython.final
     cdef int register(self) except -1:
@@ -259,6 +259,8 @@ cdef class Access:
             view.release()
         except BufferError:
             pass  # told below, together with what was made from it
+        if self.mapping.region is not None:
+            self.mapping.region.end_scope()
         if self.mapping.poisoned() and self.mapping.has_told(exc_value):
             self.mapping.region.tell()
             return

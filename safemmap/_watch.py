@@ -1,8 +1,7 @@
 """Tells of faults in views while the program does something else.
 
 The handler can only put an event into a queue. A thread takes it from there, which
-runs from the first view on: it interrupts the thread that met the fault where that is
-wanted, and warns of a fault that nobody has asked about. It is stopped around a fork,
+runs from the first view on: it warns of a fault that nobody has asked about. It is stopped around a fork,
 so that a process which has no threads of its own stays one for `os.fork`; a child has
 none until it takes a view itself.
 """

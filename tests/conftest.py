@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap as standard
 import os
@@ -93,9 +94,14 @@ def lossy() -> Iterator[LossyFile]:
 
 
 def open_fds() -> set[int]:
-    """The descriptors of this process, without the one that lists them."""
+    """The descriptors of this process, without the one that lists them, and the one
+    for zeroed pages, which stays once it is there."""
+    found = set()
     with os.scandir("/proc/self/fd") as entries:
-        found = {int(entry.name) for entry in entries}
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if os.readlink(entry.path) != "/memfd:safemmap zeros (deleted)":
+                    found.add(int(entry.name))
     return {fd for fd in found if is_open(fd)}
 
 

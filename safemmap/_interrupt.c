@@ -1,0 +1,639 @@
+/* Raises an exception in the thread whose access faulted, before it can use a zero.
+ *
+ * The core calls on_fault() in the signal handler. What is done there has to have its
+ * effect when the interpreter looks at its eval breaker next, which it does after
+ * each call of a C function, before the result can be stored. (Operators and indices
+ * are no such calls: the next call after them raises.) Three things are relied on:
+ *
+ * - The fault is synchronous: its thread is in C code that touches mapped memory, and
+ *   so holds none of the interpreter's locks, nor is it in the middle of a change to
+ *   its own thread state.
+ * - _PyEval_AddPendingCall() takes one lock, which others hold for a few instructions
+ *   and never while they wait for the GIL, and allocates nothing. Its callback runs
+ *   with the GIL, in whichever thread looks at the eval breaker first; from 3.12 on
+ * in any thread, or in the main thread alone, as asked for; on 3.11 always in the
+ * main thread.
+ * - A thread looks at `async_exc` of its own state when it looks at the eval breaker,
+ *   and has it looked at when it takes the GIL.
+ *
+ * A callback can decide, when it runs in the thread that faulted: an error that the
+ * code under way has raised since, because of the zeros, becomes what is raised, and
+ * ours its cause. An asynchronous exception cannot decide any more, and is the way
+ * where no callback can run in the thread in time: its class makes the instance when
+ * it is raised. From 3.12 on a callback for RAISE (sys.monitoring) takes it back
+ * there, while one is on its way, when the code under way raises an error of its own;
+ * and one for PY_RETURN raises it before the function that faulted can return.
+ *
+ * Records and what belongs to them change with the GIL only, save that on_fault()
+ * claims a free one.
+ */
+#include "_interrupt.h"
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "_monitoring.h"
+
+enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000 };
+
+/* What becomes of a record. */
+enum {
+    FREE,
+    CLAIMED,   /* by on_fault(), which fills it in */
+    QUEUED,    /* a callback will come for it */
+    CANCELLED, /* the same, and has nothing to do */
+    ON_ITS_WAY /* as the asynchronous exception of the thread */
+};
+
+/* One thread that is to be told of one fault. */
+static struct record {
+    int state;
+    struct safemmap_event event;
+    pid_t process;
+    PyThreadState *thread; /* NULL: Python does not know it */
+    uint64_t thread_number;
+    PyObject *handled; /* the exception that it handled at the fault; to compare */
+    unsigned postponed;
+    bool monitored;
+    PyObject *returns; /* the code object whose returns are monitored for it */
+} records[RECORDS];
+
+static safemmap_make_error *make_error;
+static PyInterpreterState *interpreter;
+static PyThreadState *main_thread;
+/* A class that makes the instance when it is raised. */
+static PyObject *raised_later;
+/* References to it that on_fault() may give away. */
+static int references;
+/* Of the newest zeroed pages: tokens become smaller. */
+static uint64_t newest = UINT64_MAX;
+
+static int decide(void *argument);
+
+/* ---- What differs between versions ------------------------------------- */
+
+typedef int pending_call(void *);
+#if PY_VERSION_HEX >= 0x030C0000
+typedef int add_pending_call(PyInterpreterState *, pending_call *, void *, int flags);
+#else
+typedef int add_pending_call(PyInterpreterState *, pending_call *, void *);
+#endif
+static add_pending_call *add_call;
+
+/* Has `decide` called in the thread, or soon by any; false where that is not to be
+ * had. */
+static bool
+queue_call(const PyThreadState *thread, struct record *record)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return add_call != NULL &&
+           add_call(interpreter, decide, record, thread == main_thread) == 0;
+#else
+    return add_call != NULL && (thread == NULL || thread == main_thread) &&
+           add_call(interpreter, decide, record) == 0;
+#endif
+}
+
+#if PY_VERSION_HEX < 0x030D0000
+static void (*signal_exception)(PyInterpreterState *);
+#endif
+
+static void
+have_exception_seen(PyThreadState *thread)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    const uintptr_t asynchronous_exception = 1 << 3; /* internal/pycore_ceval.h */
+
+    __atomic_fetch_or(&thread->eval_breaker, asynchronous_exception,
+                      __ATOMIC_SEQ_CST);
+#else
+    signal_exception(thread->interp);
+#endif
+}
+
+/* ---- In the signal ----------------------------------------------------- */
+
+static PyObject *
+handled_by(const PyThreadState *thread)
+{
+    for (_PyErr_StackItem *item = thread->exc_info; item != NULL;
+         item = item->previous_item)
+        if (item->exc_value != NULL && item->exc_value != Py_None)
+            return item->exc_value;
+    return NULL;
+}
+
+/* A thread that waits for its exception only gets more zeros. */
+static struct record *
+claim(pid_t thread, pid_t process)
+{
+    struct record *free = NULL;
+
+    for (struct record *record = records; record < records + RECORDS; record++) {
+        int state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
+
+        if (state == FREE && free == NULL)
+            free = record;
+        else if (state != FREE && state != CANCELLED &&
+                 record->event.fault.thread == thread && record->process == process)
+            return NULL;
+    }
+    for (struct record *record = free; free != NULL && record < records + RECORDS;
+         record++) {
+        int state = FREE;
+
+        if (__atomic_compare_exchange_n(&record->state, &state, CLAIMED, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return record;
+    }
+    return NULL;
+}
+
+static bool
+take_reference(void)
+{
+    int count = __atomic_load_n(&references, __ATOMIC_RELAXED);
+
+    while (count > 0)
+        if (__atomic_compare_exchange_n(&references, &count, count - 1, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* By the thread itself: nobody else looks at the field without the GIL, and whoever
+ * has that may have put another exception there. */
+static bool
+put_exception(PyThreadState *thread)
+{
+    PyObject *none = NULL;
+
+    if (!take_reference())
+        return false;
+    if (!__atomic_compare_exchange_n(&thread->async_exc, &none, raised_later, false,
+                                     __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+        __atomic_fetch_add(&references, 1, __ATOMIC_RELEASE);
+        return false;
+    }
+    have_exception_seen(thread);
+    return true;
+}
+
+static void
+keep_token(uint64_t token)
+{
+    uint64_t before = __atomic_load_n(&newest, __ATOMIC_RELAXED);
+
+    while (token != 0 && token < before &&
+           !__atomic_compare_exchange_n(&newest, &before, token, false,
+                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        ;
+}
+
+/* safemmap_fault_hook */
+static void
+on_fault(const struct safemmap_event *event)
+{
+    PyThreadState *thread = PyGILState_GetThisThreadState();
+    pid_t process = getpid();
+    struct record *record;
+
+    if (thread != NULL && thread->interp != interpreter)
+        return;
+    keep_token(event->token);
+    record = claim(event->fault.thread, process);
+    if (record == NULL)
+        return;
+    record->event = *event;
+    record->process = process;
+    record->postponed = 0;
+    record->thread = thread;
+    record->thread_number = thread == NULL ? 0 : thread->id;
+    record->handled = thread == NULL ? NULL : handled_by(thread);
+
+    /* Whoever calls `decide` may be quicker than this function. */
+    __atomic_store_n(&record->state, QUEUED, __ATOMIC_RELEASE);
+    if (queue_call(thread, record))
+        return;
+    __atomic_store_n(&record->state, ON_ITS_WAY, __ATOMIC_RELEASE);
+    if (thread != NULL && put_exception(thread))
+        safemmap_monitoring_trace(thread);
+    else
+        __atomic_store_n(&record->state, FREE, __ATOMIC_RELEASE);
+}
+
+/* ---- Threads ----------------------------------------------------------- */
+
+static bool
+is_alive(const struct record *record)
+{
+    PyThreadState *thread = PyInterpreterState_ThreadHead(interpreter);
+
+    while (thread != NULL && thread != record->thread)
+        thread = PyThreadState_Next(thread);
+    return thread != NULL && thread->id == record->thread_number;
+}
+
+static void
+keep_references(void)
+{
+    while (__atomic_load_n(&references, __ATOMIC_RELAXED) < REFERENCES) {
+        Py_INCREF(raised_later);
+        __atomic_fetch_add(&references, 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* ---- Telling ----------------------------------------------------------- */
+
+/* The thread was told, or is not to be: the next touch of any page that it, or
+ * anybody, has got zeros for faults anew. (Who waits for an exception gets new ones.)
+ */
+static void
+finish(struct record *record)
+{
+    bool monitored = record->monitored;
+    PyObject *code = record->returns, *last = code;
+
+    if (record->state == ON_ITS_WAY && is_alive(record))
+        safemmap_monitoring_untrace(record->thread);
+    record->monitored = false;
+    record->returns = NULL;
+    safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
+    __atomic_store_n(&record->state, FREE, __ATOMIC_RELEASE);
+    for (struct record *other = records; other < records + RECORDS; other++)
+        if (other->returns == code)
+            last = NULL;
+    if (monitored)
+        safemmap_monitoring_stop(last);
+    Py_XDECREF(code);
+    keep_references();
+}
+
+/* NULL, and no exception is set: it is not due any more. */
+static PyObject *
+error_of(const struct record *record)
+{
+    PyObject *error = make_error(&record->event);
+
+    if (error == NULL && PyErr_Occurred())
+        PyErr_WriteUnraisable(NULL);
+    return error;
+}
+
+/* At the end of what has caused `raised` so far. */
+static void
+become_cause(PyObject *error, PyObject *raised)
+{
+    PyObject *cause;
+
+    Py_INCREF(raised);
+    while ((cause = PyException_GetCause(raised)) != NULL) {
+        Py_SETREF(raised, cause);
+        if (cause == error)
+            break;
+    }
+    if (raised != error)
+        PyException_SetCause(raised, Py_NewRef(error));
+    Py_DECREF(raised);
+}
+
+static bool
+is_module(PyFrameObject *frame, const char *name, bool or_below)
+{
+    PyObject *globals = PyFrame_GetGlobals(frame);
+    PyObject *found = PyDict_GetItemString(globals, "__name__");
+    const char *module =
+        found == NULL || !PyUnicode_Check(found) ? NULL : PyUnicode_AsUTF8(found);
+    size_t size = strlen(name);
+    bool is = module != NULL && strncmp(module, name, size) == 0 &&
+              (module[size] == 0 || (or_below && module[size] == '.'));
+
+    Py_DECREF(globals);
+    return is;
+}
+
+static bool
+is_function(PyFrameObject *frame, const char *name)
+{
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    bool is = PyUnicode_CompareWithASCIIString(code->co_qualname, name) == 0;
+
+    Py_DECREF(code);
+    return is;
+}
+
+/* The function that was to give a result has returned already to an executor, which
+ * cannot be given an exception but in the future. */
+static bool
+tell_future(PyFrameObject *frame, PyObject *error)
+{
+    PyObject *locals, *future = NULL;
+    bool told;
+
+    if (!is_module(frame, "concurrent.futures._base", false) ||
+        !is_function(frame, "Future.set_result"))
+        return false;
+    locals = PyFrame_GetLocals(frame);
+    if (locals != NULL)
+        future = PyMapping_GetItemString(locals, "self");
+    told = future != NULL && PyObject_SetAttrString(future, "_exception", error) == 0;
+    PyErr_Clear();
+    Py_XDECREF(future);
+    Py_XDECREF(locals);
+    return told;
+}
+
+/* The thread's function has returned already, and what is left of threading.py has
+ * to be run to its end. */
+static bool
+tell_thread(PyFrameObject *frame, PyObject *error)
+{
+    PyObject *threading, *hook = NULL, *thread = NULL, *arguments = NULL,
+                         *done = NULL;
+
+    if (is_function(frame, "Thread.run"))
+        return false;
+    Py_INCREF(frame);
+    while (frame != NULL && is_module(frame, "threading", false))
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    if (frame != NULL) {
+        Py_DECREF(frame);
+        return false;
+    }
+    threading = PyImport_ImportModule("threading");
+    if (threading != NULL)
+        thread = PyObject_CallMethod(threading, "current_thread", NULL);
+    if (thread != NULL)
+        arguments = PyObject_CallMethod(threading, "ExceptHookArgs", "((OOOO))",
+                                        Py_TYPE(error), error, Py_None, thread);
+    if (arguments != NULL)
+        hook = PyObject_GetAttrString(threading, "excepthook");
+    if (hook != NULL)
+        done = PyObject_CallOneArg(hook, arguments);
+    if (done == NULL)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(done);
+    Py_XDECREF(hook);
+    Py_XDECREF(arguments);
+    Py_XDECREF(thread);
+    Py_XDECREF(threading);
+    return true;
+}
+
+/* Whether the thread is in the middle of asyncio: a task whose coroutine has returned
+ * already would leave those who wait for it waiting. What it hands its result to is
+ * the program's, and on the same thread. */
+static bool
+is_in_event_loop(PyThreadState *thread)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(thread);
+    bool is = false;
+
+    while (frame != NULL && (is_module(frame, "selectors", false) ||
+                             is_module(frame, "_weakrefset", false)))
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    if (frame != NULL && is_module(frame, "asyncio", true)) {
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+        is = frame != NULL && is_module(frame, "asyncio", true);
+    }
+    Py_XDECREF(frame);
+    return is;
+}
+
+/* Whether a destructor runs, whose exceptions are nobody's: it may be that of what
+ * the call which met the fault has let go of. */
+static bool
+is_in_destructor(PyThreadState *thread)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(thread);
+    bool is = false;
+
+    while (frame != NULL && !is) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+
+        is = PyUnicode_CompareWithASCIIString(code->co_name, "__del__") == 0;
+        Py_DECREF(code);
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    }
+    Py_XDECREF(frame);
+    return is;
+}
+
+/* Has the callback called once more. */
+static bool
+postpone(struct record *record)
+{
+    if (record->postponed >= POSTPONEMENTS || !queue_call(record->thread, record))
+        return false;
+    record->postponed++;
+    return true;
+}
+
+/* (With an asynchronous exception of somebody else's on its way to the thread there
+ * is nothing to do: that is raised now.) */
+static int
+raise_here(struct record *record)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    PyObject *handled = handled_by(thread), *error;
+    bool own_error = handled != NULL && handled != record->handled;
+    PyFrameObject *frame;
+    int result = 0;
+
+    if (!own_error && (is_in_event_loop(thread) || is_in_destructor(thread)) &&
+        postpone(record))
+        return 0;
+    error = thread->async_exc == NULL ? error_of(record) : NULL;
+    finish(record);
+    if (error == NULL)
+        return 0;
+    frame = PyThreadState_GetFrame(thread);
+    if (own_error)
+        become_cause(error, handled);
+    else if (frame == NULL ||
+             (!tell_future(frame, error) && !tell_thread(frame, error))) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        result = -1;
+    }
+    Py_XDECREF(frame);
+    Py_DECREF(error);
+    return result;
+}
+
+/* The thread has let go of the GIL, and does nothing in Python before it has it
+ * again. An exception that is on its way there already is somebody else's. */
+static void
+raise_there(struct record *record)
+{
+    PyThreadState *thread = record->thread;
+
+    if (!is_alive(record) || thread->async_exc != NULL) {
+        finish(record);
+        return;
+    }
+    record->returns = safemmap_monitoring_start(thread);
+    record->monitored = true;
+    record->state = ON_ITS_WAY;
+    PyThreadState_SetAsyncExc(thread->thread_id, raised_later);
+}
+
+/* Threads that have ended before they could be told. */
+static void
+forget_dead(void)
+{
+    for (struct record *record = records; record < records + RECORDS; record++)
+        if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == ON_ITS_WAY &&
+            !is_alive(record))
+            finish(record);
+}
+
+/* As a pending call. */
+static int
+decide(void *argument)
+{
+    struct record *record = argument;
+    PyThreadState *thread = PyThreadState_Get();
+
+    forget_dead();
+    if (record->thread == NULL) {
+        record->thread = main_thread;
+        record->thread_number = main_thread->id;
+    }
+    if (record->state == CANCELLED || record->process != getpid()) {
+        finish(record);
+        return 0;
+    }
+    if (record->thread == thread && record->thread_number == thread->id)
+        return raise_here(record);
+    if (record->postponed == 0 || !postpone(record))
+        raise_there(record);
+    return 0;
+}
+
+static struct record *
+on_its_way(void)
+{
+    PyThreadState *thread = PyThreadState_Get();
+
+    for (struct record *record = records; record < records + RECORDS; record++)
+        if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == ON_ITS_WAY &&
+            record->thread == thread && record->thread_number == thread->id)
+            return record;
+    return NULL;
+}
+
+static void
+take_back(struct record *record)
+{
+    if (is_alive(record) && record->thread->async_exc == raised_later)
+        PyThreadState_SetAsyncExc(record->thread->thread_id, NULL);
+}
+
+/* What tells of the end of an iteration. */
+static bool
+is_no_error(PyObject *raised)
+{
+    return PyErr_GivenExceptionMatches(raised, PyExc_StopIteration) ||
+           PyErr_GivenExceptionMatches(raised, PyExc_StopAsyncIteration) ||
+           PyErr_GivenExceptionMatches(raised, PyExc_GeneratorExit);
+}
+
+/* safemmap_monitor */
+static int
+monitor(PyObject *raised)
+{
+    struct record *record = on_its_way();
+    PyObject *error;
+
+    if (record == NULL || (raised != NULL && is_no_error(raised)))
+        return 0;
+    take_back(record);
+    error = error_of(record);
+    finish(record);
+    if (error == NULL)
+        return 0;
+    if (raised != NULL)
+        become_cause(error, raised);
+    else
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+    return raised != NULL ? 0 : -1;
+}
+
+/* `__new__` of the class that was put in the thread's way. */
+static PyObject *
+make_instance(PyObject *error_class, PyObject *arguments)
+{
+    struct record *record = on_its_way();
+    PyObject *error = NULL;
+
+    (void)arguments;
+    if (record != NULL) {
+        error = error_of(record);
+        finish(record);
+    }
+    return error != NULL ? error : PyObject_CallNoArgs(error_class);
+}
+
+/* ---- For the module ---------------------------------------------------- */
+
+int
+safemmap_interrupt_start(PyObject *error_class, safemmap_make_error *make)
+{
+    static PyMethodDef method = {"__new__", make_instance, METH_VARARGS, NULL};
+    PyObject *function;
+
+    if (raised_later == NULL) {
+        if (safemmap_monitoring_setup(monitor) < 0)
+            return -1;
+        function = PyCFunction_New(&method, error_class);
+        if (function == NULL)
+            return -1;
+        raised_later = PyObject_CallFunction((PyObject *)&PyType_Type, "s(O){sN}",
+                                             "BusError", error_class, "__new__",
+                                             PyStaticMethod_New(function));
+        Py_DECREF(function);
+        if (raised_later == NULL)
+            return -1;
+        keep_references();
+        make_error = make;
+        interpreter = PyInterpreterState_Get();
+        main_thread = PyInterpreterState_ThreadHead(interpreter);
+        while (PyThreadState_Next(main_thread) != NULL)
+            main_thread = PyThreadState_Next(main_thread);
+        add_call = (add_pending_call *)dlsym(RTLD_DEFAULT, "_PyEval_AddPendingCall");
+#if PY_VERSION_HEX < 0x030D0000
+        signal_exception = (void (*)(PyInterpreterState *))dlsym(
+            RTLD_DEFAULT, "_PyEval_SignalAsyncExc");
+#endif
+    }
+    safemmap_set_fault_hook(on_fault);
+    return 0;
+}
+
+void
+safemmap_interrupt_stop(void)
+{
+    safemmap_set_fault_hook(NULL);
+}
+
+void
+safemmap_interrupt_cancel(uint64_t region, pid_t thread)
+{
+    for (struct record *record = records; record < records + RECORDS; record++) {
+        int state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
+
+        if ((state != QUEUED && state != ON_ITS_WAY) ||
+            record->event.region != region ||
+            (thread != 0 && record->event.fault.thread != thread))
+            continue;
+        if (state == QUEUED)
+            record->state = CANCELLED;
+        else {
+            take_back(record);
+            finish(record);
+        }
+    }
+}

@@ -1,0 +1,437 @@
+"""`views="interrupt"`: the exception comes before anybody can use a zero."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import ctypes
+import gc
+import mmap as standard
+import os
+import pickle
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+import pytest
+from conftest import PAGE, LossyFile
+
+import safemmap
+from safemmap import BusError
+
+SIZE = 256 * PAGE
+TRIES = 15
+# Seconds that a busy machine may take for what takes none.
+PATIENCE = 30.0
+
+without_gil = ctypes.CDLL(None)
+with_gil = ctypes.PyDLL(None)
+for library in (without_gil, with_gil):
+    library.memcmp.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+
+
+class Memory:
+    """A mapping by the standard library, of which all but the first page is gone."""
+
+    def __init__(self) -> None:
+        fd = os.memfd_create("gone")
+        os.ftruncate(fd, SIZE)
+        self.mapping = standard.mmap(fd, SIZE)
+        self.view = memoryview(self.mapping)
+        self.array = numpy.ndarray(SIZE, "u1", self.mapping)
+        self.address = self.array.ctypes.data
+        os.ftruncate(fd, PAGE)
+        os.close(fd)
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    memory = Memory()
+    with pytest.raises(BusError), safemmap.protect(memory.view, views="interrupt"):
+        yield memory
+    memory.view.release()
+    memory.mapping.close()
+
+
+@pytest.fixture(params=["alone", "contended"])
+def contention(request: pytest.FixtureRequest) -> Iterator[None]:
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            sum(range(10))
+
+    others = [
+        threading.Thread(target=work) for _ in range(2 * (request.param == "contended"))
+    ]
+    for thread in others:
+        thread.start()
+    yield
+    done.set()
+    for thread in others:
+        thread.join()
+
+
+def here(work: Callable[[], Any]) -> Any:
+    return work()
+
+
+def in_another_thread(work: Callable[[], Any]) -> Any:
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def copies(memory: Memory, used: list[Any]) -> None:
+    used += [bytes(memory.view)]
+
+
+def finds(memory: Memory, used: list[Any]) -> None:
+    used += [memory.mapping.find(b"x")]
+
+
+def sums(memory: Memory, used: list[Any]) -> None:
+    used += [memory.array.sum()]
+
+
+def loads_without_gil(memory: Memory, used: list[Any]) -> None:
+    found = without_gil.memcmp(memory.address + 2 * PAGE, b"\0", 1)
+    used += [found]
+
+
+def loads_with_gil(memory: Memory, used: list[Any]) -> None:
+    found = with_gil.memcmp(memory.address + 2 * PAGE, b"\0", 1)
+    used += [found]
+
+
+def compares(memory: Memory, used: list[Any]) -> None:
+    same = memory.view[PAGE : 2 * PAGE] == bytes(PAGE)
+    hash(same)
+    used += [same]
+
+
+def indexes(memory: Memory, used: list[Any]) -> None:
+    last = memory.array[-1]
+    hash(last)
+    used += [last]
+
+
+def stores(memory: Memory, used: list[Any]) -> None:
+    memory.view[-1] = 1
+    hash(memory)
+    used += ["stored"]
+
+
+def adds(memory: Memory, used: list[Any]) -> None:
+    total = memory.array + 1
+    hash(None)
+    used += [total]
+
+
+@pytest.mark.usefixtures("contention")
+@pytest.mark.parametrize("run", [here, in_another_thread])
+@pytest.mark.parametrize(
+    "access",
+    [
+        copies,
+        finds,
+        sums,
+        loads_without_gil,
+        loads_with_gil,
+        # What is no call raises at the next one.
+        compares,
+        indexes,
+        stores,
+        adds,
+    ],
+)
+def test_no_zero_is_used(
+    memory: Memory,
+    access: Callable[[Memory, list[Any]], None],
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    def attempt() -> tuple[bool, list[Any]]:
+        used: list[Any] = []
+        try:
+            access(memory, used)
+        except BusError:
+            return True, used
+        return False, used
+
+    outcomes = [run(attempt) for _ in range(TRIES)]
+    assert outcomes == [(True, [])] * TRIES
+
+
+# ---- Where it is raised --------------------------------------------------
+
+
+def test_each_time(memory: Memory) -> None:
+    for _ in range(3):
+        with pytest.raises(BusError) as caught:
+            memory.array.sum()
+        assert caught.value.operation == "view"
+        assert caught.value.poisoned
+        assert type(caught.value) is BusError
+
+
+def test_swallowed_and_raised_by_the_next_touch(memory: Memory) -> None:
+    class Lenient:
+        def __getitem__(self, index: int) -> int:
+            with contextlib.suppress(Exception):
+                return int(memory.array[index])
+            return -1
+
+    assert [Lenient()[PAGE], Lenient()[PAGE]] == [-1, -1]
+    with pytest.raises(BusError):
+        int(memory.array[PAGE])
+
+
+def test_not_in_a_destructor(memory: Memory) -> None:
+    """That of what the call under way has let go of."""
+    left: list[bool] = []
+
+    class Last(bytes):
+        def __del__(self) -> None:
+            for _ in range(3):
+                hash(None)
+            left.append(True)
+
+    used = []
+    for _ in range(TRIES):
+        with pytest.raises(BusError):
+            used += [with_gil.memcmp(memory.address + PAGE, Last(b"1"), 1)]
+    assert left == [True] * TRIES
+    assert used == []
+
+
+def test_in_a_generator(memory: Memory) -> None:
+    def pages() -> Iterator[int]:
+        for start in range(0, SIZE, PAGE):
+            yield int(memory.array[start])
+
+    met = []
+    with pytest.raises(BusError):
+        met += list(pages())
+    assert met == []
+
+
+@pytest.mark.parametrize("buffer", ["numpy", "memmap", "ctypes", "none"])
+def test_whoever_kept_the_pointer(lossy: LossyFile, buffer: str) -> None:
+    """With no buffer out any more."""
+    size = 8 * PAGE
+    m = safemmap.mmap(lossy.fd, size, views="interrupt")
+    if buffer == "ctypes":
+        address = ctypes.addressof(ctypes.c_char.from_buffer(m))
+    else:
+        address = numpy.ndarray(size, "u1", m).ctypes.data
+    array = numpy.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(address))
+    gc.collect()
+    lossy.shrink(PAGE)
+    for _ in range(3):
+        total = None
+        with pytest.raises(BusError) as caught:
+            total = array.sum()
+        assert total is None
+        assert caught.value.offset == PAGE
+    with pytest.raises(BusError):
+        m.check()
+    m.close()
+
+
+# ---- Errors of the code under way ----------------------------------------
+
+
+def own_error(memory: Memory, without_gil: bool) -> Any:
+    """By C code that reads a zero, and in the same call refuses it."""
+    if without_gil:
+        return zlib.decompress(memory.view[2 * PAGE :])
+    return pickle.loads(memory.view[2 * PAGE :])
+
+
+OWN = (zlib.error, pickle.UnpicklingError)
+
+
+def causes(error: BaseException | None) -> list[type[BaseException]]:
+    found = []
+    while error is not None:
+        found.append(type(error))
+        error = error.__cause__
+    return found
+
+
+@pytest.mark.usefixtures("contention")
+@pytest.mark.parametrize("without_gil", [False, True])
+class TestOwnError:
+    """It is raised, with ours as its cause, and nobody's `except` is cut in two."""
+
+    def test_in_an_executor(self, memory: Memory, without_gil: bool) -> None:
+        with concurrent.futures.ThreadPoolExecutor(2) as executor:
+            for _ in range(TRIES):
+                future = executor.submit(own_error, memory, without_gil)
+                found = causes(future.exception(PATIENCE))
+                assert found == [OWN[not without_gil], BusError]
+            assert executor.submit(len, "alive").result(PATIENCE) == 5
+
+    @pytest.mark.parametrize("run", [here, in_another_thread])
+    def test_in_an_except_block(
+        self,
+        memory: Memory,
+        without_gil: bool,
+        run: Callable[[Callable[[], Any]], Any],
+    ) -> None:
+        def attempt() -> tuple[list[type[BaseException]], int]:
+            steps: list[int] = []
+            try:
+                own_error(memory, without_gil)
+            except OWN as error:
+                for step in range(10):
+                    steps.append(step)
+                return causes(error), len(steps)
+            return [], 0
+
+        for _ in range(TRIES):
+            assert run(attempt) == ([OWN[not without_gil], BusError], 10)
+
+    def test_in_asyncio(self, memory: Memory, without_gil: bool) -> None:
+        async def main() -> list[Any]:
+            def read() -> Any:
+                return own_error(memory, without_gil)
+
+            # (One after the other: while one thread is about to be told, the others
+            # read its zeros.)
+            found: list[Any] = []
+            for _ in range(TRIES):
+                job = asyncio.wait_for(asyncio.to_thread(read), PATIENCE)
+                found += await asyncio.gather(job, return_exceptions=True)
+            return found
+
+        assert [causes(error) for error in asyncio.run(main())] == [
+            [OWN[not without_gil], BusError]
+        ] * TRIES
+
+    def test_that_has_a_cause(self, memory: Memory, without_gil: bool) -> None:
+        """Ours is the first of all causes."""
+
+        def attempt() -> None:
+            try:
+                own_error(memory, without_gil)
+            except OWN as error:
+                raise ValueError from error
+
+        with pytest.raises(ValueError) as caught:
+            attempt()
+        assert causes(caught.value) == [ValueError, OWN[not without_gil], BusError]
+
+
+@pytest.mark.usefixtures("contention")
+@pytest.mark.parametrize("run", [here, in_another_thread])
+def test_an_older_error_is_none_of_its_own(
+    memory: Memory, run: Callable[[Callable[[], Any]], Any]
+) -> None:
+    """The access is made where another exception is handled."""
+
+    def attempt() -> Any:
+        try:
+            raise OwnError
+        except OwnError:
+            try:
+                return memory.array.sum()
+            except BusError as error:
+                return causes(error)
+
+    class OwnError(Exception):
+        pass
+
+    for _ in range(TRIES):
+        assert run(attempt) == [BusError]
+
+
+# ---- What has returned before it could be raised --------------------------
+
+
+@pytest.mark.usefixtures("contention")
+@pytest.mark.parametrize(
+    "job",
+    [
+        lambda memory: memory.array[-1],
+        lambda memory: memory.array + 1,
+        lambda memory: memory.array.sum(),
+        lambda memory: memory.view[PAGE : 2 * PAGE] == bytes(PAGE),
+    ],
+)
+class TestReturned:
+    def test_to_an_executor(
+        self, memory: Memory, job: Callable[[Memory], object]
+    ) -> None:
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            for _ in range(TRIES):
+                future = executor.submit(job, memory)
+                assert causes(future.exception(PATIENCE)) == [BusError]
+
+    def test_to_an_event_loop(
+        self, memory: Memory, job: Callable[[Memory], object]
+    ) -> None:
+        async def returns() -> object:
+            return job(memory)
+
+        async def main() -> None:
+            for _ in range(TRIES):
+                used = []
+                with pytest.raises(BusError):
+                    result = await asyncio.create_task(returns())
+                    hash(None)
+                    used.append(result)
+                assert used == []
+
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+    def test_to_a_thread(
+        self,
+        memory: Memory,
+        job: Callable[[Memory], object],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        met: list[type[BaseException]] = []
+        monkeypatch.setattr(
+            threading, "excepthook", lambda args: met.append(args.exc_type)
+        )
+        for _ in range(TRIES):
+            thread = threading.Thread(target=job, args=(memory,))
+            thread.start()
+            thread.join()
+            assert thread not in threading.enumerate()
+        assert met == [BusError] * TRIES
+
+
+# ---- Nothing is left behind ----------------------------------------------
+
+
+def test_no_tool_is_left(memory: Memory) -> None:
+    assert sys.gettrace() is None
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        futures = [executor.submit(memory.array.sum) for _ in range(100)]
+        # (Some may have read the zeros that another was about to be told of.)
+        errors = [causes(future.exception(PATIENCE)) for future in futures]
+    assert [BusError] in errors
+    assert [error for error in errors if error not in ([BusError], [])] == []
+    assert sys.gettrace() is None
+    if sys.version_info >= (3, 12):
+        assert [sys.monitoring.get_tool(number) for number in (3, 4)] == [None, None]
+
+
+def test_memory_stays_flat(memory: Memory) -> None:
+    def attempts(count: int) -> int:
+        for _ in range(count):
+            with contextlib.suppress(BusError):
+                without_gil.memcmp(memory.address + PAGE, b"", 1)
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * PAGE
+
+    before = attempts(1000)
+    assert attempts(10_000) - before < 4 << 20
