@@ -21,6 +21,15 @@ cdef bint _ensure_handler() except -1:
     return error == -EBUSY
 
 
+cdef bint _can_be_guarded() except -1:
+    """Whether there is a handler, or was. (A sandbox may forbid to install one.)"""
+    cdef int error = safemmap_install()
+
+    if error == -EBUSY:
+        _warn_displaced()
+    return error == 0 or error == -EBUSY
+
+
 cdef int _ensure_handler_for_buffer() except -1:
     if _ensure_handler():
         raise BufferError(

@@ -249,7 +249,10 @@ cdef class _Memory:
                 choice = GUARDED if _handler_allowed else KERNEL
         if choice == GUARDED and fileno != -1 and not again:
             # Faults from here on find the handler, whoever came after it.
-            _ensure_handler()
+            if self.wanted == GUARDED:
+                _ensure_handler()
+            elif not _can_be_guarded():
+                choice = KERNEL
         self.granted = choice
         self.operations = (
             &safemmap_plain if choice == SEALED

@@ -137,7 +137,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         this library's too often, and after `handler.uninstall`.
         """
         if self.granted == GUARDED and (
-            not _handler_allowed or safemmap_install() == -EBUSY
+            not _handler_allowed or safemmap_install() < 0
         ):
             return "kernel"
         return _PROTECTION_NAMES[<int>self.granted]

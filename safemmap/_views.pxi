@@ -59,8 +59,9 @@ cdef class _Exporter(_Memory):
         if self.granted == KERNEL or not _handler_allowed:
             raise BufferError(
                 "this mapping goes by way of the kernel (protection=\"kernel\", "
-                "SAFEMMAP_HANDLER=0, or handler.uninstall()), and hands out no buffer; "
-                "slices, read() and readinto() copy"
+                "SAFEMMAP_HANDLER=0, handler.uninstall(), or a sandbox that forbids to "
+                "install a handler), and hands out no buffer; slices, read() and "
+                "readinto() copy"
             )
         _ensure_watcher()
         _ensure_handler_for_buffer()

@@ -368,7 +368,14 @@ def test_a_peer_that_seals_shrinks_and_grows_all_the_time(rounds: int) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    ["forbidden", "kernel alone", "displaced again and again", "forbidden by seccomp"],
+    [
+        "forbidden",
+        "kernel alone",
+        "displaced again and again",
+        "forbidden by seccomp",
+        "sigaction forbidden",
+        "sigaction forbidden later",
+    ],
 )
 def test_in_a_process_of_its_own(case: str) -> None:
     done = run_isolated("without_handler.py", case)

@@ -126,12 +126,9 @@ def displaced_again_and_again() -> None:
         assert len(caught) == 1
 
 
-def forbidden_by_seccomp() -> None:
-    """As a sandbox does it: process_vm_readv(2) answers EPERM."""
-    fd = cut_file()
-    m = safemmap.mmap(fd, SIZE, protection="kernel", trackfd=False)
-    assert m[0] == ord("x")
-    number = 310 if os.uname().machine == "x86_64" else 270
+def forbid(x86_64: int, aarch64: int) -> None:
+    """As a sandbox (seccomp) does it: the system call answers EPERM."""
+    number = x86_64 if os.uname().machine == "x86_64" else aarch64
     program = struct.pack(
         "<HBBIHBBIHBBIHBBI",
         0x20, 0, 0, 0,  # load the number of the call
@@ -145,6 +142,13 @@ def forbidden_by_seccomp() -> None:
     no_new_privileges, set_seccomp, filtered = 38, 22, 2
     assert libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0
     assert libc.prctl(set_seccomp, filtered, header) == 0
+
+
+def forbidden_by_seccomp() -> None:
+    fd = cut_file()
+    m = safemmap.mmap(fd, SIZE, protection="kernel", trackfd=False)
+    assert m[0] == ord("x")
+    forbid(310, 270)  # process_vm_readv
     try:
         m[0]
     except PermissionError as error:
@@ -152,6 +156,51 @@ def forbidden_by_seccomp() -> None:
         assert not isinstance(error, safemmap.BusError)
     else:
         raise AssertionError("no error")
+    m.close()
+
+
+def sigaction_forbidden() -> None:
+    """Before there was a handler."""
+    fd = cut_file()
+    forbid(13, 134)  # rt_sigaction
+    try:
+        safemmap.mmap(fd, SIZE, protection="guarded")
+    except PermissionError:
+        pass
+    else:
+        raise AssertionError("no error")
+    with safemmap.mmap(fd, SIZE) as m:
+        check_kernel(m, fd)
+    assert not handles_sigbus()
+
+
+def sigaction_forbidden_later() -> None:
+    """The handler that is installed goes on."""
+    fd = cut_file()
+    m = safemmap.mmap(fd, SIZE)
+    view = memoryview(m)
+    forbid(13, 134)  # rt_sigaction
+    with safemmap.mmap(fd, SIZE) as other:
+        for _ in range(200):
+            assert m[0] == other[SIZE - 1] == ord("x")
+        with m.access() as scope:
+            assert scope[0] == ord("x")
+        os.ftruncate(fd, 0)
+        for mapping in m, other:
+            try:
+                mapping[0]
+            except safemmap.BusError as error:
+                assert error.offset == 0
+            else:
+                raise AssertionError("no error")
+    assert view[SIZE - 1] == 0
+    try:
+        m.check()
+    except safemmap.BusError:
+        pass
+    else:
+        raise AssertionError("not poisoned")
+    view.release()
     m.close()
 
 
