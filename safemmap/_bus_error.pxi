@@ -38,6 +38,11 @@ cdef class BusError(OSError):
         that is not known.
     :ivar file_size: how many it had right after the fault; -1 where that is not known
         (``trackfd=False``).
+    :ivar mapping: the `mmap` or the `Protected` whose page it was; None where that is
+        gone, in a copy and after unpickling.
+    :ivar path: the file, as the kernel names it; a memfd is
+        ``"/memfd:name (deleted)"``. None where that cannot be told.
+    :ivar under_protect: whether the mapping is somebody else's, and was protected.
     """
 
     cdef readonly Py_ssize_t offset
@@ -50,6 +55,7 @@ cdef class BusError(OSError):
     cdef readonly Py_ssize_t stop
     cdef readonly Py_ssize_t needed
     cdef readonly off_t file_size
+    cdef PyObject *origin       # an _Origin, or NULL
     cdef object __weakref__
 
     @property
@@ -60,18 +66,44 @@ cdef class BusError(OSError):
     def operation(self):
         return None if self.met_by == NULL else <object>self.met_by
 
+    @property
+    def mapping(self):
+        origin = _origin_of(self)
+        return None if origin is None or origin.mapping is None else origin.mapping()
+
+    @property
+    def path(self):
+        origin = _origin_of(self)
+        return None if origin is None else origin.path()
+
+    @property
+    def under_protect(self):
+        origin = _origin_of(self)
+        return origin is not None and origin.under_protect
+
     def __dealloc__(self):
         Py_XDECREF(self.met_by)
+        Py_XDECREF(self.origin)
 
     def __str__(self):
         if self.operation is None:
             return OSError.__str__(self)
         return describe_bus_error(self)
 
+    def __repr__(self):
+        if self.operation is None:
+            return OSError.__repr__(self)
+        return (
+            f"{type(self).__name__}({self.errno}, {self.strerror!r}, "
+            f"operation={self.operation!r}, offset={self.offset}, "
+            f"mapping={self.mapping!r}, path={self.path!r})"
+        )
+
     def __reduce__(self):
         state = (
             self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
+            self.path, self.under_protect,
         )
         made_from = OSError.__reduce__(self)[1]  # with the names of files, if any
         return type(self), made_from, (state, self.__dict__)
@@ -80,20 +112,33 @@ cdef class BusError(OSError):
         (
             self.offset, self.address, self.bus_code, operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
+            path, under_protect,
         ), attributes = state
-        _name_operation(self, operation)
+        _refer(&self.met_by, operation)
+        _refer(&self.origin, _origin(None, -1, path, under_protect))
         self.__dict__.update(attributes)
 
 
 safemmap_without_frames = <PyObject *>BusError
 
 
-# (Not a method: what OSError's own `__new__` has made knows of none.)
-cdef void _name_operation(BusError error, object operation) noexcept:
-    cdef PyObject *before = error.met_by
+# Of what OSError's own `__new__` has made, nothing here has a method, and what refers
+# to objects is NULL, not None.
 
-    Py_INCREF(operation)
-    error.met_by = <PyObject *>operation
+cdef _Origin _origin_of(BusError error):
+    return None if error.origin == NULL else <_Origin>error.origin
+
+
+cdef void _name_origin(BusError error, _Origin origin) noexcept:
+    origin.told = True
+    _refer(&error.origin, origin)
+
+
+cdef void _refer(PyObject **reference, object to) noexcept:
+    cdef PyObject *before = reference[0]
+
+    Py_INCREF(to)
+    reference[0] = <PyObject *>to
     Py_XDECREF(before)
 
 
@@ -123,7 +168,7 @@ cdef BusError _bus_error(int error, Py_ssize_t offset, uintptr_t address, int co
     exception.offset = offset
     exception.address = address
     exception.bus_code = code
-    _name_operation(exception, operation)
+    _refer(&exception.met_by, operation)
     exception.start = start
     exception.stop = stop
     exception.file_size = -1

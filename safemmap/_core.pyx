@@ -74,6 +74,7 @@ from libc.stdint cimport (
     uint64_t,
     uintptr_t,
 )
+from libc.stdio cimport snprintf
 from libc.string cimport strcpy
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
@@ -93,7 +94,15 @@ from posix.mman cimport (
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.time cimport timespec
 from posix.types cimport off_t, pid_t, time_t
-from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, getpid, pread, sysconf
+from posix.unistd cimport (
+    _SC_PAGESIZE,
+    close,
+    ftruncate,
+    getpid,
+    pread,
+    readlink,
+    sysconf,
+)
 
 from safemmap._csrc cimport *
 from safemmap._system cimport *
@@ -170,6 +179,7 @@ cdef object _os_error(int error):
     return OSError(error, os.strerror(error))
 
 
+include "_origin.pxi"
 include "_bus_error.pxi"
 
 

@@ -24,7 +24,7 @@ _DAMAGED_MEMORY = (4, 5)  # BusCode.MCEERR_AR and MCEERR_AO
 
 class Fault:
     """A page that a view touched when it was gone. Cannot be changed; equal to another
-    when all but `mapping` is.
+    when all but `mapping` and `path` is.
 
     :ivar offset: of the byte that was touched, from the start of the mapping (or of the
         buffer that is protected).
@@ -34,6 +34,7 @@ class Fault:
     :ivar time: in seconds since the epoch, as `time.time` has it.
     :ivar mapping: what was touched, an `mmap` (which may be closed) or a `Protected`;
         None when that is gone.
+    :ivar path: the file behind it as the kernel names it, see `BusError`.
     """
 
     # (Not a dataclass: `dataclasses` takes longer to import than all of this package.)
@@ -44,6 +45,7 @@ class Fault:
         "thread",
         "time",
         "mapping",
+        "path",
     )
 
     offset: int
@@ -52,6 +54,7 @@ class Fault:
     thread: int
     time: float
     mapping: mmap | Protected | None
+    path: str | None
 
     def __init__(
         self,
@@ -61,8 +64,9 @@ class Fault:
         thread: int,
         time: float,
         mapping: mmap | Protected | None = None,
+        path: str | None = None,
     ) -> None:
-        values = (offset, address, code, thread, time, mapping)
+        values = (offset, address, code, thread, time, mapping, path)
         for name, value in zip(self.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
 
@@ -105,18 +109,23 @@ class FaultWarning(RuntimeWarning):
 
 def describe_bus_error(error: BusError) -> str:
     """Its message: what happened, to which bytes, and what to do."""
+    of_file = "" if error.path is None else f" of {error.path!r}"
     if error.poisoned:
+        remedy = (
+            "protect() the object again"
+            if error.under_protect
+            else "call reset() on the mapping"
+        )
         return (
-            f"[Errno {error.errno}] {error.operation}: a view touched the page at "
-            f"offset {error.offset} (address {error.address:#x}) when it was gone, "
-            "and got zeros in its place; what was computed from it is wrong. Once "
-            "the file is what it should be, call reset() on the mapping, or "
-            "protect() what was protected again"
+            f"[Errno {error.errno}] {error.operation}: a view{of_file} touched the "
+            f"page at offset {error.offset} (address {error.address:#x}) when it was "
+            "gone, and got zeros in its place; what was computed from it is wrong. "
+            f"Once the file is what it should be, {remedy}"
         )
     if error.code == 0:
         return (
             f"[Errno {error.errno}] {error.operation} of bytes {error.start} to "
-            f"{error.stop} of the mapping: the file now ends at offset "
+            f"{error.stop} of the mapping{of_file}: the file now ends at offset "
             f"{error.offset}; the rest of that page reads as zeros, and pages behind "
             "it are gone"
         )
@@ -145,7 +154,7 @@ def describe_bus_error(error: BusError) -> str:
         )
     return (
         f"[Errno {error.errno}] {error.operation} of bytes {error.start} to "
-        f"{error.stop} of the mapping failed: {what}"
+        f"{error.stop} of the mapping{of_file} failed: {what}"
     )
 
 

@@ -33,7 +33,7 @@ cdef object _drain():
             del _recent[0]
             _lost += 1
         _recent.append((
-            region.owner, event.region, region.offset_of(event.fault.address),
+            region.origin, event.region, region.offset_of(event.fault.address),
             event.fault.address, event.fault.code, event.fault.thread,
             event.fault.time_ns,
         ))
@@ -124,8 +124,8 @@ def take_faults():
     # (Nothing is taken before all of this has succeeded: an exception may come up in
     # it, which was on its way to this thread.)
     found = [
-        _fault(offset, address, code, thread, time_ns, owner())
-        for owner, _, offset, address, code, thread, time_ns in taken
+        _fault(offset, address, code, thread, time_ns, origin)
+        for origin, _, offset, address, code, thread, time_ns in taken
     ]
     for entry in taken:
         region = _live.get(entry[1])

@@ -17,12 +17,17 @@ import typing  # noqa: F401 (all of it, for dataclass())
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from safemmap._core import address_of
+
 _QUERY = 0xC0686611
 _QUERY_LAYOUT = struct.Struct("=9Q4I2Q")
 _COVERING_OR_NEXT = 0x10
 _READABLE, _WRITABLE, _EXECUTABLE = 0x1, 0x2, 0x4
 
-_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) (\S+ +\d+)")
+_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) (\S+ +\d+) *(.*)\n")
+_LONGEST_PATH = 4096 + len(" (deleted)")
+# What is laid over pages that are gone is a file of ours.
+_OVERLAY = "/memfd:safemmap zeros"
 # Smallest of the huge pages that a mapping can be made of, in bytes.
 _HUGE = 1 << 16
 
@@ -36,6 +41,7 @@ class Area:
     protection: int  #: ``PROT_*``
     page_size: int  #: in bytes
     has_file: bool
+    path: str | None = None  #: of the file, as the kernel names it
 
 
 #: Memory of the process's own.
@@ -53,7 +59,9 @@ def file_behind(start: int, end: int) -> Area | None:
     for area in areas:
         protection |= area.protection
     page_size = max(area.page_size for area in areas)
-    return Area(start, end, protection, page_size, has_file=True)
+    paths = (area.path for area in areas if area.path is not None)
+    path = next((path for path in paths if not path.startswith(_OVERLAY)), None)
+    return Area(start, end, protection, page_size, has_file=True, path=path)
 
 
 def areas_in(start: int, end: int) -> Iterator[Area]:
@@ -76,8 +84,12 @@ def areas_in(start: int, end: int) -> Iterator[Area]:
 
 def _query(fd: int, address: int) -> Area | None:
     """The mapping that holds `address`, or the next one."""
+    name = bytearray(_LONGEST_PATH)
     query = bytearray(
-        _QUERY_LAYOUT.pack(_QUERY_LAYOUT.size, _COVERING_OR_NEXT, address, *[0] * 12)
+        _QUERY_LAYOUT.pack(
+            *(_QUERY_LAYOUT.size, _COVERING_OR_NEXT, address, *[0] * 8),
+            *(len(name), 0, address_of(name), 0),
+        )
     )
     try:
         fcntl.ioctl(fd, _QUERY, query)
@@ -86,14 +98,16 @@ def _query(fd: int, address: int) -> Area | None:
             return None
         raise
     fields = _QUERY_LAYOUT.unpack(query)
-    _, _, _, start, end, flags, page_size, _, inode, major, minor, *_ = fields
+    _, _, _, start, end, flags, page_size, _, inode, major, minor, length, *_ = fields
     protection = (
         (mmap.PROT_READ if flags & _READABLE else 0)
         | (mmap.PROT_WRITE if flags & _WRITABLE else 0)
         | (mmap.PROT_EXEC if flags & _EXECUTABLE else 0)
     )
     # (A filesystem may have a file of number 0.)
-    return Area(start, end, protection, page_size, any((inode, major, minor)))
+    has_file = any((inode, major, minor))
+    path = os.fsdecode(bytes(name[: length - 1])) if has_file and length else None
+    return Area(start, end, protection, page_size, has_file, path)
 
 
 def _parsed(start: int, end: int) -> Iterator[Area]:
@@ -115,9 +129,9 @@ def _parsed(start: int, end: int) -> Iterator[Area]:
             page_size = mmap.PAGESIZE
             if not (first | last | int(match[5], 16)) % _HUGE:
                 page_size = _kernel_page_size(first)
-            yield Area(
-                first, last, protection, page_size, match[6].strip(b"0: ") != b""
-            )
+            has_file = match[6].strip(b"0: ") != b""
+            path = os.fsdecode(match[7].replace(b"\\012", b"\n")) if has_file else None
+            yield Area(first, last, protection, page_size, has_file, path)
 
 
 def _kernel_page_size(start: int) -> int:

@@ -23,6 +23,7 @@ cdef class _Memory:
     cdef const safemmap_operations *operations  # the way that was granted
     cdef bint trackfd
     cdef bint is_file           # and there is a descriptor to read it by
+    cdef _Origin origin         # what errors tell, once there was one or a view
 
     # ---- Map, remap and unmap --------------------------------------------
 
@@ -179,6 +180,8 @@ cdef class _Memory:
         cdef int fd = self.fd if self.trackfd else -1
         cdef Region region = self.unregister()
 
+        if self.origin is not None:
+            self.origin.settle()
         self.data = NULL
         self.fd = -1
         with nogil:
@@ -309,10 +312,20 @@ cdef class _Memory:
         )
         cdef struct_stat status
 
+        _name_origin(exception, self.as_origin())
         exception.needed = self.offset + offset + 1
         if self.fd != -1 and fstat(self.fd, &status) == 0:
             exception.file_size = status.st_size
         return exception
+
+    @cython.final
+    cdef inline _Origin as_origin(self):
+        if self.origin is None:
+            name = None
+            if self.fd == -1 and not self.flags & MAP_ANONYMOUS:
+                name = _path_behind(self.data, self.length)
+            self.origin = _origin(self, self.fd, name, False)
+        return self.origin
 
     cdef inline void start_bulk(self) noexcept:
         """The GIL is about to be given up, under an operation that needs the mapping

@@ -114,8 +114,17 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
             return f"<{name} closed=True>"
         return (
             f"<{name} closed=False, access={_ACCESS_NAMES[self.mode]}, "
-            f"length={self.length}, pos={self.pos}, offset={self.offset}>"
+            f"length={self.length}, pos={self.pos}, offset={self.offset}"
+            f"{self.describe_state()}>"
         )
+
+    @cython.final
+    cdef str describe_state(self):
+        """What a file's mapping has and the standard class's has not."""
+        if self.flags & MAP_ANONYMOUS:
+            return ""
+        poisoned = ", poisoned=True" if self.poisoned() else ""
+        return f", protection={_PROTECTION_NAMES[<int>self.granted]!r}{poisoned}"
 
     @cython.final
     cdef int warn_unreported(self) except -1:

@@ -41,6 +41,7 @@ cdef class _Held:
             region = Region.__new__(Region)
             region.describe(low, high - low, known.page_size, known.protection)
             region.c.put_back = True
+            region.origin = _origin(owner, -1, known.path, True)
             region.add(owner, interrupts)
             self.region = region
             # From here on nobody uninstalls it.
@@ -140,7 +141,7 @@ cdef class Protected:
                     or held.region.c.fault.time_ns < first.region.c.fault.time_ns
                 ):
                     first = held
-        return None if first is None else first.region.first_fault(self)
+        return None if first is None else first.region.first_fault()
 
     def check(self):
         """Do nothing unless a page was gone when it was touched.

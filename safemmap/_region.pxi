@@ -10,6 +10,7 @@ cdef class Region:
     cdef uintptr_t start        # the bytes for which the pages are here
     cdef Py_ssize_t size
     cdef Py_ssize_t lent        # buffers that are out
+    cdef _Origin origin         # of its errors
     cdef public bint reported   # the program knows that it is poisoned
     cdef bint ended             # the last warning was given
     cdef bint warned
@@ -88,13 +89,14 @@ cdef class Region:
             self.size,
         )
         exception.poisoned = True
+        _name_origin(exception, self.origin)
         return exception
 
-    cdef object first_fault(self, object mapping):
+    cdef object first_fault(self):
         cdef const safemmap_region_fault *fault = &self.c.fault
 
         return _fault(self.offset_of(fault.address), fault.address, fault.code,
-                      fault.thread, fault.time_ns, mapping)
+                      fault.thread, fault.time_ns, self.origin)
 
     # ---- Telling ---------------------------------------------------------
 
@@ -149,10 +151,10 @@ cdef class Region:
 
 
 cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
-                   int64_t time_ns, object mapping):
+                   int64_t time_ns, _Origin origin):
     return Fault(
         offset=offset, address=address, code=_code(code), thread=thread,
-        time=time_ns / 1e9, mapping=mapping,
+        time=time_ns / 1e9, mapping=origin.mapping(), path=origin.path(),
     )
 
 

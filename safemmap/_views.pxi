@@ -70,6 +70,7 @@ cdef class _Exporter(_Memory):
             region.describe(self.data, self.length, self.page_size, self.prot)
             region.c.fd = self.fd
             region.c.offset = self.offset
+            region.origin = self.as_origin()
             region.add(self, self.views == INTERRUPT)
             if self.region is None:
                 self.region = region
@@ -104,7 +105,7 @@ cdef class _Exporter(_Memory):
         if not self.poisoned():
             return None
         self.region.reported = True
-        return self.region.first_fault(self)
+        return self.region.first_fault()
 
     def check(self):
         """Do nothing unless a view met a page that was gone.

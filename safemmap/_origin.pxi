@@ -1,0 +1,63 @@
+# Where a BusError comes from: the mapping, and what the kernel calls the file behind
+# it.
+
+cdef extern from "limits.h":
+    enum: PATH_MAX
+
+cdef extern from "Python.h":
+    object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
+
+
+@cython.final
+cdef class _Origin:
+    """One for a mapping, and all errors of it. The name is looked up when somebody
+    asks; and by the mapping before it closes the descriptor, if there was an error to
+    outlive it."""
+
+    cdef object mapping         # a weak reference, or None
+    cdef int fd                 # of the mapping; -1 once that is closed
+    cdef object name            # None as long as it is not known
+    cdef bint under_protect     # the mapping is somebody else's
+    cdef bint told              # there was an error
+
+    cdef object path(self):
+        if self.name is None and self.fd != -1:
+            self.name = _name_of(self.fd)
+        return self.name
+
+    cdef void settle(self) noexcept:
+        if self.told:
+            self.path()
+        self.fd = -1
+
+
+cdef _Origin _origin(object mapping, int fd, object name, bint under_protect):
+    cdef _Origin origin = _Origin.__new__(_Origin)
+
+    origin.mapping = None if mapping is None else PyWeakref_NewRef(mapping, None)
+    origin.fd = fd
+    origin.name = name
+    origin.under_protect = under_protect
+    return origin
+
+
+cdef object _name_of(int fd):
+    """None without /proc."""
+    cdef char link[64]
+    cdef char target[PATH_MAX]
+    cdef Py_ssize_t size
+
+    snprintf(link, sizeof(link), "/proc/thread-self/fd/%d", fd)
+    size = readlink(link, target, sizeof(target))
+    return None if size < 0 else PyUnicode_DecodeFSDefaultAndSize(target, size)
+
+
+cdef object _path_behind(const void *start, Py_ssize_t size):
+    """That of the mapping there; None without /proc."""
+    try:
+        from safemmap import _maps
+
+        area = _maps.file_behind(<uintptr_t>start, <uintptr_t>start + size)
+    except Exception:
+        return None
+    return None if area is None else area.path
