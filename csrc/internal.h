@@ -165,11 +165,6 @@ extern int safemmap__pages;
 sigset_t safemmap__hold_pages(void);
 void safemmap__release_pages(const sigset_t *mask);
 
-/* Returns when safemmap__wake_all() was called, if `*word` has this value; or for no
- * reason. */
-void safemmap__sleep_while(unsigned *word, unsigned value);
-void safemmap__wake_all(unsigned *word);
-
 /* ---- zeros.c ---- */
 
 /* But for the two that prepare, and safemmap_withdraw(), the caller holds

@@ -46,7 +46,7 @@ safemmap__reader_leave(unsigned entered)
 {
     if (__atomic_sub_fetch(&readers[entered], 1, __ATOMIC_SEQ_CST) == 0 &&
         __atomic_load_n(&awaited, __ATOMIC_SEQ_CST) != 0)
-        safemmap__wake_all(&readers[entered]);
+        safemmap__os_wake_all(&readers[entered]);
 }
 
 struct safemmap__reading
@@ -74,7 +74,7 @@ wait_for(unsigned parity)
     unsigned inside;
 
     while ((inside = __atomic_load_n(&readers[parity], __ATOMIC_SEQ_CST)) != 0)
-        safemmap__sleep_while(&readers[parity], inside);
+        safemmap__os_sleep_while(&readers[parity], inside);
 }
 
 void

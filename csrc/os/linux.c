@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -79,6 +81,52 @@ safemmap__os_is_writable(uintptr_t address)
     uintptr_t page = address & ~(safemmap__page_size - 1);
 
     return madvise((void *)page, safemmap__page_size, MADV_POPULATE_WRITE) == 0;
+}
+
+/* ---- Waiting ------------------------------------------------------------ */
+
+static long
+futex(int *word, int operation, int value)
+{
+    return syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
+}
+
+/* A futex was refused: where a sandbox knows none, a thread sleeps for a while. */
+static void
+sleep_unless_interrupted(void)
+{
+    const struct timespec little = {0, 100000};
+
+    if (errno != EINTR && errno != EAGAIN)
+        syscall(SYS_nanosleep, &little, NULL);
+}
+
+bool
+safemmap__os_wait_for_lock(int *word)
+{
+    if (futex(word, FUTEX_LOCK_PI_PRIVATE, 0) == 0)
+        return true;
+    sleep_unless_interrupted();
+    return false;
+}
+
+void
+safemmap__os_hand_over_lock(int *word)
+{
+    futex(word, FUTEX_UNLOCK_PI_PRIVATE, 0);
+}
+
+void
+safemmap__os_sleep_while(unsigned *word, unsigned value)
+{
+    if (futex((int *)word, FUTEX_WAIT_PRIVATE, (int)value) < 0)
+        sleep_unless_interrupted();
+}
+
+void
+safemmap__os_wake_all(unsigned *word)
+{
+    futex((int *)word, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
 /* ---- Pages -------------------------------------------------------------- */

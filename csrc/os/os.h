@@ -46,6 +46,19 @@ bool safemmap__os_is_readable(uintptr_t address);
  * before 5.14). It may give the page memory. */
 bool safemmap__os_is_writable(uintptr_t address);
 
+/* ---- Waiting ------------------------------------------------------------ */
+
+/* Sleeps while another thread, whose number the word holds, has the lock, and lends
+ * it this thread's priority. True: the lock has been handed over; false: try again.
+ */
+bool safemmap__os_wait_for_lock(int *word);
+/* Gives a lock of this thread's to one that waits for it. */
+void safemmap__os_hand_over_lock(int *word);
+
+/* Sleeps until safemmap__os_wake_all(), if the word has this value; or for less. */
+void safemmap__os_sleep_while(unsigned *word, unsigned value);
+void safemmap__os_wake_all(unsigned *word);
+
 /* ---- Pages -------------------------------------------------------------- */
 
 /* Address space that nothing can be read from. */
