@@ -21,8 +21,8 @@ def test_each_hazard_names_a_test_that_exists() -> None:
             path = TESTS / ("c" if file.endswith(".c") else "") / file
             text = path.read_text()
             for test in tests:
-                prefix = "( {4})?def " if file.endswith(".py") else ""
-                defined = rf"^{prefix}{test}\("
+                prefix = "( {4})?(def|class) " if file.endswith(".py") else ""
+                defined = rf"^{prefix}{test}[(:]"
                 assert re.search(defined, text, re.MULTILINE), (file, test)
                 named += 1
         assert named, row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -72,6 +73,31 @@ def test_the_files_of_the_core_form_no_cycle(core: list[Path]) -> None:
     assert len(graph) > 10
     assert "shared" in graph["handler"]
     assert find_cycle(graph) == []
+
+
+def layers() -> list[str]:
+    """The files in the picture that README.md draws, from the top."""
+    picture = (CORE / "README.md").read_text().split("```")[1]
+    return re.findall(r"(\w+)\.c\b", picture)
+
+
+@compiles
+def test_the_layers_are_as_drawn(core: list[Path]) -> None:
+    drawn = layers()
+    graph = uses(core)
+    assert sorted(drawn) == sorted(graph)
+    for file, used in graph.items():
+        for other in used:
+            assert drawn.index(file) < drawn.index(other), (file, other)
+
+
+def test_the_reading_order_names_every_file() -> None:
+    text = (CORE / "README.md").read_text()
+    table = text.partition("## Files in reading order")[2].partition("\n## ")[0]
+    for path in CORE.rglob("*.[ch]"):
+        name = str(path.relative_to(CORE))
+        part = re.sub(r"/(x86_64|aarch64|generic)_", "/*_", name)
+        assert f"`{part}`" in table or f"`{path.name}`" in table, name
 
 
 @compiles
