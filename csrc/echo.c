@@ -20,8 +20,9 @@ enum { FRAMES = 1024, PIECE = 64 };
 typedef bool test(const ucontext_t *context, const struct safemmap__last_fault *found,
                   const void *wanted);
 
-/* The nearest context from `stack` on that passes the test. */
-static ucontext_t *
+/* The nearest context from `stack` on that passes the test. (Not inlined: the words
+ * would stay on the handler's own stack.) */
+static __attribute__((noinline)) ucontext_t *
 on_stack(uintptr_t stack, test *passes, const void *wanted)
 {
     uint64_t words[PIECE + SAFEMMAP__FAULT_WORDS - 1];
