@@ -14,7 +14,6 @@ from safemmap._errors import file_too_short
 from safemmap._filesystems import check_filesystem, check_name
 from safemmap._standard import (
     ACCESS_COPY,
-    ACCESS_DEFAULT,
     ACCESS_READ,
     ACCESS_WRITE,
     ALLOCATIONGRANULARITY,
@@ -35,7 +34,6 @@ _ACCESSES = {
     ACCESS_READ: ("reading", (os.O_RDONLY, os.O_RDWR)),
     ACCESS_COPY: ("reading", (os.O_RDONLY, os.O_RDWR)),
     ACCESS_WRITE: ("reading and writing", (os.O_RDWR,)),
-    ACCESS_DEFAULT: ("reading and writing", (os.O_RDWR,)),
 }
 
 

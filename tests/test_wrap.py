@@ -142,6 +142,7 @@ def test_shorter_than_announced(lossy: LossyFile, length: int, offset: int) -> N
         ({"length": 1.5}, TypeError),
         ({"length": "1"}, TypeError),
         ({"access": 17}, ValueError),
+        ({"access": safemmap.ACCESS_DEFAULT}, ValueError),
         ({"filesystems": "remote"}, ValueError),
         ({"filesystems": None}, ValueError),
     ],
