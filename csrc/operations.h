@@ -82,10 +82,8 @@ safemmap__gather(unsigned char *target, const unsigned char *source, ptrdiff_t s
                  size_t count)
 {
 #pragma GCC unroll 8
-    for (size_t i = 0; i < count; i++) {
-        target[i] = *source;
-        source += step;
-    }
+    for (size_t i = 0; i < count; i++)
+        target[i] = source[(ptrdiff_t)i * step];
 }
 
 static inline void
@@ -93,10 +91,8 @@ safemmap__scatter(unsigned char *target, ptrdiff_t step, const unsigned char *so
                   size_t count)
 {
 #pragma GCC unroll 8
-    for (size_t i = 0; i < count; i++) {
-        *target = source[i];
-        target += step;
-    }
+    for (size_t i = 0; i < count; i++)
+        target[(ptrdiff_t)i * step] = source[i];
 }
 
 static inline ptrdiff_t

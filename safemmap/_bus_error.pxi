@@ -181,6 +181,7 @@ cdef int _finish_bus_error() except -1:
     cdef TypeObject *error_type = <TypeObject *>BusError
 
     error_type.tp_name = "safemmap.BusError"
+    (<dict>error_type.tp_dict)["__module__"] = "safemmap"
     error_type.tp_new = (<TypeObject *>OSError).tp_new
     return 0
 

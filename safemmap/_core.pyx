@@ -7,6 +7,7 @@
 Its parts, each built on those before it:
 
     _bus_error.pxi    the exception
+    _standard_class.pxi  what the standard class of this Python does
     _region.pxi       pages registered with the core while a view may be out
     _interrupt.pxi    an exception for a thread that runs somebody else's code
     _fault_queue.pxi  the faults of views, on their way to the program
@@ -15,12 +16,13 @@ Its parts, each built on those before it:
     _views.pxi        the buffers that a mapping hands out, and scopes
     _mmap.pxi         the methods and operators of the standard class
     _sequence.pxi     its sequence protocol
+    _mmap_type.pxi    what Cython has no syntax for in that class
     _handler.pxi      the SIGBUS handler: when it is needed, and its state
     _protected.pxi    protection for foreign buffers
 
 The behaviour of `mmap` is that of `Modules/mmapmodule.c` of the running CPython,
-quirks included; where its versions differ, `_SINCE_*` tells which one applies. Every
-access to mapped memory goes through a guarded operation of the core.
+quirks included. Every access to mapped memory goes through a guarded operation of the
+core.
 
 With the GIL a mapping changes only while no operation is under way on it, save
 for the bulk ones, which release the GIL; those pin the mapping as an exported
@@ -31,6 +33,7 @@ cimport cython
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_Check,
+    PyBytes_FromObject,
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
     PyBytes_CheckExact,
@@ -131,10 +134,6 @@ cdef enum Protection:
 cdef enum Views:
     DEFERRED, INTERRUPT, DENY, CRASH
 
-cdef bint _SINCE_3_13 = sys.version_info >= (3, 13)
-cdef bint _SINCE_3_14 = sys.version_info >= (3, 14)
-cdef bint _SINCE_3_15 = sys.version_info >= (3, 15)
-
 cdef tuple _ACCESS_NAMES = (
     "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"
 )
@@ -160,6 +159,8 @@ cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 
 # Of the huge pages that x86-64 and aarch64 give who does not say which, in bytes.
 cdef size_t _DEFAULT_HUGE_PAGE = <size_t>2 << 20
+# SECRETMEM_MAGIC, which headers before Linux 5.14 do not have.
+cdef long _SECRET_MEMORY_MAGIC = 0x5345434d
 # Of any architecture's huge ones, in bytes.
 cdef size_t _LARGEST_PAGE = <size_t>16 << 30
 # What makes the content of a file immutable.
@@ -219,6 +220,7 @@ cdef int _choice(str name, object value, dict choices) except -1:
 
 include "_defaults.pxi"
 include "_interrupt.pxi"
+include "_standard_class.pxi"
 include "_region.pxi"
 include "_exit_status.pxi"
 include "_fault_queue.pxi"
@@ -227,6 +229,7 @@ include "_memory.pxi"
 include "_views.pxi"
 include "_mmap.pxi"
 include "_sequence.pxi"
+include "_mmap_type.pxi"
 include "_handler.pxi"
 include "_protected.pxi"
 include "_exports.pxi"

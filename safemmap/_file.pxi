@@ -17,17 +17,25 @@ cdef int _add_seal(int fd) except -1:
     return 0
 
 
-cdef bint _cannot_shrink(int fd, off_t end) noexcept:
-    """Whether what lies before `end` stays. The order matters: a file that is not
+cdef bint _cannot_shrink(int fd, off_t offset, off_t length) noexcept:
+    """Whether `length` bytes from `offset` stay. The order matters: a file that is not
     sealed yet may be cut after its size was read."""
     cdef struct_stat status
     cdef int seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
 
     return (
         seals > 0 and seals & F_SEAL_SHRINK != 0
-        and fstat(fd, &status) == 0 and status.st_size >= end
+        and fstat(fd, &status) == 0 and status.st_size >= offset
+        and status.st_size - offset >= length
         and not _is_on_hugetlbfs(fd)
     )
+
+
+cdef bint _is_secret(int fd) noexcept:
+    """Whether it is of memfd_secret(2)."""
+    cdef struct_statfs status
+
+    return fstatfs(fd, &status) == 0 and status.f_type == _SECRET_MEMORY_MAGIC
 
 
 cdef bint _is_on_hugetlbfs(int fd) noexcept:

@@ -209,6 +209,12 @@ cdef class _Memory:
             raise ValueError("mmap closed or invalid")
         return 0
 
+    cdef inline int check_open_first(self) except -1:
+        """Before the arguments are looked at, where the standard class does so."""
+        if not _PARSES_FIRST:
+            self.check_open()
+        return 0
+
     cdef inline bint poisoned(self) noexcept:
         return self.region is not None and self.region.poisoned()
 
@@ -240,13 +246,13 @@ cdef class _Memory:
             # (Without a descriptor of its own, what is looked at may be another file
             # than what is mapped.)
             if (choice == SEALED or self.trackfd) and _cannot_shrink(
-                fileno, self.offset + self.length
+                fileno, self.offset, self.length
             ):
                 choice = SEALED
             elif choice == SEALED:
                 raise SealError(
-                    EINVAL, f"the sealed file does not reach to offset "
-                            f"{self.offset + self.length}"
+                    EINVAL, f"the sealed file does not have {self.length} bytes from "
+                            f"offset {self.offset} on"
                 )
             else:
                 choice = GUARDED if _handler_allowed else KERNEL
@@ -256,6 +262,12 @@ cdef class _Memory:
                 _ensure_handler()
             elif not _can_be_guarded():
                 choice = KERNEL
+        if choice == KERNEL and _is_secret(fileno):
+            raise OSError(
+                EOPNOTSUPP,
+                "memfd_secret(2) keeps its memory from the kernel, too, which could "
+                'copy nothing; use protection="guarded"'
+            )
         self.granted = choice
         self.operations = (
             &safemmap_plain if choice == SEALED
@@ -313,7 +325,9 @@ cdef class _Memory:
         cdef struct_stat status
 
         _name_origin(exception, self.as_origin())
-        exception.needed = self.offset + offset + 1
+        # (Anonymous memory may have any offset, and never ends too soon.)
+        if self.fd != -1:
+            exception.needed = self.offset + offset + 1
         if self.fd != -1 and fstat(self.fd, &status) == 0:
             exception.file_size = status.st_size
         return exception

@@ -101,6 +101,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         return self
 
     def __exit__(self, *exc_info):
+        if _EXIT_TAKES_THREE and len(exc_info) != 3:
+            raise TypeError(f"__exit__ expected 3 arguments, got {len(exc_info)}")
         mmap.close(self)  # and nothing that a subclass has in its place
 
     def __repr__(self):
@@ -173,6 +175,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         """
         cdef Py_ssize_t size = PY_SSIZE_T_MAX, start
 
+        self.check_open_first()
         if n is not None:
             if not PyIndex_Check(n):
                 raise TypeError(
@@ -279,6 +282,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         """
         cdef Py_buffer source
 
+        self.check_open_first()
         PyObject_GetBuffer(bytes, &source, PyBUF_SIMPLE)
         try:
             self.write_claimed(source.buf, source.len)
@@ -309,8 +313,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         :raises TypeError: the mapping is read-only.
         :raises BusError: the page is gone.
         """
-        cdef Py_ssize_t value = _index(byte)
+        cdef Py_ssize_t value
 
+        self.check_open_first()
+        value = _index(byte)
         if value < 0:
             raise OverflowError("unsigned byte integer is less than minimum")
         if value > 255:
@@ -328,9 +334,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
         :raises ValueError: that is outside the mapping.
         """
-        cdef Py_ssize_t distance = _index(pos), base
-        cdef int how = _int(whence)
+        cdef Py_ssize_t distance, base
+        cdef int how
 
+        self.check_open_first()
+        distance = _index(pos)
+        how = _int(whence)
         self.check_open()
         if how == 0:
             base = 0
@@ -343,7 +352,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         if PY_SSIZE_T_MAX - base < distance or not 0 <= base + distance <= self.length:
             raise ValueError("seek out of range")
         self.pos = base + distance
-        return self.pos if _SINCE_3_13 else None
+        return self.pos if _SEEK_RETURNS else None
 
     def seekable(self):
         """Always true."""
@@ -377,16 +386,18 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         cdef Py_ssize_t low = self.pos, high = 0
         cdef Py_buffer pattern
 
+        self.check_open_first()
         PyObject_GetBuffer(sub, &pattern, PyBUF_SIMPLE)
         try:
-            if _SINCE_3_14:
+            self.check_open()  # before what may be None, whatever the release
+            if _PARSES_FIRST:
                 low = self.pos
             if start is not None:
                 low = _index(start)
             if end is not None:
                 high = _index(end)
             self.check_data("rfind" if backward else "find")
-            if _SINCE_3_15 and low > self.length:
+            if _FINDS_INSIDE and low > self.length:
                 return -1
             low = _clipped(low, self.length)
             high = self.length if end is None else _clipped(high, self.length)
@@ -410,7 +421,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         cdef struct_stat status
 
         self.check_open()
-        if self.fd == -1 and _SINCE_3_15:
+        if self.fd == -1 and _SIZES_ANONYMOUS:
             if not self.trackfd:
                 raise ValueError("can't get size with trackfd=False")
             return self.length
@@ -433,9 +444,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
             `truncate` also: the file is shorter than that, or the memory anonymous.
         :raises OSError: as ftruncate(2) and mremap(2) have it.
         """
-        cdef Py_ssize_t size = _index(newsize)
+        cdef Py_ssize_t size
         cdef bint file_too = truncate
 
+        self.check_open_first()
+        size = _index(newsize)
         self.check_open()
         if self.exports > 0:
             raise BufferError("mmap can't resize with extant buffers exported.")
@@ -449,7 +462,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         if size < 0 or PY_SSIZE_T_MAX - size < self.offset:
             raise ValueError("new size out of range")
         if (
-            _SINCE_3_14 and self.fd == -1 and not self.flags & MAP_PRIVATE
+            _KEEPS_ANONYMOUS and self.fd == -1 and not self.flags & MAP_PRIVATE
             and size > self.length
         ):
             raise ValueError("mmap: can't expand a shared anonymous mapping")
@@ -472,16 +485,23 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         :raises ValueError: that range is not in the mapping.
         :raises OSError: as msync(2) has it.
         """
-        cdef Py_ssize_t start = _index(offset), count = -1
-        cdef int how = _int(flags), failed
+        cdef Py_ssize_t start, count = -1
+        cdef int how, failed
 
-        if size is None and _SINCE_3_14 and not _SINCE_3_15:
-            size = ...
+        self.check_open_first()
+        start = _index(offset)
+        how = _int(flags)
+        if _FLUSH_TAKES_NONE:
+            self.check_open()
+            if size is None:
+                size = ...
         if size is not Ellipsis:
             count = _index(size)
         self.check_open()
-        if size is Ellipsis or _SINCE_3_15 and count == -1:
-            count = self.length - start if _SINCE_3_15 else self.length
+        if size is Ellipsis or _FLUSHES_THE_REST and count == -1:
+            count = self.length
+            if _FLUSHES_THE_REST and start >= 0:
+                count -= start
         if count < 0 or start < 0 or self.length - start < count:
             raise ValueError("flush values out of range")
         if self.mode == ACCESS_READ or self.mode == ACCESS_COPY:
@@ -501,9 +521,13 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         :raises ValueError: that range is not in the mapping.
         :raises OSError: as madvise(2) has it.
         """
-        cdef int advice = _int(option)
-        cdef Py_ssize_t first = _index(start), count = 0
+        cdef int advice
+        cdef Py_ssize_t first, count = 0
 
+        self.check_open_first()
+        advice = _int(option)
+        first = _index(start)
+        self.check_open()  # before what may be None, whatever the release
         if length is not None:
             count = _index(length)
         self.check_open()
@@ -519,10 +543,11 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
             raise _os_error(errno)
 
     def set_name(self, str name not None, /):
-        """Name an anonymous mapping for ``/proc/self/maps`` (Linux 5.17 and later).
+        """Name an anonymous mapping for ``/proc/self/maps``, where the kernel offers
+        that (``CONFIG_ANON_VMA_NAME``, Linux 5.17); elsewhere, do nothing.
 
         :raises ValueError: the mapping has a file, or the name is too long.
-        :raises OSError: this kernel does not offer it.
+        :raises OSError: as prctl(2) has it.
         """
         cdef bytes encoded = name.encode()
         cdef bytes label = b"cpython:mmap:" + encoded
@@ -535,7 +560,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         if not self.flags & MAP_ANONYMOUS:
             raise ValueError("Cannot set annotation on non-anonymous mappings")
         if prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, <unsigned long>self.data,
-                 <unsigned long>self.length, <char *>label) != 0:
+                 <unsigned long>self.length, <char *>label) != 0 and errno != EINVAL:
             raise _os_error(errno)
 
     def move(self, dest, src, count, /):
@@ -545,9 +570,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         :raises TypeError: the mapping is read-only.
         :raises BusError: one of the bytes is on a page that is gone.
         """
-        cdef Py_ssize_t target = _index(dest), source = _index(src)
-        cdef Py_ssize_t size = _index(count)
+        cdef Py_ssize_t target, source, size
 
+        self.check_open_first()
+        target = _index(dest)
+        source = _index(src)
+        size = _index(count)
         self.check_data("move")
         self.check_writable()
         if (
@@ -564,6 +592,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         return self.length
 
     def __bytes__(self):
+        cls = type(self)
+        if (
+            (<TypeObject *>cls).tp_as_buffer.bf_getbuffer
+            != (<TypeObject *>mmap).tp_as_buffer.bf_getbuffer
+        ):
+            return PyBytes_FromObject(memoryview(self))  # a subclass has another
         # What bytes() would copy by itself, as a view.
         self.check_data("bytes(m)")
         return self.copy_out(0, self.length, "bytes(m)")
@@ -609,7 +643,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         cdef Py_ssize_t start, stop, step, number
         cdef Py_buffer source
 
-        self.check_data("m[i] = byte")
+        if not _VALUE_FIRST:
+            self.check_open()
         self.check_writable()
         if PyIndex_Check(item):
             if not (
@@ -618,15 +653,14 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
                 and 0 <= number <= 255
             ):
                 start = PyNumber_AsSsize_t(item, IndexError)
-                if not _SINCE_3_14:
-                    self.check_open()
+                if not _VALUE_FIRST:
                     self.in_bounds(start)
                 if not PyIndex_Check(value):
                     raise TypeError("mmap item value must be an int")
                 number = PyNumber_AsSsize_t(value, TypeError)
                 if not 0 <= number <= 255:
                     raise ValueError("mmap item value must be in range(0, 256)")
-                self.check_open()
+            self.check_data("m[i] = byte")
             self.store(self.in_bounds(start), <unsigned char>number, "m[i] = byte")
             return
         if not PySlice_Check(item):
@@ -634,7 +668,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         _unpack_slice(item, &start, &stop, &step)
         PyObject_GetBuffer(value, &source, PyBUF_SIMPLE)
         try:
-            self.check_open()
+            self.check_data("m[i:j] = bytes")
             if source.len != PySlice_AdjustIndices(self.length, &start, &stop, step):
                 raise IndexError("mmap slice assignment is wrong size")
             if step == 1:
@@ -647,12 +681,12 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
     def __delitem__(self, item):
         cdef Py_ssize_t start, stop, step
 
-        self.check_open()
+        if not _VALUE_FIRST:
+            self.check_open()
         self.check_writable()
         if PyIndex_Check(item):
             start = PyNumber_AsSsize_t(item, IndexError)
-            if not _SINCE_3_14:
-                self.check_open()
+            if not _VALUE_FIRST:
                 self.in_bounds(start)
             raise TypeError("mmap doesn't support item deletion")
         if PySlice_Check(item):

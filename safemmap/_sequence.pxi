@@ -96,19 +96,3 @@ cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
         raise IndexError("mmap assignment must be length-1 bytes()")
     mapping.check_writable()
     return mapping.store(index, PyBytes_AS_STRING(byte)[0], "m[i] = byte")
-
-
-cdef int _finish_type() except -1:
-    """Set what Cython has no syntax for: the name, the sequence protocol, which differs
-    from the mapping protocol in the standard class, and what that class has no method
-    for either."""
-    cdef TypeObject *mapping_type = <TypeObject *>mmap
-
-    mapping_type.tp_name = "safemmap.mmap"
-    mapping_type.tp_iter = _iterate
-    mapping_type.tp_as_sequence.sq_contains = _contains
-    mapping_type.tp_as_sequence.sq_item = _item
-    mapping_type.tp_as_sequence.sq_ass_item = _set_item
-    return 0
-
-_finish_type()

@@ -68,11 +68,16 @@ cdef extern from "Python.h":
         int (*sq_contains)(object, object) except -1
         object (*sq_item)(object, Py_ssize_t)
         int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
+    ctypedef struct PyBufferProcs:
+        void *bf_getbuffer
     ctypedef struct TypeObject "PyTypeObject":
         const char *tp_name
+        PyBufferProcs *tp_as_buffer
+        PyObject *tp_dict
         void *tp_new
         object (*tp_iter)(object)
         PySequenceMethods *tp_as_sequence
+    void PyType_Modified(type)
     unsigned long PyThread_get_thread_native_id()
     ctypedef struct PyInterpreterState:
         pass

@@ -183,11 +183,11 @@ cdef class _Exporter(_Memory):
         if length is not None:
             size = _index(length)
         self.check_open()
-        if length is None:
+        if length is None and start >= 0:
             size = self.length - start
         if start < 0 or size < 0 or self.length - start < size:
             raise ValueError(
-                f"offset {start} and length {size} are not within the "
+                f"offset {offset} and length {length} are not within the "
                 f"{self.length} bytes of the mapping"
             )
         ret_start[0] = start

@@ -187,12 +187,84 @@ def test_random_calls_have_the_same_outcome(seed: int, access: str) -> None:
         first, second = pair.state()
         assert first == second
     pair.close()
-    for make in CALLS:
-        call = make()
-        theirs, ours = pair.both(call)
-        if ours != theirs:  # a wrong argument may be noticed before or after
-            assert {ours[0], theirs[0]} == {"raised"}
-            assert ours[1] in (ValueError, TypeError, OverflowError)
+    for index, make in enumerate(CALLS):
+        theirs, ours = pair.both(make())
+        assert ours == theirs, f"call {index} of a closed mapping"
+
+
+WRONG_ARGUMENTS: list[Callable[[Any], object]] = [
+    lambda m: m.read("x"),
+    lambda m: m.seek("x"),
+    lambda m: m.seek(0, "x"),
+    lambda m: m.find("x"),
+    lambda m: m.find(b"x", "y"),
+    lambda m: m.rfind(3),
+    lambda m: m.write("x"),
+    lambda m: m.write_byte("x"),
+    lambda m: m.write_byte(300),
+    lambda m: m.write_byte(-1),
+    lambda m: m.move("x", 1, 1),
+    lambda m: m.resize("x"),
+    lambda m: m.resize(-1),
+    lambda m: m.flush("x"),
+    lambda m: m.flush(0, "x"),
+    lambda m: m.flush(-(2**63)),
+    lambda m: m.madvise("x"),
+    lambda m: m.madvise(3, "x"),
+    lambda m: m.madvise(3, 0, "x"),
+    lambda m: m["x"],
+    lambda m: operator.setitem(m, "x", 1),
+    lambda m: operator.setitem(m, 0, "x"),
+    lambda m: operator.setitem(m, 1000, "x"),
+    lambda m: operator.setitem(m, 1000, 300),
+    lambda m: operator.setitem(m, slice(0, 1), "x"),
+    lambda m: operator.setitem(m, slice(0, "x"), b""),
+    lambda m: operator.delitem(m, "x"),
+    lambda m: operator.delitem(m, 1000),
+    lambda m: operator.delitem(m, slice(0, 1)),
+    lambda m: m.__exit__(),
+    lambda m: m.__exit__(None),
+    lambda m: m.__exit__(None, None, None, None),
+    lambda m: m.__enter__(1),
+    lambda m: m.size(),
+]
+
+
+@pytest.mark.parametrize("state", ["open", "read-only", "closed"])
+@pytest.mark.parametrize("call", range(len(WRONG_ARGUMENTS)))
+def test_wrong_arguments_raise_what_they_raise_there(call: int, state: str) -> None:
+    """Which is noticed first, that they are wrong or that the mapping is closed or
+    read-only, has changed with releases."""
+    outcomes = []
+    for module in (standard, safemmap):
+        prot = module.PROT_READ if state == "read-only" else 3
+        m = module.mmap(-1, 100, prot=prot)
+        if state == "closed":
+            m.close()
+        outcomes.append(outcome(WRONG_ARGUMENTS[call], m))
+        m.close()
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("name", ["__getitem__", "__setitem__", "__delitem__"])
+@pytest.mark.parametrize("value", [1, 300, "x"])
+def test_an_index_that_closes_the_mapping(name: str, value: object) -> None:
+    outcomes = []
+    for module in (standard, safemmap):
+        m = module.mmap(-1, 100)
+
+        class Closing(Index):
+            def __index__(self) -> int:
+                m.close()  # noqa: B023
+                return self.value
+
+        arguments = (value,) if name == "__setitem__" else ()
+        for index in (1, 1000):
+            at = Closing(index)
+            outcomes.append(
+                outcome(lambda m: getattr(m, name)(at, *arguments), m)  # noqa: B023
+            )
+    assert outcomes[:2] == outcomes[2:]
 
 
 @pytest.mark.parametrize("length", [0, 1, 254, 255, 256, 257, 4094, 4095, 4096, 9000])
@@ -392,7 +464,96 @@ def test_constants_are_those_of_the_standard_module() -> None:
 
 
 def test_methods_are_those_of_the_standard_class() -> None:
-    assert set(dir(standard.mmap)) - {"__module__"} <= set(dir(safemmap.mmap))
+    assert set(dir(standard.mmap)) <= set(dir(safemmap.mmap))
+
+
+def test_instances_name_their_module(anonymous: safemmap.mmap) -> None:
+    assert anonymous.__module__ == type(anonymous).__module__ == "safemmap"
+    assert safemmap.BusError().__module__ == "safemmap"
+
+
+def test_a_subclass_may_use_names_that_the_standard_class_has_not() -> None:
+    class Sub(safemmap.mmap):
+        pass
+
+    with Sub(-1, PAGE) as m:
+        assert (m.fault, m.faulted, m.protection) == (None, False, "guarded")
+        names = set(dir(safemmap.mmap)) - set(dir(standard.mmap))
+        for name in (name for name in names if not name.startswith("_")):
+            setattr(m, name, name)
+            assert getattr(m, name) == name
+            delattr(m, name)
+        assert not m.faulted
+        assert m[:4] == bytes(4)
+    with safemmap.mmap(-1, PAGE) as plain, pytest.raises(AttributeError):
+        plain.fault = None  # type: ignore[misc]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no __buffer__")
+def test_bytes_of_a_subclass_with_a_buffer_of_its_own() -> None:
+    class Sub(safemmap.mmap):
+        def __buffer__(self, flags: int) -> memoryview:
+            return memoryview(b"spam")
+
+    with Sub(-1, PAGE) as m:
+        assert bytes(m) == b"spam"
+
+
+def test_resize_to_the_present_size_asks_the_file() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(PAGE)
+        fd = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)
+        outcomes = []
+        for module in (standard, safemmap):
+            with module.mmap(fd, PAGE, flags=module.MAP_PRIVATE) as m:
+                with pytest.raises(OSError) as caught:
+                    m.resize(PAGE)
+                outcomes.append((caught.type, caught.value.errno))
+        os.close(fd)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_find_stops_at_the_end_that_it_is_given(anonymous: safemmap.mmap) -> None:
+    """(The standard class of 3.14 and 3.15 ignores it where the start is None.)"""
+    anonymous[50] = 7
+    assert anonymous.find(b"\7", None, 20) == anonymous.rfind(b"\7", None, 20) == -1
+    assert anonymous.find(b"\7", None, 51) == anonymous.rfind(b"\7", None, 51) == 50
+
+
+def test_set_name_asks_no_more_of_the_kernel_than_it_offers(
+    anonymous: safemmap.mmap,
+) -> None:
+    anonymous.set_name("spam")
+    with pytest.raises(ValueError, match="too long"):
+        anonymous.set_name("x" * 100)
+
+
+@pytest.mark.parametrize("number", [sys.maxsize, -sys.maxsize, -sys.maxsize - 1])
+def test_numbers_at_the_limits(number: int) -> None:
+    """Which nothing may be added to, or taken from."""
+    for module in (standard, safemmap):
+        with module.mmap(-1, PAGE) as m:
+            m[0] = m[PAGE - 1] = 1
+            assert m[:: abs(number)] == m[::number] == b"\1"
+            m[::number] = b"\2"
+            assert m[PAGE - 1 if number < 0 else 0] == 2
+            for call in (m.seek, m.flush, m.madvise, m.resize):
+                with pytest.raises((ValueError, OverflowError, OSError)):
+                    call(number)
+            with pytest.raises(ValueError):
+                m.move(0, number, number)
+        with pytest.raises((OSError, OverflowError)):
+            module.mmap(-1, 1, offset=number)
+    with safemmap.mmap(-1, PAGE) as m:
+        for function in (m.access, m.snapshot):
+            for arguments in ((number,), (number, number), (0, number)):
+                with pytest.raises(ValueError, match="not within"):
+                    function(*arguments)
+    aligned = sys.maxsize // PAGE * PAGE
+    with safemmap.mmap(-1, 2 * PAGE, offset=aligned) as m:
+        assert m[:] == bytes(2 * PAGE)
+        with pytest.raises(ValueError):
+            m.resize(3 * PAGE)
 
 
 def test_repr(anonymous: safemmap.mmap) -> None:

@@ -30,6 +30,9 @@ WHAT_IT_MAY_LOAD = {
     "safemmap._standard",
 }
 
+# What `python -m safemmap run` loads before the program begins.
+FOR_RUN = {"safemmap._exit_status", "safemmap._process", "safemmap._stand_in"}
+
 # Nothing can be imported any more, as after chroot(2).
 SHUT_IN = """
 import os, sys, safemmap
@@ -75,6 +78,18 @@ def test_the_import_loads_nothing_else() -> None:
 )
 def test_a_process_that_has_shut_itself_in(before: str, code: str) -> None:
     assert run(SHUT_IN.format(before=before)) == f"{code} True True"
+
+
+def test_a_star_import_loads_everything() -> None:
+    package = Path(safemmap.__file__).parent
+    script = """
+import sys
+from safemmap import *
+print(*(name for name in sys.modules if name.startswith("safemmap.")))
+"""
+    modules = {f"safemmap.{path.stem}" for path in package.glob("*.py")}
+    modules -= {"safemmap.__init__", "safemmap.__main__"}
+    assert modules - {*run(script).split()} <= FOR_RUN
 
 
 def test_every_name_is_there() -> None:

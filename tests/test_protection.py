@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
-from conftest import PAGE, LossyFile, run_isolated
+from conftest import PAGE, LossyFile, libc, run_isolated
 
 import safemmap
 from safemmap import BusError, Seal, SealError
@@ -404,3 +405,24 @@ def test_what_may_be_another_file_is_not_taken_for_sealed(unsealed: int) -> None
     safemmap.add_seals(unsealed, Seal.SHRINK)
     with safemmap.mmap(unsealed, SIZE, trackfd=False) as m:
         assert m.protection == "guarded"
+
+
+def test_kernel_cannot_read_secret_memory() -> None:
+    fd = secret_memory()
+    try:
+        with pytest.raises(OSError, match="memfd_secret") as caught:
+            safemmap.mmap(fd, PAGE, protection="kernel")
+        assert caught.value.errno == errno.EOPNOTSUPP
+        with safemmap.mmap(fd, PAGE, protection="guarded") as m:
+            m[:4] = b"spam"
+            assert m[:5] == b"spam\0"
+    finally:
+        os.close(fd)
+
+
+def secret_memory() -> int:
+    fd: int = libc.syscall(447, 0)
+    if fd < 0:
+        pytest.skip("no memfd_secret(2) here")
+    os.ftruncate(fd, PAGE)
+    return fd

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safemmap
 from safemmap import BusError
@@ -37,7 +37,7 @@ class State(NamedTuple):
 class Case:
     """A mapping, with changes of its own, and what is tried on it."""
 
-    def __init__(self, **arguments: int) -> None:
+    def __init__(self, **arguments: Any) -> None:
         self.fd = os.memfd_create("file", os.MFD_ALLOW_SEALING)
         os.write(self.fd, DATA)
         self.arguments = arguments
