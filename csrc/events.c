@@ -1,30 +1,22 @@
 /* Runs inside and outside the signal: reports faults that no guard covers.
  *
- * Handlers, one at a time, put events into a ring; one thread at a time takes them
- * out. Neither waits for the other.
+ * Handlers, one at a time, put events into a ring; threads, one at a time, take them
+ * out. The ones do not wait for the others.
  */
 #include "internal.h"
-
-#include <errno.h>
-#include <semaphore.h>
 
 static struct safemmap_event ring[SAFEMMAP_EVENTS];
 /* Events that were ever put in and taken out. */
 static size_t pushed, taken;
 static uint64_t dropped;
+/* For safemmap__lock(): held by the thread that takes one out. No handler does. */
+static int taking;
 
-/* Posted when `announced` becomes true. */
-static sem_t arrival;
-static int announced;
+static safemmap_event_hook *event_hook;
+static safemmap_fault_hook *fault_hook;
 
 /* -1 until safemmap_event_fd() makes it. */
 static int fd = -1;
-
-__attribute__((constructor)) static void
-prepare(void)
-{
-    sem_init(&arrival, 0, 0);
-}
 
 /* ---- Inside the signal ------------------------------------------------- */
 
@@ -53,16 +45,17 @@ safemmap_event_fd_set(void)
 void
 safemmap__event_announce(void)
 {
-    safemmap_event_wake();
+    safemmap_event_hook *present = __atomic_load_n(&event_hook, __ATOMIC_ACQUIRE);
+
+    if (present != NULL)
+        present();
     safemmap_event_fd_set();
 }
-
-static safemmap_fault_hook *hook;
 
 void
 safemmap__event_report(const struct safemmap_event *event)
 {
-    safemmap_fault_hook *present = __atomic_load_n(&hook, __ATOMIC_ACQUIRE);
+    safemmap_fault_hook *present = __atomic_load_n(&fault_hook, __ATOMIC_ACQUIRE);
 
     if (present != NULL)
         present(event);
@@ -70,22 +63,27 @@ safemmap__event_report(const struct safemmap_event *event)
 
 /* ---- Outside ----------------------------------------------------------- */
 
-void
-safemmap_set_fault_hook(safemmap_fault_hook *new)
+static bool
+is_empty(void)
 {
-    __atomic_store_n(&hook, new, __ATOMIC_RELEASE);
+    return __atomic_load_n(&taken, __ATOMIC_ACQUIRE) ==
+           __atomic_load_n(&pushed, __ATOMIC_ACQUIRE);
 }
 
 bool
 safemmap_event_take(struct safemmap_event *ret_event)
 {
-    size_t at = __atomic_load_n(&taken, __ATOMIC_RELAXED);
+    bool found;
 
-    if (at == __atomic_load_n(&pushed, __ATOMIC_ACQUIRE))
+    if (is_empty())
         return false;
-    *ret_event = ring[at % SAFEMMAP_EVENTS];
-    __atomic_store_n(&taken, at + 1, __ATOMIC_RELEASE);
-    return true;
+    safemmap__lock(&taking);
+    if ((found = !is_empty())) {
+        *ret_event = ring[taken % SAFEMMAP_EVENTS];
+        __atomic_store_n(&taken, taken + 1, __ATOMIC_RELEASE);
+    }
+    safemmap__unlock(&taking);
+    return found;
 }
 
 uint64_t
@@ -94,39 +92,16 @@ safemmap_events_dropped(void)
     return __atomic_load_n(&dropped, __ATOMIC_RELAXED);
 }
 
-/* (The semaphore alone would count as many posts as there were events.) */
 void
-safemmap_event_wake(void)
+safemmap_set_fault_hook(safemmap_fault_hook *new)
 {
-    if (__atomic_exchange_n(&announced, 1, __ATOMIC_SEQ_CST) == 0)
-        sem_post(&arrival);
+    __atomic_store_n(&fault_hook, new, __ATOMIC_RELEASE);
 }
 
-static int
-wait_for_arrival(const struct timespec *timeout)
+void
+safemmap_set_event_hook(safemmap_event_hook *new)
 {
-    struct timespec until;
-
-    if (timeout == NULL)
-        return sem_wait(&arrival);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += timeout->tv_sec;
-    until.tv_nsec += timeout->tv_nsec;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    return sem_timedwait(&arrival, &until);
-}
-
-int
-safemmap_event_wait(const struct timespec *timeout)
-{
-    while (wait_for_arrival(timeout) < 0)
-        if (errno != EINTR)
-            return -errno;
-    __atomic_store_n(&announced, 0, __ATOMIC_SEQ_CST);
-    return 0;
+    __atomic_store_n(&event_hook, new, __ATOMIC_RELEASE);
 }
 
 int
@@ -156,9 +131,9 @@ void
 safemmap__events_reset(void)
 {
     taken = pushed;
+    taking = 0;
     dropped = 0;
-    announced = 0;
-    sem_init(&arrival, 0, 0);
+    event_hook = NULL;
     if (safemmap__os_event_is(fd))
         fd = safemmap__os_event_renew(fd);
 }

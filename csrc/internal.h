@@ -232,12 +232,12 @@ bool safemmap__was_replaced(const struct safemmap_region *region);
 /* ---- events.c ---- */
 /* One caller at a time, with all signals blocked. */
 void safemmap__event_push(const struct safemmap_event *event);
-/* Wakes those who wait. */
+/* Calls the hook, and makes the eventfd readable. */
 void safemmap__event_announce(void);
 /* Calls the fault hook, if any. The caller holds nothing. */
 void safemmap__event_report(const struct safemmap_event *event);
-/* In the child of a fork: the parent's events are none of its own, and it gets its
- * own eventfd under the old number. */
+/* In the child of a fork: the parent's events and its hook are none of its own, and it
+ * gets its own eventfd under the old number. */
 void safemmap__events_reset(void);
 
 /* ---- handler.c ---- */

@@ -27,14 +27,14 @@ TYPE_CHECKING = False  # typing.TYPE_CHECKING, which takes longer to import than
 if TYPE_CHECKING:
     from safemmap import handler as handler
     from safemmap._codes import BusCode as BusCode
+    from safemmap._faults import Faults as Faults
+    from safemmap._faults import fault_fd as fault_fd
+    from safemmap._faults import faults as faults
     from safemmap._protect import protect as protect
     from safemmap._seals import Seal as Seal
     from safemmap._seals import add_seals as add_seals
     from safemmap._seals import get_seals as get_seals
     from safemmap._seals import memfd as memfd
-    from safemmap._watch import Faults as Faults
-    from safemmap._watch import fault_fd as fault_fd
-    from safemmap._watch import faults as faults
     from safemmap._wrap import wrap as wrap
 
 __version__ = "0.1.0"

@@ -95,8 +95,7 @@ from posix.mman cimport (
     munmap,
 )
 from posix.stat cimport S_ISREG, fstat, struct_stat
-from posix.time cimport timespec
-from posix.types cimport off_t, pid_t, time_t
+from posix.types cimport off_t, pid_t
 from posix.unistd cimport (
     _SC_PAGESIZE,
     close,
@@ -109,10 +108,13 @@ from posix.unistd cimport (
 
 from safemmap._csrc cimport *
 from safemmap._system cimport *
+from safemmap._watcher cimport *
 
 # Whatever Python has loaded already: what is imported here is imported by everybody.
+import atexit
 import os
 import sys
+from _thread import get_ident
 from time import monotonic, time_ns
 
 from safemmap._errors import (

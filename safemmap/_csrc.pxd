@@ -83,8 +83,6 @@ cdef extern from "safemmap.h" nogil:
 
     bint safemmap_event_take(safemmap_event *ret_event)
     uint64_t safemmap_events_dropped()
-    int safemmap_event_wait(const timespec *timeout)
-    void safemmap_event_wake()
     int safemmap_event_fd()
     void safemmap_event_fd_clear()
     void safemmap_event_fd_set()

@@ -105,9 +105,9 @@ def untold():
         return None
     thread, offset = found
     return (
-        f"safemmap: BusError: {_who(thread)} touched the byte at offset {offset} of a "
-        "mapping when its page was gone, and got zeros in the place of data; no "
-        "exception reported it, so the process fails\n"
+        f"safemmap: BusError: {_thread_name(thread)} touched the byte at offset "
+        f"{offset} of a mapping when its page was gone, and got zeros in the place of "
+        "data; no exception reported it, so the process fails\n"
     )
 
 

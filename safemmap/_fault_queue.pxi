@@ -1,5 +1,5 @@
 # The faults of views on their way from the signal handler to the program: what `faults`
-# returns, when to warn of one that nobody asks about, and what the watcher thread runs.
+# returns, and when to warn of one that nobody asks about.
 
 # Everything between here and the queue of the core is compiled code that calls no
 # Python function: an exception which is on its way to this thread (`views="interrupt"`,
@@ -9,8 +9,6 @@ cdef list _recent = []          # what `faults` has not returned yet
 cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
 cdef unsigned long _lost = 0    # what fell out of _recent
 cdef unsigned long _dropped_before = 0  # by the core, when `faults` was called last
-cdef bint _watching = False     # whether there is a thread in `watch`
-cdef object _watch = None       # the module, since the first view
 
 # Faults that wait for `faults`.
 cdef Py_ssize_t _CAPACITY = 1024
@@ -39,77 +37,114 @@ cdef object _drain():
         ))
         if event.region not in _unwarned:
             _unwarned[event.region] = monotonic() + _GRACE
-            safemmap_event_wake()
+            safemmap_watcher_start(_GRACE)
 
 
-cdef int _ensure_watcher() except -1:
-    """Before a view is handed out. Where nobody can watch, faults are told all the
-    same: in the end, by `close`."""
-    global _watch
+# ---- Warnings ------------------------------------------------------------
 
-    if _watching or safemmap_is_finalizing():
-        return 0
-    try:
-        if _watch is None:
-            from safemmap import _watch as module
+cdef void _news() noexcept:
+    """There may be events. (See struct safemmap_watched.)"""
+    cdef double next_due
 
-            _watch = module
-        _watch.start()
-    except (ImportError, OSError):
-        pass  # the process has shut itself in, or has no more descriptors
+    _drain()
+    next_due = _next_due()
+    if next_due >= 0:
+        safemmap_watcher_start(next_due)
+
+
+cdef double _warn_of_due() noexcept:
+    """On the watcher. (See struct safemmap_watched.)"""
+    cdef double now
+
+    _drain()
+    now = monotonic()
+    for id in [id for id, when in _unwarned.items() if when <= now]:
+        _unwarned.pop(id, None)  # which a collection may have done
+        _warn_of(_live.get(id))
+    _forget_this_thread()
+    return _next_due()
+
+
+cdef double _next_due():
+    """In seconds from now, or a negative number."""
+    when = min(_unwarned.values(), default=None)
+    return -1 if when is None else max(0, when - monotonic())
+
+
+cdef int _warn_of(Region region) except -1:
+    return 0 if region is None else region.warn_unasked()
+
+
+cdef int _forget_this_thread() except -1:
+    """A hook for warnings may have asked threading for the current thread. Before
+    Python 3.13 that would be counted for ever."""
+    threading = sys.modules.get("threading")
+    if sys.version_info < (3, 13) and threading is not None:
+        threading._active.pop(get_ident(), None)
     return 0
 
 
-# ---- For _watch.py -------------------------------------------------------
+cdef str _thread_name(native_id):
+    """A thread as a reader knows it, by the kernel's id."""
+    threading = sys.modules.get("threading")
+    for thread in () if threading is None else threading.enumerate():
+        if getattr(thread, "native_id", None) == native_id:  # eventlet
+            return f"thread {native_id} ({thread.name})"
+    return f"thread {native_id}"
 
-def watch(timeout):
-    """Wait until there is a fault, `wake` is called, or `timeout` seconds (None for
-    ever) are over. Return the regions of which to warn, and how
-    long the next of them can wait."""
-    global _watching
-    cdef timespec until
-    cdef const timespec *pointer = NULL
-    cdef double now
 
-    if timeout is not None:
-        until.tv_sec = <time_t>timeout
-        until.tv_nsec = <long>((timeout - until.tv_sec) * 1e9)
-        pointer = &until
-    _watching = True
-    with nogil:
-        safemmap_event_wait(pointer)
+cdef safemmap_watched _watched
+_watched.news = _news
+_watched.warn = _warn_of_due
+safemmap_watcher_attend(&_watched)
+
+
+def _before_fork():
+    safemmap_watcher_hold()
+
+
+def _after_fork_in_parent():
+    safemmap_watcher_release()
+    if _unwarned:
+        # Not at once: os.fork() is yet to count threads, and to warn of them.
+        safemmap_watcher_ask()
+
+
+def _after_fork_in_child():
+    """What the parent's views have met is none of the child's."""
+    global _lost, _dropped_before, _forked_at, _untold
+    _forked_at = time_ns()
+    _untold = None
+    _recent.clear()
+    _unwarned.clear()
+    _lost = _dropped_before = 0
+    safemmap_watcher_attend(&_watched)
+
+
+def _at_exit():
+    """Nobody will warn later. (Nor interrupt: threads without the GIL may be in mapped
+    memory until the end of the process.)"""
+    safemmap_interrupt_stop()
+    safemmap_watcher_hold()
     _drain()
-    now = monotonic()
-    due = [id for id, when in _unwarned.items() if when <= now]
-    regions = [_live.get(id) for id in due]
-    for id in due:
-        _unwarned.pop(id, None)  # which a collection may have done
-    next_due = min(_unwarned.values(), default=None)
-    return regions, None if next_due is None else next_due - now
+    for id in list(_unwarned):
+        _warn_of(_live.get(id))
 
+
+# (Here, and not with the first view: nothing that a program can observe begins there.)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
+atexit.register(_at_exit)
+
+
+# ---- For _faults.py ------------------------------------------------------
 
 def region_count():
-    """How many there are to watch."""
+    """How many there are."""
     return len(_live)
-
-
-def stop_watching():
-    """What `watch` has said last was all: the next view starts another thread."""
-    global _watching
-    _watching = False
-
-
-def warn_of_all():
-    """At the end of the program."""
-    _drain()
-    for region in [_live.get(id) for id in _unwarned]:
-        if region is not None:
-            region.warn_unasked()
-
-
-def wake():
-    """End a `watch`."""
-    safemmap_event_wake()
 
 
 def take_faults():
@@ -120,20 +155,23 @@ def take_faults():
     cdef Region region
 
     _drain()
-    taken = list(_recent)
-    # (Nothing is taken before all of this has succeeded: an exception may come up in
-    # it, which was on its way to this thread.)
-    found = [
-        _fault(offset, address, code, thread, time_ns, origin)
-        for origin, _, offset, address, code, thread, time_ns in taken
-    ]
+    # At once: of several threads each takes faults of its own.
+    taken = _recent.copy()
+    _recent.clear()
+    try:
+        found = [
+            _fault(offset, address, code, thread, time_ns, origin)
+            for origin, _, offset, address, code, thread, time_ns in taken
+        ]
+    except BaseException:
+        # An exception that was on its way to this thread.
+        _recent[:0] = taken
+        safemmap_event_fd_set()
+        raise
     for entry in taken:
         region = _live.get(entry[1])
         if region is not None:
             region.reported = True
-        # (Another thread may have taken it meanwhile.)
-        if _recent and _recent[0] is entry:
-            del _recent[0]
     dropped = safemmap_events_dropped()
     lost = dropped - _dropped_before + _lost
     _dropped_before = dropped
@@ -144,17 +182,6 @@ def take_faults():
     if _recent:
         safemmap_event_fd_set()
     return found, lost
-
-
-def forget_parent():
-    """In the child of a fork: what its parent's views have met is none of its own."""
-    global _lost, _dropped_before, _watching, _forked_at, _untold
-    _forked_at = time_ns()
-    _untold = None
-    _recent.clear()
-    _unwarned.clear()
-    _lost = _dropped_before = 0
-    _watching = False
 
 
 def event_fd():

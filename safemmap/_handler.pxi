@@ -122,6 +122,7 @@ def uninstall_handler():
 cdef void _put_back_on_top(object capsule) noexcept:
     cdef safemmap_counts counts
 
+    safemmap_watcher_leave()
     safemmap_get_counts(&counts)
     if _handler_allowed and counts.installs > 0:
         safemmap_install()

@@ -29,16 +29,8 @@ cdef int _start_interrupting() except -1:
     if _interrupting:
         return 0
     safemmap_interrupt_start(BusError, _make_error)
-    # Threads without the GIL may be in such memory until the end of the process.
-    import atexit
-
-    atexit.register(_stop_interrupting)
     _interrupting = True
     return 0
-
-
-def _stop_interrupting():
-    safemmap_interrupt_stop()
 
 
 # ---- From another thread --------------------------------------------------

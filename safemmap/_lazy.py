@@ -14,11 +14,11 @@ __all__ = ["NAMES", "load"]
 #: The public names, and where they come from.
 NAMES = {
     "BusCode": "safemmap._codes",
-    "Faults": "safemmap._watch",
+    "Faults": "safemmap._faults",
     "Seal": "safemmap._seals",
     "add_seals": "safemmap._seals",
-    "fault_fd": "safemmap._watch",
-    "faults": "safemmap._watch",
+    "fault_fd": "safemmap._faults",
+    "faults": "safemmap._faults",
     "get_seals": "safemmap._seals",
     "handler": "safemmap.handler",
     "memfd": "safemmap._seals",
@@ -26,7 +26,8 @@ NAMES = {
     "wrap": "safemmap._wrap",
 }
 
-_not_loaded = {*NAMES.values()}
+# With what ``warnings`` loads to show its first one.
+_not_loaded = {*NAMES.values(), "linecache", "tokenize"}
 
 
 def load(name: str) -> object:

@@ -27,7 +27,6 @@ cdef class _Held:
 
         self.extent(&low, &high)
         _ensure_handler_for_buffer()
-        _ensure_watcher()
         while True:
             behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
             # What another region has replaced looks like memory of the process's own:

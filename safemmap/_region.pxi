@@ -110,37 +110,44 @@ cdef class Region:
         if self.lent == 0:
             safemmap_interrupt_cancel(self.c.id, 0)
 
-    def warn_unasked(self):
+    cdef int warn_unasked(self) except -1:
         """Once, unless somebody knows already, or the end of a scope will tell."""
         owner = self.owner()
         if not self.poisoned() or self.reported or self.warned or owner is None:
-            return
+            return 0
         try:
             if isinstance(owner, mmap):
-                if (<mmap>owner).scopes == 0:
-                    self.warn((<mmap>owner).describe_self())
-            elif not owner.entered:
-                self.warn(repr(owner))
+                if (<mmap>owner).scopes > 0:
+                    return 0
+                name = (<mmap>owner).describe_self()
+            elif owner.entered:
+                return 0
+            else:
+                name = repr(owner)
+            self.warn(name, unasked=True)
         except BaseException as error:
             _raise_in_thread(self.c.fault.thread, error, self)
+        return 0
 
-    cdef int warn(self, str name) except -1:
-        cdef Py_ssize_t offset = self.offset_of(self.c.fault.address)
+    cdef int warn(self, str name, bint unasked=False) except -1:
         cdef object thread = self.c.fault.thread
+        cdef str text = (
+            f"{_thread_name(thread)} touched the byte at offset "
+            f"{self.offset_of(self.c.fault.address)} (address "
+            f"{self.c.fault.address:#x}) of {name} when its page was gone, and got "
+            "zeros in the place of data; check() raises where this matters, and a "
+            "scope (access(), or with protect()) has it raised in time"
+        )
 
         self.warned = True
         try:
-            PyErr_WarnEx(
-                FaultWarning,
-                (
-                    f"{_who(thread)} touched the byte at offset "
-                    f"{offset} (address {self.c.fault.address:#x}) of {name} when its "
-                    "page was gone, and got zeros in the place of data; check() raises "
-                    "where this matters, and a scope (access(), or with protect()) has "
-                    "it raised in time"
-                ).encode(errors="backslashreplace"),
-                1,
-            )
+            if unasked:
+                # None of the program's code is at fault where this happens to run.
+                PyErr_WarnExplicitObject(
+                    FaultWarning, text, "safemmap", 1, "safemmap", NULL
+                )
+            else:
+                PyErr_WarnEx(FaultWarning, text.encode(errors="backslashreplace"), 1)
         except FaultWarning as error:
             error.__cause__ = self.error_at(
                 self.c.fault.address, self.c.fault.code, "view"
@@ -156,7 +163,3 @@ cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
         offset=offset, address=address, code=_code(code), thread=thread,
         time=time_ns / 1e9, mapping=origin.mapping(), path=origin.path(),
     )
-
-
-cdef object _who(object thread):
-    return f"thread {thread}" if _watch is None else _watch.thread_name(thread)

@@ -90,6 +90,9 @@ cdef extern from "Python.h":
     PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *interpreter)
     PyThreadState *PyThreadState_Next(PyThreadState *state)
     int PyThreadState_SetAsyncExc(unsigned long thread_id, PyObject *exception)
+    int PyErr_WarnExplicitObject(object category, object message, object filename,
+                                 int lineno, object module,
+                                 PyObject *registry) except -1
     int PySys_Audit(const char *event, const char *format, ...) except -1
     int PySlice_Unpack(object item, Py_ssize_t *start, Py_ssize_t *stop,
                        Py_ssize_t *step) except -1

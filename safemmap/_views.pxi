@@ -44,6 +44,9 @@ cdef class _Exporter(_Memory):
         self.exports -= 1
         if self.region is not None:
             self.region.lent -= 1
+            # (Python 3.11 tells the main thread alone that there is anything, and that
+            # may be waiting.)
+            _drain()
 
     @cython.final
     cdef int register(self) except -1:
@@ -63,7 +66,6 @@ cdef class _Exporter(_Memory):
                 "install a handler), and hands out no buffer; slices, read() and "
                 "readinto() copy"
             )
-        _ensure_watcher()
         _ensure_handler_for_buffer()
         if self.region is None:
             region = Region.__new__(Region)

@@ -22,6 +22,7 @@ print(*sorted(set(sys.modules) - before))
 """
 
 WHAT_IT_MAY_LOAD = {
+    "atexit",  # which is part of the interpreter
     "mmap",
     "safemmap",
     "safemmap._core",

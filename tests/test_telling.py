@@ -248,7 +248,6 @@ class TestDescriptor:
 @pytest.mark.parametrize(
     "case",
     [
-        "interrupted_at_its_start",
         "event_loop_before_any_mapping",
         "interrupted_while_it_takes_them",
         "exit_right_after",
@@ -257,7 +256,6 @@ class TestDescriptor:
         "child_has_its_own",
         "child_of_a_storm",
         "first_view_in_the_middle_of_a_fork",
-        "no_more_threads",
     ],
 )
 def test_in_a_process_of_its_own(case: str) -> None:

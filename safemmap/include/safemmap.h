@@ -300,18 +300,19 @@ void safemmap_set_fault_hook(safemmap_fault_hook *hook);
  * or -EBADF: somebody has closed the memory file, and they stay. */
 int safemmap_withdraw(uint64_t token);
 
-/* Takes the oldest event out of the queue; false when there is none. One caller at a
- * time. The queue holds SAFEMMAP_EVENTS; what comes when it is full is dropped, and
- * counted. */
+/* Takes the oldest event out of the queue; false when there is none. Of several
+ * threads each gets events of its own. The queue holds SAFEMMAP_EVENTS; what comes
+ * when it is full is dropped, and counted. */
 #define SAFEMMAP_EVENTS 1024
 bool safemmap_event_take(struct safemmap_event *ret_event);
 uint64_t safemmap_events_dropped(void);
 
-/* Waits until an event has come since the last call, or safemmap_event_wake() was
- * called, at most for `timeout` (NULL for ever): 0, or -ETIMEDOUT. One thread at a
- * time. */
-int safemmap_event_wait(const struct timespec *timeout);
-void safemmap_event_wake(void);
+/* Called in the signal handler, on the thread that faulted, when events have come
+ * into the queue and before the access goes on. As a fault hook it may call what is
+ * async-signal-safe, wait for other threads, and be called after another has been
+ * set. NULL for none. A forked child has none, until it sets one. */
+typedef void safemmap_event_hook(void);
+void safemmap_set_event_hook(safemmap_event_hook *hook);
 
 /* An eventfd(2) that becomes readable with every event, or a negative errno. There is
  * one for the process; it stays open, and a forked child has its own under the same

@@ -4,8 +4,6 @@
 #include <poll.h>
 #include <sys/stat.h>
 
-static const struct timespec now = {0, 0}, soon = {0, 20000000}, late = {5, 0};
-
 static bool
 is_readable(int fd)
 {
@@ -133,53 +131,101 @@ more_than_the_queue_holds(void)
         safemmap_region_remove(&source[i].region);
 }
 
-static void
-waiting(void)
-{
-    struct source source;
-    struct safemmap_event event;
+static pid_t called_on;
+static int calls;
 
-    CHECK_EQ(safemmap_event_wait(&now), -ETIMEDOUT);
-    CHECK_EQ(safemmap_event_wait(&soon), -ETIMEDOUT);
-    for (int i = 0; i < 3; i++)
-        safemmap_event_wake();
-    CHECK_EQ(safemmap_event_wait(&late), 0);
-    CHECK_EQ(safemmap_event_wait(&soon), -ETIMEDOUT);
-    source_open(&source, 4);
-    CHECK_EQ(load(&source.file, 0), 0);
-    CHECK_EQ(load(&source.file, PAGE), 0);
-    CHECK_EQ(safemmap_event_wait(NULL), 0);
-    CHECK(safemmap_event_take(&event));
-    CHECK(safemmap_event_take(&event));
-    CHECK_EQ(safemmap_event_wait(&soon), -ETIMEDOUT);
-    safemmap_region_remove(&source.region);
+static void
+note_call(void)
+{
+    called_on = (pid_t)syscall(SYS_gettid);
+    __atomic_fetch_add(&calls, 1, __ATOMIC_SEQ_CST);
 }
 
 static void *
 fault_on(void *source)
 {
-    usleep(20000);
-    CHECK_EQ(load(&((struct source *)source)->file, 0), 0);
+    CHECK_EQ(load(&((struct source *)source)->file, PAGE), 0);
+    CHECK_EQ(called_on, syscall(SYS_gettid));
     return NULL;
 }
 
+/* On the thread that faulted, before it goes on. */
 static void
-waking_from_a_signal(void)
+hook(void)
 {
+    struct source source;
+    pthread_t thread;
+    int status;
+    pid_t child;
+
+    source_open(&source, 4);
+    safemmap_set_event_hook(note_call);
+    CHECK_EQ(load(&source.file, 0), 0);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(called_on, syscall(SYS_gettid));
+    CHECK_EQ(pthread_create(&thread, NULL, fault_on, &source), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(calls, 2);
+    CHECK_CALL(child = fork());
+    if (child == 0) {
+        CHECK_EQ(load(&source.file, 2 * PAGE), 0);
+        CHECK_EQ(calls, 2);
+        _exit(0);
+    }
+    CHECK_CALL(waitpid(child, &status, 0));
+    CHECK_EQ(status, 0);
+    safemmap_set_event_hook(NULL);
+    CHECK_EQ(load(&source.file, 3 * PAGE), 0);
+    CHECK_EQ(calls, 2);
+    safemmap_region_remove(&source.region);
+}
+
+enum { TAKERS = 4, PAGES = 256, ROUNDS = 20 };
+
+struct takers {
+    struct source source;
+    int made_all;
+    int taken[PAGES];
+};
+
+static void *
+take(void *argument)
+{
+    struct takers *takers = argument;
     struct safemmap_event event;
 
-    for (int i = 0; i < 20; i++) {
-        struct source source;
-        pthread_t thread;
+    for (;;) {
+        bool last = __atomic_load_n(&takers->made_all, __ATOMIC_SEQ_CST);
 
-        source_open(&source, 1);
-        CHECK_EQ(pthread_create(&thread, NULL, fault_on, &source), 0);
-        CHECK_EQ(safemmap_event_wait(&late), 0);
-        CHECK_EQ(pthread_join(thread, NULL), 0);
-        CHECK(safemmap_event_take(&event));
-        CHECK(pthread_equal(event.pthread, thread));
-        safemmap_region_remove(&source.region);
-        file_free(&source.file);
+        while (safemmap_event_take(&event))
+            __atomic_fetch_add(&takers->taken[(event.fault.address -
+                                               (uintptr_t)takers->source.file.map) /
+                                              PAGE],
+                               1, __ATOMIC_SEQ_CST);
+        if (last)
+            return NULL;
+    }
+}
+
+static void
+taken_once(void)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        struct takers takers = {.made_all = 0};
+        pthread_t threads[TAKERS];
+
+        source_open(&takers.source, PAGES);
+        for (int i = 0; i < TAKERS; i++)
+            CHECK_EQ(pthread_create(&threads[i], NULL, take, &takers), 0);
+        for (size_t page = 0; page < PAGES; page++)
+            CHECK_EQ(load(&takers.source.file, page * PAGE), 0);
+        __atomic_store_n(&takers.made_all, 1, __ATOMIC_SEQ_CST);
+        for (int i = 0; i < TAKERS; i++)
+            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+        for (size_t page = 0; page < PAGES; page++)
+            CHECK_EQ(takers.taken[page], 1);
+        safemmap_region_remove(&takers.source.region);
+        file_free(&takers.source.file);
     }
 }
 
@@ -234,11 +280,9 @@ child_has_its_own(void)
         CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
         CHECK(!is_readable(fd));
         CHECK(!safemmap_event_take(&event));
-        CHECK_EQ(safemmap_event_wait(&now), -ETIMEDOUT);
         CHECK_EQ(load(&source.file, PAGE), 0);
         CHECK_EQ(load(&source.file, 2 * PAGE), 0);
         CHECK(is_readable(fd));
-        CHECK_EQ(safemmap_event_wait(&late), 0);
         CHECK(safemmap_event_take(&event));
         CHECK_EQ(event.fault.address, (uintptr_t)source.file.map + PAGE);
         _exit(0);
@@ -254,5 +298,4 @@ child_has_its_own(void)
 }
 
 TEST_MAIN(TEST(in_order), TEST(one_for_each_region), TEST(more_than_the_queue_holds),
-          TEST(waiting), TEST(waking_from_a_signal), TEST(descriptor),
-          TEST(child_has_its_own))
+          TEST(hook), TEST(taken_once), TEST(descriptor), TEST(child_has_its_own))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import signal
 import sys
 import threading
 import time
@@ -13,7 +11,7 @@ import warnings
 from collections.abc import Callable
 
 import safemmap
-from safemmap import _core, _watch
+from safemmap import _core
 
 SIZE = 8 * safemmap.PAGESIZE
 
@@ -169,53 +167,8 @@ def first_view_in_the_middle_of_a_fork() -> None:
         watches()
 
 
-def no_more_threads() -> None:
-    """The view is had, and the fault told by close()."""
-    start = threading.Thread.start
-
-    def fail(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    threading.Thread.start = fail  # type: ignore[assignment, method-assign]
-    m, view = poisoned()
-    threading.Thread.start = start  # type: ignore[method-assign]
-    view.release()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        m.close()
-    assert [warning.category for warning in caught] == [safemmap.FaultWarning]
-    watches()
-
-
 class Interrupted(Exception):
     pass
-
-
-def interrupted_at_its_start() -> None:
-    """By a handler that raises, whenever it comes: no signal stays blocked."""
-
-    def interrupt(*_: object) -> None:
-        raise Interrupted
-
-    signal.signal(signal.SIGALRM, interrupt)
-    m, view = poisoned()
-    with contextlib.suppress(safemmap.BusError):
-        m.check()  # told, so that nobody warns
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    interrupted = 0
-    for i in range(300):
-        _watch._stop()
-        try:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-5 + i * 1e-6)
-                _watch.start()
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        except Interrupted:
-            interrupted += 1
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
-    assert interrupted
-    view.release()
 
 
 def event_loop_before_any_mapping() -> None:

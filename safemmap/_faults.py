@@ -1,0 +1,49 @@
+"""What an event loop, or whoever else asks, is told of the faults of views."""
+
+from __future__ import annotations
+
+from safemmap import _core
+from safemmap._errors import Fault
+
+__all__ = ["Faults", "fault_fd", "faults"]
+
+
+class Faults(list[Fault]):
+    """What `faults` returns.
+
+    :ivar dropped: how many faults since the last call are not among them, because
+        nobody took them in time.
+    """
+
+    dropped: int = 0
+
+
+def faults() -> Faults:
+    """The faults of views since the last call, oldest first.
+
+    A view that touches a page which is gone puts one here: for the mapping, and for
+    every `protect` that holds the page too. What an operation reports by raising
+    `BusError` is not among them. The last 1024 are kept.
+
+    Makes `fault_fd` unreadable until there is another. The mappings concerned count as
+    asked about: they do not warn of these faults any more.
+    """
+    taken, dropped = _core.take_faults()
+    found = Faults(taken)
+    found.dropped = dropped
+    return found
+
+
+def fault_fd() -> int:
+    """A file descriptor that is readable while there are `faults` to take, for an event
+    loop::
+
+        loop.add_reader(safemmap.fault_fd(), handle_faults)
+
+    It is an eventfd(2), written by the signal handler itself. There is one for the
+    process, which stays open: do not close it, and do not read it (`faults` does). A
+    forked child has its own, under the same number.
+
+    :raises OSError: as eventfd(2) has it.
+    """
+    return _core.event_fd()

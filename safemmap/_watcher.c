@@ -1,0 +1,310 @@
+/* The thread that warns of faults.
+ *
+ * There is none until a view has faulted, and it ends when it has warned. It is not
+ * made by threading.Thread: Python does not count it, and nothing that patches
+ * threads (gevent, eventlet) makes anything else of it.
+ *
+ *   signal handler --ask()--> some Python thread --start()--> the watcher
+ *
+ * A signal handler cannot start a thread. It asks the interpreter for a pending call,
+ * which one of the threads that run Python makes, and which may.
+ *
+ * The watcher blocks all signals but while it runs Python code: what the program
+ * waits for with sigwait(3) is not taken by it.
+ */
+#include <Python.h>
+
+#include "_watcher.h"
+
+#include "safemmap.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct safemmap_watched *watched;
+
+/* ---- Asking, inside the signal ------------------------------------------ */
+
+/* Handlers wait here for one another, and not inside of the interpreter, where a
+ * thread that waits can give up the GIL in the middle of anything. */
+static pthread_mutex_t asking;
+static PyInterpreterState *interpreter; /* NULL: nobody to ask. Guarded by `asking` */
+static int asked;                       /* and not answered yet */
+
+static int
+answer(void *unused)
+{
+    (void)unused;
+    /* Before the events are taken: those that come later ask again. */
+    __atomic_store_n(&asked, 0, __ATOMIC_SEQ_CST);
+    watched->news();
+    return 0;
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+/* Exported by the interpreter for its own modules. The public function leaves the
+ * call to the main thread, which may be waiting for the others. */
+extern int _PyEval_AddPendingCall(PyInterpreterState *interpreter,
+                                  int (*function)(void *), void *argument, int flags)
+    __attribute__((weak));
+
+static int
+add_pending_call(void)
+{
+    if (_PyEval_AddPendingCall == NULL)
+        return Py_AddPendingCall(answer, NULL);
+    return _PyEval_AddPendingCall(interpreter, answer, NULL, 0);
+}
+#else
+/* No thread but the main one makes them. */
+static int
+add_pending_call(void)
+{
+    return Py_AddPendingCall(answer, NULL);
+}
+#endif
+
+static void
+block_signals(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, ret_before);
+}
+
+void
+safemmap_watcher_ask(void)
+{
+    sigset_t before;
+
+    if (__atomic_exchange_n(&asked, 1, __ATOMIC_SEQ_CST) != 0)
+        return;
+    block_signals(&before);
+    pthread_mutex_lock(&asking);
+    /* (The interpreter has room for some calls only; the next fault tries again.) */
+    if (interpreter == NULL || add_pending_call() < 0)
+        __atomic_store_n(&asked, 0, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&asking);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* ---- The thread --------------------------------------------------------- */
+
+/* Seconds for which others wait for a warning that is being given. */
+static const double PATIENCE = 1;
+
+static pthread_mutex_t lock; /* for all that follow */
+static pthread_cond_t changed;
+static bool running, ending; /* `ending`: it is to end as soon as it can */
+static pthread_t self;       /* while it runs, */
+static pid_t number;         /* and the kernel's, once it has begun */
+static bool needed;          /* at this time of CLOCK_MONOTONIC: */
+static struct timespec due;
+static unsigned holds;
+
+static struct timespec
+in(double seconds)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    time.tv_sec += (time_t)seconds;
+    time.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
+    if (time.tv_nsec >= 1000000000) {
+        time.tv_nsec -= 1000000000;
+        time.tv_sec++;
+    }
+    return time;
+}
+
+/* Under the lock. */
+static void
+need(double seconds)
+{
+    if (!needed)
+        due = in(seconds);
+    needed = true;
+}
+
+/* Under the lock. False: it is to end. */
+static bool
+sleep_until_needed(void)
+{
+    int error = 0;
+
+    while (needed && !ending && error != ETIMEDOUT)
+        error = pthread_cond_timedwait(&changed, &lock, &due);
+    return needed && !ending;
+}
+
+/* Those by which a thread is killed that blocks them. */
+static void
+unblock_own_faults(sigset_t *ret_before)
+{
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t own;
+
+    sigemptyset(&own);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigaddset(&own, faults[i]);
+    pthread_sigmask(SIG_UNBLOCK, &own, ret_before);
+}
+
+static double
+warn(void)
+{
+    PyThreadState *state = PyThreadState_New(interpreter);
+    sigset_t before;
+    double next;
+
+    if (state == NULL)
+        return -1; /* no memory */
+    unblock_own_faults(&before);
+    PyEval_RestoreThread(state);
+    next = watched->warn();
+    PyThreadState_Clear(state);
+    PyThreadState_DeleteCurrent();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return next;
+}
+
+static void *
+run(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    number = (pid_t)syscall(SYS_gettid);
+    while (sleep_until_needed()) {
+        double next;
+
+        needed = false;
+        pthread_mutex_unlock(&lock);
+        next = warn();
+        pthread_mutex_lock(&lock);
+        if (next >= 0)
+            need(next);
+    }
+    running = false;
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+void
+safemmap_watcher_start(double seconds)
+{
+    pthread_attr_t attributes;
+    sigset_t before;
+
+    pthread_mutex_lock(&lock);
+    need(seconds);
+    if (!running && holds == 0 && pthread_attr_init(&attributes) == 0) {
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        number = 0;
+        block_signals(&before);
+        running = pthread_create(&self, &attributes, run, NULL) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_attr_destroy(&attributes);
+    }
+    needed = needed && running;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Whether the kernel counts it no more, which is so a little after its end. */
+static bool
+is_gone(void)
+{
+    bool gone;
+
+    pthread_mutex_lock(&lock);
+    gone = !running && (number == 0 || syscall(SYS_tgkill, getpid(), number, 0) != 0);
+    pthread_mutex_unlock(&lock);
+    return gone;
+}
+
+void
+safemmap_watcher_hold(void)
+{
+    const struct timespec little = {0, 50000};
+    const struct timespec end = in(PATIENCE);
+    struct timespec now = {0, 0};
+    bool wait;
+
+    pthread_mutex_lock(&lock);
+    holds++;
+    wait = number != 0 || running;
+    if (running && pthread_equal(self, pthread_self()))
+        wait = false;
+    else
+        ending = true;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+    if (!wait)
+        return;
+    Py_BEGIN_ALLOW_THREADS while (
+        !is_gone() && (now.tv_sec < end.tv_sec ||
+                       (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec)))
+    {
+        nanosleep(&little, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
+    Py_END_ALLOW_THREADS
+}
+
+void
+safemmap_watcher_release(void)
+{
+    pthread_mutex_lock(&lock);
+    if (holds > 0 && --holds == 0)
+        ending = false;
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- Beginning and end -------------------------------------------------- */
+
+static void
+prepare(void)
+{
+    pthread_mutexattr_t lending;
+    pthread_condattr_t monotonic;
+
+    pthread_mutexattr_init(&lending);
+    pthread_mutexattr_setprotocol(&lending, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(&asking, &lending);
+    pthread_mutexattr_destroy(&lending);
+    pthread_mutex_init(&lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    running = ending = needed = false;
+    number = 0;
+    holds = 0;
+}
+
+void
+safemmap_watcher_attend(const struct safemmap_watched *new_watched)
+{
+    prepare();
+    watched = new_watched;
+    interpreter = PyInterpreterState_Get();
+    asked = 0;
+    safemmap_set_event_hook(safemmap_watcher_ask);
+}
+
+void
+safemmap_watcher_leave(void)
+{
+    sigset_t before;
+
+    safemmap_set_event_hook(NULL);
+    block_signals(&before);
+    pthread_mutex_lock(&asking);
+    interpreter = NULL;
+    pthread_mutex_unlock(&asking);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}

@@ -1,0 +1,54 @@
+"""The thread that warns of faults: when there is one, and what a program sees of it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from conftest import run_isolated
+
+# This Python counts threads that began after the fork, gh-137109.
+COUNTS_LATER_THREADS = (3, 13) <= sys.version_info < (3, 13, 10) or (
+    sys.version_info[:3] == (3, 14, 0)
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "none_before_a_fault",
+        "shuts_itself_in",
+        "python_does_not_count_it",
+        "ends_when_nothing_needs_it",
+        "leaves_a_signal_that_is_waited_for",
+        "while_the_main_thread_waits",
+        "interrupted_by_signals",
+        "the_hook_for_warnings_faults",
+        "the_hook_for_warnings_forks",
+        "the_hook_for_warnings_hangs",
+        "no_thread_to_be_had",
+        "child_has_none_until_it_needs_one",
+        "one_warning_for_each_fault",
+        "taken_on_several_threads",
+        "forks_while_another_warns",
+    ],
+)
+def test_in_a_process_of_its_own(case: str) -> None:
+    done = run_isolated("watcher.py", case)
+    if done.stdout.startswith("no user namespaces"):
+        pytest.skip("this process may not make a user namespace")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("round", range(4))
+def test_a_fork_while_another_thread_imports_what_is_loaded_late(round: int) -> None:
+    done = run_isolated("watcher.py", "forks_while_another_imports")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("patch", ["gevent", "gevent but threads", "eventlet"])
+def test_a_program_whose_threads_are_patched(patch: str) -> None:
+    done = run_isolated("watcher.py", "green", patch)
+    if "No module named" in done.stdout:
+        pytest.skip(done.stdout.strip())
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
