@@ -97,7 +97,7 @@ safemmap__step_lay(struct safemmap__steps *steps, const struct safemmap__range *
                    int protection)
 {
     const struct safemmap__steps last = *steps;
-    uint64_t token;
+    uint64_t token = 0;
     int error =
         safemmap__zeros_lay(step->start, step->end - step->start, protection, &token);
 
