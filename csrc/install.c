@@ -235,7 +235,7 @@ check(void)
 int
 safemmap_install(void)
 {
-    safemmap__precede_wayland();
+    safemmap__os_precede_wayland();
     return check();
 }
 

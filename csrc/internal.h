@@ -262,10 +262,6 @@ int safemmap__check_handler(void);
 void safemmap__installation_lock(void);
 void safemmap__installation_unlock(void);
 
-/* ---- wayland.c ---- */
-/* Has libwayland-server, if the process has loaded it, install its handler first. */
-void safemmap__precede_wayland(void);
-
 /* ---- registry.c ---- */
 bool safemmap__registry_is_empty(void);
 /* Holds the registry still against other writers: around fork(), and for

@@ -31,3 +31,4 @@
 #endif
 
 #include "os/linux.c"
+#include "os/wayland.c"

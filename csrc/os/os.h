@@ -26,7 +26,7 @@
 /* The system's, a power of two. */
 extern uintptr_t safemmap__page_size;
 
-/* All of these may be called in the handler. */
+/* All of these may be called in the handler, but for the last one. */
 
 /* Whether this thread has a shadow stack, which checks each return. */
 bool safemmap__os_has_shadow_stack(void);
@@ -100,6 +100,12 @@ void safemmap__os_event_clear(int number);
 /* Puts a new one in the place of one that is shared with another process: `number`,
  * or -1 if there is none to be had. */
 int safemmap__os_event_renew(int number);
+
+/* ---- Handlers that are installed late ----------------------------------- */
+
+/* Has libwayland-server, if the process has loaded it, install its handler first.
+ * Runs foreign code. */
+void safemmap__os_precede_wayland(void);
 
 #pragma GCC visibility pop
 

@@ -12,7 +12,7 @@
  * program: on a buffer in a display that nobody else sees, by a client which says
  * only what makes one. The next handler check finds the handler, and goes above it.
  */
-#include "internal.h"
+#include "os.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -190,7 +190,7 @@ find_wayland(struct dl_phdr_info *info, size_t size, void *ret_name)
 }
 
 void
-safemmap__precede_wayland(void)
+safemmap__os_precede_wayland(void)
 {
     static unsigned long long loads_seen;
     static bool done;
