@@ -12,7 +12,7 @@
  * 5. It leaves by returning with errno as it was, or by a jump to a guard with the
  *    mask as it was (the guard restores errno).
  */
-#include "internal.h"
+#include "unregistered.h"
 
 #include <errno.h>
 #include <string.h>
@@ -270,7 +270,8 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
         guard = guard_for((uintptr_t)info->si_addr);
         if (guard != NULL)
             jump(guard, info, context, direct);
-        if (safemmap__overlay(info, context))
+        if (safemmap__overlay(info, context) ||
+            safemmap__overlay_unregistered(info, context))
             forget(context);
         else
             forward(entry, signo, info, context);

@@ -77,8 +77,10 @@ struct safemmap__thread {
     struct safemmap__progress
         progress;       /* record is NULL while nothing is forwarded */
     unsigned check_due; /* small operations until the next handler check may be due */
-    uint64_t checked_at; /* when the last one found all well; or 0 */
-    int *errno_location; /* known since the first one */
+    uint64_t checked_at;  /* when the last one found all well; or 0 */
+    uintptr_t retried_at; /* a fault whose page was there, */
+    unsigned retries;     /* so many times in a row */
+    int *errno_location;  /* known since the first one */
 };
 /* Volatile: the accesses around which it changes are no business of the
  * compiler's, which would drop the stores (gcc -O1 does). */
@@ -178,7 +180,8 @@ int safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
                         uint64_t *ret_token);
 /* Replaces it by a mapping that faults wherever it is touched, as if it had been laid
  * and withdrawn. */
-int safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection);
+int safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
+                                  uint64_t *ret_token);
 /* The token of those that were laid last. */
 uint64_t safemmap__zeros_newest(void);
 bool safemmap__zeros_are_withdrawn(uint64_t token);
@@ -189,8 +192,8 @@ void safemmap__zeros_empty(uint64_t token, size_t size);
  * nobody would be told of it in the child. */
 void safemmap__zeros_before_fork(void);
 void safemmap__zeros_after_fork(void);
-/* Whether that is where they are from. */
-bool safemmap__zeros_are_in(dev_t device, ino_t inode);
+/* Of the file that they are from, in which a token is an offset. */
+ino_t safemmap__zeros_inode(void);
 
 /* The same for those that stay. */
 int safemmap__lasting_prepare(void);

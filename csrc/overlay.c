@@ -217,18 +217,16 @@ report(struct safemmap_region *region, void *context)
         fault->report[fault->reported++] = region->id;
 }
 
-/* Whether the access would not fault any more, for all that is known. */
+/* Whether the access would not fault any more. */
 static bool
-is_there(const struct fault *fault, const ucontext_t *context)
+is_there(const struct safemmap_region *region, size_t page, const ucontext_t *context)
 {
-    switch (safemmap__access_of(context)) {
-    case SAFEMMAP__LOAD:
-        return safemmap__os_is_readable(fault->address);
-    case SAFEMMAP__STORE:
-        return safemmap__os_is_writable(fault->address);
-    default:
-        return false;
-    }
+    enum safemmap__access_kind kind = safemmap__access_of(context);
+
+    return kind != SAFEMMAP__UNKNOWN &&
+           safemmap__os_presence(safemmap__page_address(region, page),
+                                 region->page_size,
+                                 kind == SAFEMMAP__STORE) == SAFEMMAP__PRESENT;
 }
 
 static bool
@@ -321,7 +319,7 @@ overlay_held(struct safemmap_region *owner, const siginfo_t *info,
 
     if (!owner->withdrawable)
         return overlay_lasting(owner, page, info, fault);
-    if (safemmap__is_overlaid(owner, page) && is_there(fault, context)) {
+    if (safemmap__is_overlaid(owner, page) && is_there(owner, page, context)) {
         /* Another thread has just replaced it. */
         fault->announced = true;
         fault->event.token = safemmap__zeros_newest();

@@ -53,10 +53,10 @@ int safemmap__step_lay(struct safemmap__steps *steps,
 bool safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
                            size_t page_size);
 /* Whether they have left so many mappings that they must be joined, with all that is
- * lost around them, before the next. */
+ * lost around them, before the next; steps->token is that of the whole then. */
 bool safemmap__steps_are_many(const struct safemmap__steps *steps);
-void safemmap__steps_join(struct safemmap__steps *steps,
-                          const struct safemmap__range *lost, int protection);
+int safemmap__steps_join(struct safemmap__steps *steps,
+                         const struct safemmap__range *lost, int protection);
 
 /* ---- shadow.c ---- */
 

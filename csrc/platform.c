@@ -31,4 +31,5 @@
 #endif
 
 #include "os/linux.c"
+#include "os/linux_maps.c"
 #include "os/wayland.c"

@@ -1,30 +1,24 @@
-/* Runs inside the signal and outside: answers faults in memory of no region. */
-#include "internal.h"
-
-#include <errno.h>
+/* Runs only outside the signal: protects the mappings of the whole process. */
+#include "unregistered.h"
 
 int
 safemmap_process_enable(void)
 {
-    return -ENOSYS;
+    int error;
+
+    if ((error = safemmap__zeros_prepare()) < 0 || (error = safemmap_install()) < 0)
+        return error;
+    return safemmap__unregistered_begin();
 }
 
 void
 safemmap_process_disable(void)
 {
+    safemmap__unregistered_end();
 }
 
 bool
 safemmap_process_enabled(void)
 {
-    return false;
-}
-
-ssize_t
-safemmap_file_path(uint32_t id, char *ret_path, size_t room)
-{
-    (void)id;
-    (void)ret_path;
-    (void)room;
-    return -ENOSYS;
+    return safemmap__unregistered_begun();
 }

@@ -1,8 +1,8 @@
 /* Runs inside the signal: how far withdrawable zeros reach, and what they take.
  *
  * A file that was cut may have lost any number of pages. They are replaced in steps,
- * which double while a thread goes on where the last one ended, upwards or downwards,
- * and each step gives back the memory of the one before. So to read all of them takes
+ * which double while a thread goes on near the last one, upwards or downwards, and
+ * each of which gives back the memory of the one before. So to read all of them takes
  * few faults, and little memory.
  *
  * Steps elsewhere leave mappings behind. When they have become many, all of what is
@@ -10,9 +10,10 @@
  */
 #include "pages.h"
 
-enum { FIRST = 1 << 16, LARGEST = 1 << 25, PLACES = 256 };
+enum { FIRST = 1 << 16, LARGEST = 1 << 25, PLACES = 256, PROBES = 1024 };
 
-/* Whether the page is where the last step goes on, and how far. */
+/* Whether the page is where the last step goes on, or not far from it, and how far.
+ */
 static bool
 goes_on(const struct safemmap__steps *steps, uintptr_t page, size_t page_size,
         size_t *ret_size, bool *ret_downwards)
@@ -21,12 +22,13 @@ goes_on(const struct safemmap__steps *steps, uintptr_t page, size_t page_size,
 
     if (size == 0)
         return false;
-    *ret_downwards = page + page_size == steps->start;
+    *ret_downwards = page < steps->start;
     *ret_size = size;
     if (page >= steps->start && page < steps->end)
         return true; /* it was withdrawn meanwhile */
     *ret_size = size < LARGEST / 2 ? 2 * size : LARGEST;
-    return *ret_downwards || page == steps->end;
+    return *ret_downwards ? steps->start - page - page_size < LARGEST
+                          : page - steps->end < LARGEST;
 }
 
 bool
@@ -66,6 +68,8 @@ safemmap__step(const struct safemmap__steps *steps, uintptr_t page, size_t page_
         size = FIRST;
         downwards = false;
     }
+    if (!lost && size > PROBES * page_size)
+        size = PROBES * page_size;
     size = size > page_size ? size / page_size * page_size : page_size;
     if (downwards)
         step.start =
@@ -83,13 +87,17 @@ safemmap__steps_are_many(const struct safemmap__steps *steps)
     return steps->places >= PLACES;
 }
 
-void
+int
 safemmap__steps_join(struct safemmap__steps *steps,
                      const struct safemmap__range *lost, int protection)
 {
-    if (safemmap__zeros_lay_withdrawn(lost->start, lost->end - lost->start,
-                                      protection) == 0)
-        *steps = (struct safemmap__steps){0};
+    uint64_t token;
+    int error = safemmap__zeros_lay_withdrawn(lost->start, lost->end - lost->start,
+                                              protection, &token);
+
+    if (error == 0)
+        *steps = (struct safemmap__steps){.token = token};
+    return error;
 }
 
 int
@@ -97,16 +105,18 @@ safemmap__step_lay(struct safemmap__steps *steps, const struct safemmap__range *
                    int protection)
 {
     const struct safemmap__steps last = *steps;
+    bool adjacent = step->start == last.end || step->end == last.start;
     uint64_t token = 0;
     int error =
         safemmap__zeros_lay(step->start, step->end - step->start, protection, &token);
 
     if (error < 0)
         return error;
-    *steps = (struct safemmap__steps){step->start, step->end, token, last.places};
-    if (step->start == last.end || step->end == last.start)
+    *steps = (struct safemmap__steps){step->start, step->end, token,
+                                      last.places + !adjacent};
+    if (last.start != last.end &&
+        ((step->start >= last.end && step->start - last.end < LARGEST) ||
+         (step->end <= last.start && last.start - step->end < LARGEST)))
         safemmap__zeros_empty(last.token, last.end - last.start);
-    else if (step->start < last.start || step->start > last.end)
-        steps->places++;
     return 0;
 }

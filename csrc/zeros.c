@@ -130,7 +130,7 @@ make_file(uint64_t size, uint64_t *ret_size)
     /* What was cut off stays so, whatever we believe is its size. */
     if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0) {
         error = -errno;
-        close(fd);
+        safemmap__os_close(fd);
         return error;
     }
     *ret_size = size;
@@ -177,7 +177,7 @@ renew(void)
 
     /* One that a child without safemmap__zeros_after_fork() has inherited. */
     if (is_there())
-        close(file.fd);
+        safemmap__os_close(file.fd);
     file.fd = -1;
     fd = make_file(file.lowest, &size);
     if (fd < 0)
@@ -185,7 +185,7 @@ renew(void)
     if (fstat(fd, &status) < 0) {
         int error = -errno;
 
-        close(fd);
+        safemmap__os_close(fd);
         return error;
     }
     file.fd = fd;
@@ -209,10 +209,10 @@ safemmap__zeros_prepare(void)
     return error;
 }
 
-bool
-safemmap__zeros_are_in(dev_t device, ino_t inode)
+ino_t
+safemmap__zeros_inode(void)
 {
-    return device == file.device && inode == file.inode;
+    return file.inode;
 }
 
 /* ---- Withdrawable ------------------------------------------------------ */
@@ -242,17 +242,6 @@ safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
     return error;
 }
 
-int
-safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection)
-{
-    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
-
-    return is_own() && mmap((void *)address, size, protection, flags, file.fd,
-                            (off_t)END) != MAP_FAILED
-               ? 0
-               : -ENOTSUP;
-}
-
 uint64_t
 safemmap__zeros_newest(void)
 {
@@ -269,8 +258,7 @@ void
 safemmap__zeros_empty(uint64_t token, size_t size)
 {
     if (token < file.end && is_own())
-        fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)token,
-                  (off_t)size);
+        safemmap__os_punch(file.fd, token, size);
 }
 
 static int
@@ -283,6 +271,27 @@ withdraw(uint64_t token)
         return -errno;
     if (token < file.end)
         file.end = token;
+    return 0;
+}
+
+/* The range is cut off before it is mapped: nobody reads a zero in it. (All older
+ * ones go with it; who touches them is told once more.) */
+int
+safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
+                              uint64_t *ret_token)
+{
+    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+    int error;
+
+    if (!is_own() || size > file.lowest)
+        return -EBADF;
+    __atomic_store_n(&file.lowest, file.lowest - size, __ATOMIC_RELAXED);
+    if ((error = withdraw(file.lowest)) < 0)
+        return error;
+    if (mmap((void *)address, size, protection, flags, file.fd, (off_t)file.lowest) ==
+        MAP_FAILED)
+        return -errno;
+    *ret_token = file.lowest;
     return 0;
 }
 
@@ -317,7 +326,7 @@ safemmap__zeros_after_fork(void)
         return;
     if (file.lowest < file.end)
         (void)!ftruncate(file.fd, (off_t)file.lowest);
-    close(file.fd);
+    safemmap__os_close(file.fd);
     file.fd = -1;
 }
 
@@ -333,7 +342,7 @@ renew_lasting(void)
     if (fd < 0)
         return fd;
     error = replace_source(fd, 0, 0, &lasting.source);
-    close(fd);
+    safemmap__os_close(fd);
     if (error < 0)
         return error;
     lasting.used = 0;

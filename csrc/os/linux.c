@@ -71,18 +71,6 @@ safemmap__os_is_readable(uintptr_t address)
     return safemmap__os_transfer(&to, 1, &from, 1) != 0;
 }
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-bool
-safemmap__os_is_writable(uintptr_t address)
-{
-    uintptr_t page = address & ~(safemmap__page_size - 1);
-
-    return madvise((void *)page, safemmap__page_size, MADV_POPULATE_WRITE) == 0;
-}
-
 /* ---- Waiting ------------------------------------------------------------ */
 
 static long
@@ -158,6 +146,35 @@ safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size)
 
     return mremap((void *)from, size, size, flags, (void *)to) == MAP_FAILED ? -errno
                                                                              : 0;
+}
+
+/* ---- Files -------------------------------------------------------------- */
+
+int
+safemmap__os_open(const char *path)
+{
+    long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+
+    return fd < 0 ? -errno : (int)fd;
+}
+
+ssize_t
+safemmap__os_read_file(int fd, void *target, size_t size)
+{
+    return (ssize_t)syscall(SYS_read, fd, target, size);
+}
+
+void
+safemmap__os_close(int fd)
+{
+    syscall(SYS_close, fd);
+}
+
+void
+safemmap__os_punch(int fd, uint64_t offset, uint64_t size)
+{
+    syscall(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+            size);
 }
 
 /* ---- Signals ------------------------------------------------------------ */

@@ -4,6 +4,9 @@
 #define SAFEMMAP_OS_H
 
 #include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <signal.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -42,9 +45,6 @@ ssize_t safemmap__os_transfer(const struct iovec *target, size_t targets,
 size_t safemmap__os_read(void *target, uintptr_t source, size_t size);
 /* Whether a read would not fault, as far as the kernel tells. */
 bool safemmap__os_is_readable(uintptr_t address);
-/* Whether a store would not fault; false also where the kernel does not tell (Linux
- * before 5.14). It may give the page memory. */
-bool safemmap__os_is_writable(uintptr_t address);
 
 /* ---- Waiting ------------------------------------------------------------ */
 
@@ -67,6 +67,58 @@ void safemmap__os_release(uintptr_t start, size_t size);
 /* Moves pages, and leaves empty ones of the same file behind, so that an access
  * meanwhile gets the file's content, or faults. */
 int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);
+
+/* ---- Files -------------------------------------------------------------- */
+
+/* As open(2), to read, read(2) and close(2), in which a thread cannot be cancelled.
+ */
+int safemmap__os_open(const char *path);
+ssize_t safemmap__os_read_file(int fd, void *target, size_t size);
+void safemmap__os_close(int fd);
+/* Gives the memory of a part of a file back, whose bytes are 0 from then on. */
+void safemmap__os_punch(int fd, uint64_t offset, uint64_t size);
+
+/* ---- The mappings of the process ---------------------------------------- */
+
+/* A descriptor of their list, which must be opened anew in a forked child. */
+int safemmap__os_maps_open(void);
+
+struct safemmap__mapping {
+    uintptr_t start, end;
+    uint64_t offset; /* in the file */
+    dev_t device;
+    ino_t inode; /* 0: of no file */
+    size_t page_size;
+    int protection;
+};
+/* Room for any name of a file. */
+enum { SAFEMMAP__PATH = 4096 };
+
+/* The mapping that holds the address: 0, or a negative errno. Fills `ret_path`,
+ * unless NULL, with the name of its file, or an empty one. One caller at a time. */
+int safemmap__os_mapping_at(int fd, uintptr_t address, struct safemmap__mapping *ret,
+                            char *ret_path);
+/* The first one from there on that is executable, and a file's. */
+int safemmap__os_next_executable(int fd, uintptr_t address,
+                                 struct safemmap__mapping *ret);
+/* Some measure of all that is executable; 0: not known. */
+uint64_t safemmap__os_executable_size(void);
+
+/* Whether it is memory like any other: no device's, nor a buffer that the kernel
+ * shares. The page may be taken into core dumps from now on. */
+bool safemmap__os_is_ordinary(uintptr_t page, size_t page_size);
+/* Whether an access would fault. Brings in the page. */
+enum safemmap__presence { SAFEMMAP__PRESENT, SAFEMMAP__LOST, SAFEMMAP__UNCERTAIN };
+enum safemmap__presence safemmap__os_presence(uintptr_t page, size_t page_size,
+                                              bool store);
+
+struct safemmap__file_status {
+    dev_t device;
+    ino_t inode;
+    int64_t size;
+    bool regular;
+};
+int safemmap__os_file_of(const char *path, struct safemmap__file_status *ret);
 
 /* ---- Signals ------------------------------------------------------------ */
 

@@ -55,7 +55,8 @@ int safemmap_install(void);
 /* Puts back the previous action. From then on operations go through system calls,
  * until safemmap_install() is called. Fails with -EBUSY (another handler
  * is above this one, or between it and the one that was there first, and may call
- * it), or -EADDRINUSE (a region is registered). */
+ * it), or -EADDRINUSE (a region is registered, or
+ * the whole process protected). */
 int safemmap_uninstall(void);
 
 /* Has a thread of its own make sure that the handler is on top, 20 times a second and

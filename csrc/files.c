@@ -1,0 +1,99 @@
+/* Runs inside the signal, but for safemmap_file_path(): remembers the files of
+ * mappings that are no regions, and what of them was replaced.
+ *
+ * Once zeros are mapped over a page, the kernel knows nothing of the file that was
+ * mapped there. They are ranges of the memory file that are used once each: so the
+ * place in that file tells, as long as it is remembered, wherever it is mapped.
+ * Nobody needs to say that a mapping is gone: what was remembered of it is not asked
+ * for.
+ */
+#include "files.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct safemmap__file files[SAFEMMAP_FILES];
+static uint32_t last_id;
+
+/* A ring. */
+enum { ORIGINS = 4096 };
+static struct safemmap__origin origins[ORIGINS];
+static size_t origins_added;
+
+struct safemmap__file *
+safemmap__file_by_id(uint32_t id)
+{
+    struct safemmap__file *file = &files[id % SAFEMMAP_FILES];
+
+    return id != 0 && file->id == id ? file : NULL;
+}
+
+struct safemmap__file *
+safemmap__file_for(dev_t device, ino_t inode)
+{
+    struct safemmap__file *file;
+
+    for (size_t i = 0; i < SAFEMMAP_FILES; i++)
+        if (files[i].id != 0 && files[i].inode == inode && files[i].device == device)
+            return &files[i];
+    if (++last_id == 0)
+        ++last_id;
+    file = &files[last_id % SAFEMMAP_FILES];
+    file->id = last_id;
+    file->deleted = false;
+    file->harmless_at = 0;
+    file->device = device;
+    file->inode = inode;
+    file->steps = (struct safemmap__steps){0};
+    file->singles = 0;
+    file->path[0] = '\0';
+    return file;
+}
+
+void
+safemmap__origin_add(const struct safemmap__origin *origin)
+{
+    origins[origins_added++ % ORIGINS] = *origin;
+}
+
+bool
+safemmap__origin_of(ino_t zeros, uint64_t offset, struct safemmap__origin *ret_origin)
+{
+    size_t low = origins_added > ORIGINS ? origins_added - ORIGINS : 0;
+    size_t high = origins_added;
+
+    /* The oldest that begins at or below `offset`. */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (origins[middle % ORIGINS].token <= offset)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    if (low == origins_added)
+        return false;
+    *ret_origin = origins[low % ORIGINS];
+    return ret_origin->zeros == zeros &&
+           offset - ret_origin->token < ret_origin->size;
+}
+
+ssize_t
+safemmap_file_path(uint32_t id, char *ret_path, size_t room)
+{
+    sigset_t mask = safemmap__hold_pages();
+    const struct safemmap__file *file = safemmap__file_by_id(id);
+    ssize_t length = -ENOENT;
+
+    if (file != NULL) {
+        size_t size = strlen(file->path);
+
+        length = -ERANGE;
+        if (size < room) {
+            memcpy(ret_path, file->path, size + 1);
+            length = (ssize_t)size;
+        }
+    }
+    safemmap__release_pages(&mask);
+    return length;
+}
