@@ -24,23 +24,19 @@
 
 /* ---- The library -------------------------------------------------------- */
 
-/* Each function with what it takes and returns; objects are not looked into. */
-#define FUNCTIONS(each)                                                            \
-    each(void *, wl_display_create, (void)) each(void, wl_display_destroy,         \
-                                                 (void *display))                  \
-        each(int, wl_display_init_shm, (void *display))                            \
-            each(void *, wl_display_get_event_loop, (void *display))               \
-                each(int, wl_event_loop_dispatch, (void *loop, int timeout)) each( \
-                    void *, wl_client_create, (void *display, int fd))             \
-                    each(void, wl_client_destroy, (void *client)) each(            \
-                        void *, wl_client_get_object, (void *client, uint32_t id)) \
-                        each(void *, wl_shm_buffer_get, (void *resource))          \
-                            each(void, wl_shm_buffer_begin_access, (void *buffer)) \
-                                each(void, wl_shm_buffer_end_access, (void *buffer))
-
+/* What is called in it. Objects are not looked into. */
 struct library {
-#define MEMBER(type, name, parameters) type(*name) parameters;
-    FUNCTIONS(MEMBER)
+    void *(*display_create)(void);
+    void (*display_destroy)(void *display);
+    int (*display_init_shm)(void *display);
+    void *(*display_get_event_loop)(void *display);
+    int (*event_loop_dispatch)(void *loop, int timeout);
+    void *(*client_create)(void *display, int fd);
+    void (*client_destroy)(void *client);
+    void *(*client_get_object)(void *client, uint32_t id);
+    void *(*shm_buffer_get)(void *resource);
+    void (*shm_buffer_begin_access)(void *buffer);
+    void (*shm_buffer_end_access)(void *buffer);
 };
 
 static bool
@@ -53,10 +49,20 @@ find(void *library, const char *name, void *ret_function)
 }
 
 static bool
-find_all(void *handle, struct library *ret_library)
+find_all(void *handle, struct library *ret)
 {
-#define FIND(type, name, parameters) find(handle, #name, &ret_library->name) &&
-    return FUNCTIONS(FIND) true;
+    return find(handle, "wl_display_create", &ret->display_create) &&
+           find(handle, "wl_display_destroy", &ret->display_destroy) &&
+           find(handle, "wl_display_init_shm", &ret->display_init_shm) &&
+           find(handle, "wl_display_get_event_loop", &ret->display_get_event_loop) &&
+           find(handle, "wl_event_loop_dispatch", &ret->event_loop_dispatch) &&
+           find(handle, "wl_client_create", &ret->client_create) &&
+           find(handle, "wl_client_destroy", &ret->client_destroy) &&
+           find(handle, "wl_client_get_object", &ret->client_get_object) &&
+           find(handle, "wl_shm_buffer_get", &ret->shm_buffer_get) &&
+           find(handle, "wl_shm_buffer_begin_access",
+                &ret->shm_buffer_begin_access) &&
+           find(handle, "wl_shm_buffer_end_access", &ret->shm_buffer_end_access);
 }
 
 /* ---- The client --------------------------------------------------------- */
@@ -111,24 +117,24 @@ send_requests(int socket, int file)
 static void
 access_once(const struct library *library, int server, int socket, int file)
 {
-    void *display = library->wl_display_create(), *client = NULL, *resource, *buffer;
+    void *display = library->display_create(), *client = NULL, *resource, *buffer;
 
-    if (display != NULL && library->wl_display_init_shm(display) == 0)
-        client = library->wl_client_create(display, server);
+    if (display != NULL && library->display_init_shm(display) == 0)
+        client = library->client_create(display, server);
     if (client == NULL)
         close(server);
     else if (send_requests(socket, file) &&
-             library->wl_event_loop_dispatch(
-                 library->wl_display_get_event_loop(display), 0) == 0 &&
-             (resource = library->wl_client_get_object(client, BUFFER)) != NULL &&
-             (buffer = library->wl_shm_buffer_get(resource)) != NULL) {
-        library->wl_shm_buffer_begin_access(buffer);
-        library->wl_shm_buffer_end_access(buffer);
+             library->event_loop_dispatch(library->display_get_event_loop(display),
+                                          0) == 0 &&
+             (resource = library->client_get_object(client, BUFFER)) != NULL &&
+             (buffer = library->shm_buffer_get(resource)) != NULL) {
+        library->shm_buffer_begin_access(buffer);
+        library->shm_buffer_end_access(buffer);
     }
     if (client != NULL)
-        library->wl_client_destroy(client);
+        library->client_destroy(client);
     if (display != NULL)
-        library->wl_display_destroy(display);
+        library->display_destroy(display);
 }
 
 /* On a thread of its own, since one that is between a begin_access and its end must
