@@ -82,6 +82,7 @@ fault_of(const siginfo_t *info, const ucontext_t *context)
     fault.event.fault.thread = safemmap__os_thread();
     fault.event.fault.time_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     fault.event.pthread = pthread_self();
+    fault.event.stack = context == NULL ? 0 : safemmap__stack_pointer(context);
     fault.event.store = safemmap__access_of(context) == SAFEMMAP__STORE;
     return fault;
 }

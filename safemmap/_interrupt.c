@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "_monitoring.h"
+#include "_waiting.h"
 
 enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000 };
 
@@ -59,6 +60,9 @@ static struct record {
     bool monitored;
     PyObject *returns; /* the code object whose returns are monitored for it */
 } records[RECORDS];
+
+/* Of the threads that Python does not know. (By themselves: records are searched.) */
+static struct safemmap_stack stacks[RECORDS];
 
 static safemmap_make_error *make_error;
 static PyInterpreterState *interpreter;
@@ -212,6 +216,8 @@ on_fault(const struct safemmap_event *event)
     record->thread = thread;
     record->thread_number = thread == NULL ? 0 : thread->id;
     record->handled = thread == NULL ? NULL : handled_by(thread);
+    if (thread == NULL)
+        safemmap_stack_copy(&stacks[record - records], event->stack);
 
     /* Whoever calls `decide` may be quicker than this function. */
     __atomic_store_n(&record->state, QUEUED, __ATOMIC_RELEASE);
@@ -489,6 +495,21 @@ forget_dead(void)
             finish(record);
 }
 
+/* Else it is the main thread's business. */
+static void
+find_waiting(struct record *record)
+{
+    static struct safemmap_stack left; /* too large for a stack; the GIL is held */
+
+    safemmap_stack_copy(&left,
+                        (uintptr_t)__builtin_frame_address(0) - sizeof(left.word));
+    record->thread =
+        safemmap_waiting_thread(interpreter, &stacks[record - records], &left);
+    if (record->thread == NULL)
+        record->thread = main_thread;
+    record->thread_number = record->thread->id;
+}
+
 /* As a pending call. */
 static int
 decide(void *argument)
@@ -497,10 +518,8 @@ decide(void *argument)
     PyThreadState *thread = PyThreadState_Get();
 
     forget_dead();
-    if (record->thread == NULL) {
-        record->thread = main_thread;
-        record->thread_number = main_thread->id;
-    }
+    if (record->thread == NULL)
+        find_waiting(record);
     if (record->state == CANCELLED || record->process != getpid()) {
         finish(record);
         return 0;

@@ -12,10 +12,12 @@ import os
 import pickle
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import neighbours
 import numpy
 import pytest
 from conftest import PAGE, LossyFile
@@ -407,6 +409,54 @@ class TestReturned:
             thread.join()
             assert thread not in threading.enumerate()
         assert met == [BusError] * TRIES
+
+
+# ---- Threads that Python does not know ------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    directory = tmp_path_factory.mktemp("pool")
+    library = ctypes.CDLL(str(neighbours.compiled(directory, "pool.c")))
+    library.pool_read.argtypes = [ctypes.c_void_p, ctypes.c_long]
+    library.pool_read_ahead.argtypes = [ctypes.c_void_p]
+    return library
+
+
+@pytest.mark.usefixtures("contention")
+@pytest.mark.parametrize("after", [0, 20_000_000], ids=["at once", "20 ms later"])
+def test_whoever_waits_for_the_thread_is_told(
+    memory: Memory, pool: ctypes.CDLL, after: int
+) -> None:
+    """Others wait for something else, the main thread among them."""
+    idle = threading.Event()
+
+    def read() -> tuple[bool, list[int]]:
+        used: list[int] = []
+        try:
+            used += [pool.pool_read(memory.address + PAGE, after)]
+        except BusError:
+            return True, used
+        return False, used
+
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        others = [executor.submit(idle.wait, PATIENCE) for _ in range(2)]
+        for _ in range(TRIES):
+            future = executor.submit(read)
+            # (Before 3.12 the main thread has to run, to find out who waits.)
+            while sys.version_info < (3, 12) and not future.done():
+                pass
+            assert future.result(PATIENCE) == (True, [])
+        idle.set()
+        assert [other.result(PATIENCE) for other in others] == [True, True]
+
+
+def test_the_main_thread_if_nobody_waits(memory: Memory, pool: ctypes.CDLL) -> None:
+    end = time.monotonic() + PATIENCE
+    with pytest.raises(BusError):
+        pool.pool_read_ahead(memory.address + PAGE)
+        while time.monotonic() < end:
+            pass
 
 
 # ---- Nothing is left behind ----------------------------------------------

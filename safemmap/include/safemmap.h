@@ -281,6 +281,7 @@ struct safemmap_event {
     uint64_t region; /* its id; or 0: see `file` */
     struct safemmap_region_fault fault;
     pthread_t pthread; /* of the thread that made the access */
+    uintptr_t stack;   /* where its stack began then; 0 where nothing tells */
     bool store;        /* it was one, as far as the processor tells */
     uint64_t token;    /* for safemmap_withdraw(); 0: the pages stay */
     struct safemmap_file file;

@@ -1,0 +1,185 @@
+/* Which Python thread waits for one that Python does not know.
+ *
+ * Whoever has a library work in its pool has called that library, and waits in it:
+ * its return addresses lie on both stacks. Only memory is read that may be
+ * unreadable, or change meanwhile; what is taken for a return address and is none
+ * does no harm that another library's could not undo.
+ */
+#include "_waiting.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { OBJECTS = 1024, RANGES = 2048 };
+
+void
+safemmap_stack_copy(struct safemmap_stack *ret_stack, uintptr_t start)
+{
+    struct iovec local = {ret_stack->word, sizeof(ret_stack->word)};
+    struct iovec remote = {(void *)(start & ~(sizeof(uintptr_t) - 1)),
+                           sizeof(ret_stack->word)};
+    ssize_t size = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+
+    /* (Less where the stack ends.) */
+    ret_stack->count = size < 0 ? 0 : (size_t)size / sizeof(uintptr_t);
+}
+
+/* ---- The libraries of the process --------------------------------------- */
+
+/* Their code, by the address, and the number of the library that it is of. */
+struct libraries {
+    int count;
+    int ranges;
+    struct {
+        uintptr_t start, end;
+        int library;
+    } range[RANGES];
+    bool everybodys[OBJECTS];
+};
+
+/* Is on the stack of threads that have nothing to do with each other. */
+static bool
+is_everybodys(const struct dl_phdr_info *info, uintptr_t start, uintptr_t end)
+{
+    static const char *const runtimes[] = {"ld-linux", "ld-musl", "linux-vdso",
+                                           "libstdc++", "libgcc_s"};
+    const uintptr_t known[] = {(uintptr_t)Py_IncRef, (uintptr_t)getpid,
+                               (uintptr_t)pthread_create,
+                               (uintptr_t)safemmap_stack_copy};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i] >= start && known[i] < end)
+            return true;
+    for (size_t i = 0; i < sizeof(runtimes) / sizeof(runtimes[0]); i++)
+        if (strstr(info->dlpi_name, runtimes[i]) != NULL)
+            return true;
+    return info->dlpi_name[0] == '\0'; /* the program itself, the vdso */
+}
+
+/* For dl_iterate_phdr(3). */
+static int
+add_library(struct dl_phdr_info *info, size_t size, void *context)
+{
+    struct libraries *libraries = context;
+
+    (void)size;
+    if (libraries->count == OBJECTS)
+        return 1;
+    for (int i = 0; i < info->dlpi_phnum && libraries->ranges < RANGES; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + header->p_vaddr;
+        uintptr_t end = start + header->p_memsz;
+
+        if (header->p_type != PT_LOAD || (header->p_flags & PF_X) == 0)
+            continue;
+        libraries->range[libraries->ranges].start = start;
+        libraries->range[libraries->ranges].end = end;
+        libraries->range[libraries->ranges].library = libraries->count;
+        libraries->ranges++;
+        if (is_everybodys(info, start, end))
+            libraries->everybodys[libraries->count] = true;
+    }
+    libraries->count++;
+    return 0;
+}
+
+/* Adds those which are on the stack. */
+static void
+find_on(const struct libraries *libraries, const struct safemmap_stack *stack,
+        bool *found)
+{
+    for (size_t i = 0; i < stack->count; i++)
+        for (int j = 0; j < libraries->ranges; j++)
+            if (stack->word[i] >= libraries->range[j].start &&
+                stack->word[i] < libraries->range[j].end) {
+                found[libraries->range[j].library] = true;
+                break;
+            }
+}
+
+/* ---- The threads -------------------------------------------------------- */
+
+/* Where the stack begins of a thread that is in a system call; or 0. */
+static uintptr_t
+stack_pointer(unsigned long thread)
+{
+    char path[64], text[256];
+    const char *field = text;
+    ssize_t size;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%lu/syscall", thread);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[size < 0 ? 0 : size] = '\0';
+    /* The number of the call, six arguments, the stack pointer, the instruction. */
+    for (int i = 0; i < 7 && field != NULL; i++) {
+        field = strchr(field, ' ');
+        field = field == NULL ? NULL : field + 1;
+    }
+    return field == NULL ? 0 : (uintptr_t)strtoul(field, NULL, 16);
+}
+
+/* That of the outermost frames, of a thread that computes. */
+static uintptr_t
+stack_before_end(const PyThreadState *thread)
+{
+    const size_t most = sizeof(((struct safemmap_stack *)NULL)->word);
+    pthread_attr_t attributes;
+    void *start = NULL;
+    size_t size = 0;
+
+    if (pthread_getattr_np((pthread_t)thread->thread_id, &attributes) != 0)
+        return 0;
+    pthread_attr_getstack(&attributes, &start, &size);
+    pthread_attr_destroy(&attributes);
+    return (uintptr_t)start + (size > most ? size - most : 0);
+}
+
+PyThreadState *
+safemmap_waiting_thread(PyInterpreterState *interpreter,
+                        const struct safemmap_stack *stack,
+                        const struct safemmap_stack *left)
+{
+    /* Too large for a stack; the GIL is held. */
+    static struct libraries libraries;
+    static struct safemmap_stack other;
+    static bool wanted[OBJECTS], found[OBJECTS];
+    PyThreadState *best = NULL;
+    int most = 0;
+
+    libraries.count = libraries.ranges = 0;
+    memset(libraries.everybodys, 0, sizeof(libraries.everybodys));
+    dl_iterate_phdr(add_library, &libraries);
+    memset(wanted, 0, sizeof(wanted));
+    find_on(&libraries, stack, wanted);
+    for (PyThreadState *thread = PyInterpreterState_ThreadHead(interpreter);
+         thread != NULL; thread = PyThreadState_Next(thread)) {
+        uintptr_t start = stack_pointer(thread->native_thread_id);
+        int common = 0;
+
+        memset(found, 0, sizeof(found));
+        safemmap_stack_copy(&other, start != 0 ? start : stack_before_end(thread));
+        find_on(&libraries, &other, found);
+        if (thread == PyThreadState_Get())
+            find_on(&libraries, left, found);
+        for (int i = 0; i < libraries.count; i++)
+            common += wanted[i] && found[i] && !libraries.everybodys[i];
+        if (common > most) {
+            most = common;
+            best = thread;
+        }
+    }
+    return best;
+}
