@@ -38,6 +38,15 @@ cdef bint _is_secret(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == _SECRET_MEMORY_MAGIC
 
 
+def filesystem_magic(int fd):
+    """What statfs(2) says of the filesystem that this is on."""
+    cdef struct_statfs status
+
+    if fstatfs(fd, &status) != 0:
+        raise _os_error(errno)
+    return status.f_type & 0xFFFFFFFF
+
+
 cdef bint _is_on_hugetlbfs(int fd) noexcept:
     cdef struct_statfs status
 

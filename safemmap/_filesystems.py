@@ -4,7 +4,10 @@ fstat(2), fstatfs(2) and close(2) all send a question to the server of a FUSE fi
 wait for the answer, in a sleep that SIGKILL does not end. So none of them may be the
 first thing that is done to the descriptor of a peer. What is done here is answered by
 the kernel from its own memory: whether a file can have seals; the number of its mount,
-see proc_pid_fdinfo(5); the type of that mount, see proc_pid_mountinfo(5).
+see proc_pid_fdinfo(5); the type of that mount, see proc_pid_mountinfo(5). That lists
+the mounts below the root directory of the process. In a chroot the root itself may lie
+in the middle of a mount; whoever has put the process there answers for it, and
+statfs(2) may ask.
 
 Types are those of /proc/filesystems, the ``name`` in the ``file_system_type`` of each
 in Linux' mm/ and fs/. Both tables list what is admitted: a type that nobody has
@@ -17,10 +20,11 @@ import errno
 import os
 import re
 
+from safemmap._core import filesystem_magic
 from safemmap._errors import SealError
 from safemmap._seals import get_seals
 
-__all__ = ["check_filesystem", "check_name", "is_on_disk"]
+__all__ = ["check_filesystem", "check_name", "is_on_disk", "look_at_root"]
 
 #: Pages come from memory (and swap). A regular file on the first two can have seals.
 _MEMORY = frozenset({"tmpfs", "hugetlbfs", "devtmpfs", "ramfs"})
@@ -41,6 +45,15 @@ _DISK = frozenset(
         "overlay",
     }
 )  # fmt: skip
+
+#: What a root directory lies on, by the ``f_type`` of statfs(2).
+_ROOTS = {
+    0x01021994: "tmpfs", 0x858458F6: "ramfs", 0xEF53: "ext4", 0x58465342: "xfs",
+    0x9123683E: "btrfs", 0xF2F52010: "f2fs", 0x794C7630: "overlay", 0x2FC12FC1: "zfs",
+    0xCA451A4E: "bcachefs", 0xE0F5E1E2: "erofs", 0x73717368: "squashfs",
+    0x3153464A: "jfs", 0x52654973: "reiserfs", 0x3434: "nilfs2", 0x24051905: "ubifs",
+    0x72B6: "jffs2", 0x7366746E: "ntfs3", 0x9660: "iso9660",
+}  # fmt: skip
 
 _ADMITTED = {
     "memory": (_MEMORY, "files in memory"),
@@ -64,20 +77,22 @@ def check_filesystem(fd: int, filesystems: str) -> None:
     """
     if filesystems == "any" or _has_seals(fd):
         return
-    types, described = _ADMITTED[filesystems]
+    types, _ = _ADMITTED[filesystems]
     try:
         found = _type_of(fd)
         if found in types or not _has_path(fd):
             return
     except OSError as error:
-        raise _refusal(
-            fd, f"cannot be looked up in /proc ({error.strerror})", described
-        ) from error
+        finding = f"cannot be looked up in /proc ({error.strerror})"
+        raise _refusal(fd, finding, filesystems) from error
     if found is None:
-        where = "on a mount out of sight: in another mount namespace, or unmounted"
+        finding = (
+            "is on a mount out of sight: in another mount namespace, or unmounted, or "
+            "outside the root directory of this process"
+        )
     else:
-        where = f"on a filesystem of type {found}"
-    raise _refusal(fd, f"is {where}", described)
+        finding = f"is on a filesystem of type {found}"
+    raise _refusal(fd, finding, filesystems)
 
 
 def is_on_disk(fd: int) -> bool:
@@ -85,12 +100,17 @@ def is_on_disk(fd: int) -> bool:
     return _type_of(fd) in _DISK
 
 
-def _refusal(fd: int, finding: str, described: str) -> OSError:
+def _refusal(fd: int, finding: str, filesystems: str) -> OSError:
+    _, described = _ADMITTED[filesystems]
+    wider = {
+        "memory": "filesystems='local' admits files on local disks, and 'any' whatever "
+        "there is",
+        "local": "filesystems='any' admits whatever there is",
+    }
     return OSError(
         errno.EOPNOTSUPP,
         f"fd {fd} {finding}; only {described} are admitted, because a page fault "
-        "elsewhere can wait for a server for ever; filesystems='local' admits files on "
-        "local disks, and 'any' whatever there is",
+        f"elsewhere can wait for a server for ever; {wider[filesystems]}",
     )
 
 
@@ -103,9 +123,37 @@ def _has_seals(fd: int) -> bool:
 
 
 def _type_of(fd: int) -> str | None:
+    mount = _mount_of(fd)
+    listed = _type_of_mount(mount)
+    if listed is not None:
+        return listed
+    found, is_mount_point, root = look_at_root()
+    return found if root == mount and not is_mount_point else None
+
+
+def look_at_root() -> tuple[str, bool, bytes]:
+    """The type of the filesystem that the root directory lies on, whether it is a mount
+    point, and the number of its mount."""
+    fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        mount = _mount_of(fd)
+        listed = _type_of_mount(mount)
+        if listed is not None:
+            return listed, True, mount
+        magic = filesystem_magic(fd)
+    finally:
+        os.close(fd)
+    return _ROOTS.get(magic, hex(magic)), False, mount
+
+
+def _mount_of(fd: int) -> bytes:
     # Mounts belong to the thread: unshare(2) may have given it its own.
     with open(f"/proc/thread-self/fdinfo/{fd}", "rb") as file:
         (mount,) = re.findall(rb"^mnt_id:\s*(\d+)$", file.read(), re.MULTILINE)
+    return bytes(mount)
+
+
+def _type_of_mount(mount: bytes) -> str | None:
     with open("/proc/thread-self/mountinfo", "rb") as file:
         row = re.search(rb"^%b .*? - (\S+) " % mount, file.read(), re.MULTILINE)
     return row and os.fsdecode(row[1])

@@ -65,8 +65,19 @@ def file_behind(start: int, end: int) -> Area | None:
 
 
 def areas_in(start: int, end: int) -> Iterator[Area]:
-    """The mappings that overlap this range, in order."""
-    fd = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
+    """The mappings that overlap this range, in order.
+
+    :raises OSError: they cannot be looked up.
+    """
+    try:
+        fd = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            "what is behind this memory stands in /proc/self/maps, which cannot be "
+            f"opened ({error.strerror}): mount /proc, or map the file with "
+            "safemmap.mmap, which does without",
+        ) from error
     try:
         while start < end:
             area = _query(fd, start)

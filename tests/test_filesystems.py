@@ -106,3 +106,37 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
     for line in unmounted:
         assert line.startswith(f"{errno.EOPNOTSUPP} True fd ") and OUT_OF_SIGHT in line
     assert waited == "fstat False"
+
+
+@needs_namespace
+class TestChroot:
+    """A process in a folder that is no mount point."""
+
+    def jailed(self, tmp_path: Path, proc: str) -> dict[str, str]:
+        done = run_isolated("jail.py", str(tmp_path), proc, inside=NAMESPACE)
+        assert (done.returncode, done.stderr) == (0, "")
+        lines = [line.partition(": ") for line in done.stdout.splitlines()]
+        return {name.strip(): text for name, _, text in lines} | {"": done.stdout}
+
+    def test_with_proc(self, tmp_path: Path) -> None:
+        found = self.jailed(tmp_path, "proc")
+        assert found["inside"] == found["mount"] == found["memfd"] == "b'x'"
+        assert OUT_OF_SIGHT in found["outside"]
+        assert "outside the root directory" in found["outside"]
+        assert "filesystems='any' admits" in found["outside"]
+        assert "'local'" not in found["outside"]  # which it was
+        assert found["protect"].startswith("BusError: ")
+        assert found["doctor"] == "0"
+        assert "the root directory is no mount point" in found[""]
+
+    def test_without_proc(self, tmp_path: Path) -> None:
+        found = self.jailed(tmp_path, "no proc")
+        assert found["memfd"] == "b'x'"
+        for name in ("inside", "outside"):
+            assert "cannot be looked up in /proc (No such file" in found[name]
+            assert "'local'" not in found[name]
+        assert found["protect"].startswith("FileNotFoundError: ")
+        assert "mount /proc" in found["protect"]
+        assert found["doctor"] == "1"
+        assert "PROBLEM protect() cannot be used" in found[""]
+        assert "PROBLEM wrap() cannot tell where a file lies" in found[""]

@@ -300,3 +300,29 @@ def test_fixtures(tmp_path: Path) -> None:
 
 def test_fixtures_that_nobody_uses_cost_nothing(tmp_path: Path) -> None:
     assert "1 passed" in run_pytest(tmp_path, NO_USE)
+
+
+def test_fuse_without_its_library(tmp_path: Path) -> None:
+    (tmp_path / "mfusepy.py").write_text("raise OSError('Unable to find libfuse')")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from safemmap import testing; print(testing.FuseError.missing())",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.stdout, done.stderr) == ("needs libfuse (Debian's fuse3)\n", "")
+
+
+def test_a_filesystem_that_cannot_be_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if testing.FullTmpfs.missing() is not None:
+        pytest.skip(str(testing.FullTmpfs.missing()))
+    (tmp_path / "mount").write_text("#!/bin/sh\necho not today >&2\nexit 1\n")
+    (tmp_path / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(testing.Unavailable, match="tmpfs cannot be mounted: not today"):
+        testing.FullTmpfs().__enter__()

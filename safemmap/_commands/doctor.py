@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import platform
 import signal
@@ -14,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import safemmap
-from safemmap import Seal, handler
+from safemmap import Seal, _maps, handler
+from safemmap._filesystems import look_at_root
 
 __all__ = ["run"]
 
@@ -129,7 +131,7 @@ def _memory() -> Iterator[Finding]:
         limit = int(Path("/proc/sys/vm/max_map_count").read_text())
         used = Path("/proc/self/maps").read_text().count("\n")
     except OSError as error:
-        yield _PROBLEM, f"no /proc, which protect() and wrap() look into: {error}"
+        yield _NOTE, f"how many mappings are in use cannot be told: {error}"
     else:
         grade = _NOTE if used > limit // 2 else _OK
         yield grade, f"{used} of {limit} mappings are in use (vm.max_map_count)"
@@ -159,6 +161,35 @@ def _file(
         yield _NOTE, str(error)
     else:
         yield _OK, describe(text)
+
+
+def _lookups() -> Iterator[Finding]:
+    """What is looked up in /proc."""
+    try:
+        list(_maps.areas_in(0, mmap.PAGESIZE))
+    except OSError as error:
+        yield _PROBLEM, f"protect() cannot be used: {error.strerror}"
+    else:
+        yield _OK, "protect() can look up what is mapped (/proc/self/maps)"
+    try:
+        found, is_mount_point, _ = look_at_root()
+    except OSError as error:
+        yield (
+            _PROBLEM,
+            "wrap() cannot tell where a file lies, and refuses all but those that can "
+            f"have seals (memfds, most files on a tmpfs): {error}; mount /proc, or use "
+            "filesystems='any'",
+        )
+        return
+    if is_mount_point:
+        yield _OK, f"wrap() can look up where a file lies (/ is {found})"
+    else:
+        yield (
+            _NOTE,
+            f"the root directory is no mount point, as in a chroot (it is on {found}): "
+            "files that were opened outside of it, and are on no mount in it, are "
+            "refused by wrap() with filesystems='local'",
+        )
 
 
 def _calls() -> Iterator[Finding]:
@@ -194,6 +225,7 @@ _CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("Does it work?", _recovery),
     ("Seals", _seals),
     ("Memory", _memory),
+    ("What /proc tells", _lookups),
     ("System calls and devices", _calls),
     ("Python", _python),
 )

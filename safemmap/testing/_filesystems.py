@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from safemmap._filesystems import is_on_disk
-from safemmap.testing._source import FaultSource
+from safemmap.testing._source import FaultSource, Unavailable
 from safemmap.testing._steps import Step
 
 __all__ = ["DiskTruncation", "FullTmpfs", "FuseError"]
@@ -44,6 +44,19 @@ def _no_namespace() -> str | None:
     if done.returncode == 0:
         return None
     return f"needs root, or user namespaces for everybody: {done.stderr.strip()}"
+
+
+@functools.cache
+def _no_fuse() -> str | None:
+    """Why there is none to be had. (mfusepy looks for libfuse when it is imported.)"""
+    if importlib.util.find_spec("mfusepy") is None:
+        return "needs mfusepy: pip install 'safemmap[testing]'"
+    done = subprocess.run([sys.executable, "-c", "import mfusepy"], capture_output=True)
+    if done.returncode != 0:
+        return "needs libfuse (Debian's fuse3)"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "needs /dev/fuse (CONFIG_FUSE_FS), and the right to open it"
+    return None
 
 
 def _ask_server(stack: ExitStack, kind: str, *arguments: str) -> list[int]:
@@ -76,7 +89,7 @@ def _ask_server(stack: ExitStack, kind: str, *arguments: str) -> list[int]:
     if not fds:
         ours.close()
         _, said = server.communicate()
-        raise OSError(f"{kind} cannot be mounted: {said.strip() or 'no answer'}")
+        raise Unavailable(f"{kind} cannot be mounted: {said.strip() or 'no answer'}")
     for fd in fds:
         stack.callback(os.close, fd)
     return list(fds)
@@ -125,11 +138,7 @@ class FuseError(FaultSource):
 
     @classmethod
     def missing(cls) -> str | None:
-        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            return "needs /dev/fuse (CONFIG_FUSE_FS), and the right to open it"
-        if importlib.util.find_spec("mfusepy") is None:
-            return "needs mfusepy and libfuse: pip install 'safemmap[testing]'"
-        return _no_namespace()
+        return _no_fuse() or _no_namespace()
 
     def open(self, stack: ExitStack) -> int:
         size, good = str(self.size), str(self.gone.start)
