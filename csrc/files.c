@@ -13,6 +13,7 @@
 #include <string.h>
 
 static struct safemmap__file files[SAFEMMAP_FILES];
+static char paths[SAFEMMAP_FILES][SAFEMMAP__PATH];
 static uint32_t last_id;
 
 /* A ring. */
@@ -46,6 +47,7 @@ safemmap__file_for(dev_t device, ino_t inode)
     file->inode = inode;
     file->steps = (struct safemmap__steps){0};
     file->singles = 0;
+    file->path = paths[last_id % SAFEMMAP_FILES];
     file->path[0] = '\0';
     return file;
 }

@@ -15,7 +15,7 @@ struct safemmap__file {
     int64_t harmless_at; /* when it was found that none of it is executable */
     struct safemmap__steps steps;
     unsigned singles; /* pages that were replaced alone */
-    char path[SAFEMMAP__PATH];
+    char *path;       /* SAFEMMAP__PATH bytes */
 };
 
 /* The one with this identity, new if need be: one that was not used for long makes

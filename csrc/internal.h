@@ -239,8 +239,8 @@ void safemmap__event_push(const struct safemmap_event *event);
 void safemmap__event_announce(void);
 /* Calls the fault hook, if any. The caller holds nothing. */
 void safemmap__event_report(const struct safemmap_event *event);
-/* In the child of a fork: the parent's events and its hook are none of its own, and it
- * gets its own eventfd under the old number. */
+/* In the child of a fork: the parent's events and its hook are none of its own, and
+ * it gets its own eventfd under the old number. */
 void safemmap__events_reset(void);
 
 /* ---- handler.c ---- */
