@@ -31,5 +31,6 @@
 #endif
 
 #include "os/linux.c"
+#include "os/linux_memory.c"
 #include "os/linux_maps.c"
 #include "os/wayland.c"

@@ -18,15 +18,8 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 
 /* Where the first overlay ends: 64 bits of offset, and signed. */
 #define END ((uint64_t)1 << 62)
@@ -64,78 +57,33 @@ static struct {
 
 /* ---- Sources ----------------------------------------------------------- */
 
-/* No access is allowed, and it is not locked: neither mlockall(2) nor anything else
- * fills its duplicates, however large they are for a moment. */
 static int
 replace_source(int fd, uint64_t offset, ino_t inode, struct source *source)
 {
-    size_t size = safemmap__page_size;
-    void *address = mmap(NULL, size, PROT_NONE, MAP_SHARED, fd, (off_t)offset);
+    uintptr_t address;
+    int error = safemmap__os_map_source(fd, offset, &address);
 
-    if (address == MAP_FAILED)
-        return -errno;
-    munlock(address, size);
+    if (error < 0)
+        return error;
     if (source->address != 0)
-        munmap((void *)source->address, size);
-    *source = (struct source){(uintptr_t)address, offset, inode};
+        safemmap__os_release(source->address, safemmap__page_size);
+    *source = (struct source){address, offset, inode};
     return 0;
 }
 
-/* A duplicate reaches from the source to the end of what is wanted, which then moves
- * to its place, all at once. */
 static int
 duplicate(const struct source *source, uint64_t offset, uintptr_t address,
           size_t size, int protection)
 {
     uint64_t skipped = offset - source->offset;
-    char *copy;
-    int error = 0;
 
     if (source->address == 0 || skipped > REACH)
         return -ENOMEM;
-    /* mlockall(2) may have come after it was made. */
-    munlock((void *)source->address, safemmap__page_size);
-    copy = mremap((void *)source->address, 0, (size_t)skipped + size, MREMAP_MAYMOVE);
-    if (copy == MAP_FAILED)
-        return -errno;
-    if (mprotect(copy + skipped, size, protection) < 0 ||
-        mremap(copy + skipped, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
-               (void *)address) == MAP_FAILED)
-        error = -errno;
-    munmap(copy, (size_t)skipped + (error < 0 ? size : 0));
-    return error;
+    return safemmap__os_lay_duplicate(address, size, protection, source->address,
+                                      (size_t)skipped);
 }
 
 /* ---- Files ------------------------------------------------------------- */
-
-/* As large as RLIMIT_FSIZE allows, beyond which a signal would be sent. */
-static int
-make_file(uint64_t size, uint64_t *ret_size)
-{
-    struct rlimit limit;
-    int fd, error;
-
-    if (getrlimit(RLIMIT_FSIZE, &limit) < 0)
-        return -errno;
-    if (size > limit.rlim_cur)
-        size = limit.rlim_cur & ~(LEAST - 1);
-    if (size < LEAST)
-        return -EFBIG;
-    fd = memfd_create("safemmap zeros",
-                      MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-        fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return -errno;
-    /* What was cut off stays so, whatever we believe is its size. */
-    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0) {
-        error = -errno;
-        safemmap__os_close(fd);
-        return error;
-    }
-    *ret_size = size;
-    return fd;
-}
 
 /* The program may have closed it, and opened another under the number. */
 static bool
@@ -179,7 +127,7 @@ renew(void)
     if (is_there())
         safemmap__os_close(file.fd);
     file.fd = -1;
-    fd = make_file(file.lowest, &size);
+    fd = safemmap__os_memory_file(LEAST, file.lowest, &size);
     if (fd < 0)
         return fd;
     if (fstat(fd, &status) < 0) {
@@ -221,7 +169,6 @@ int
 safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
                     uint64_t *ret_token)
 {
-    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
     bool own = true;
     int error = 0;
 
@@ -230,9 +177,9 @@ safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
     if (size > file.lowest)
         return -ENOSPC;
     __atomic_store_n(&file.lowest, file.lowest - size, __ATOMIC_RELAXED);
-    if (error == 0 && mmap((void *)address, size, protection, flags, file.fd,
-                           (off_t)file.lowest) == MAP_FAILED)
-        error = -errno;
+    if (error == 0)
+        error =
+            safemmap__os_lay_file(address, size, protection, file.fd, file.lowest);
     if (error < 0) {
         own = is_own() && file.source.inode == file.inode;
         error = duplicate(&file.source, file.lowest, address, size, protection);
@@ -264,14 +211,13 @@ safemmap__zeros_empty(uint64_t token, size_t size)
 static int
 withdraw(uint64_t token)
 {
+    int error = 0;
+
     if (token >= file.size || !is_own())
         return -EBADF;
-    /* (EPERM: a child has cut off more.) */
-    if (token < file.end && ftruncate(file.fd, (off_t)token) < 0 && errno != EPERM)
-        return -errno;
-    if (token < file.end)
+    if (token < file.end && (error = safemmap__os_cut(file.fd, token)) == 0)
         file.end = token;
-    return 0;
+    return error;
 }
 
 /* The range is cut off before it is mapped: nobody reads a zero in it. (All older
@@ -280,7 +226,6 @@ int
 safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
                               uint64_t *ret_token)
 {
-    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
     int error;
 
     if (!is_own() || size > file.lowest)
@@ -288,11 +233,8 @@ safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
     __atomic_store_n(&file.lowest, file.lowest - size, __ATOMIC_RELAXED);
     if ((error = withdraw(file.lowest)) < 0)
         return error;
-    if (mmap((void *)address, size, protection, flags, file.fd, (off_t)file.lowest) ==
-        MAP_FAILED)
-        return -errno;
     *ret_token = file.lowest;
-    return 0;
+    return safemmap__os_lay_file(address, size, protection, file.fd, file.lowest);
 }
 
 int
@@ -325,7 +267,7 @@ safemmap__zeros_after_fork(void)
     if (!is_there())
         return;
     if (file.lowest < file.end)
-        (void)!ftruncate(file.fd, (off_t)file.lowest);
+        safemmap__os_cut(file.fd, file.lowest);
     safemmap__os_close(file.fd);
     file.fd = -1;
 }
@@ -337,7 +279,7 @@ static int
 renew_lasting(void)
 {
     uint64_t size;
-    int fd = make_file(END, &size), error;
+    int fd = safemmap__os_memory_file(LEAST, END, &size), error;
 
     if (fd < 0)
         return fd;
@@ -348,24 +290,6 @@ renew_lasting(void)
     lasting.used = 0;
     __atomic_store_n(&lasting.owner, getpid(), __ATOMIC_RELAXED);
     return 0;
-}
-
-/* Whether the kernel maps memory without a file. */
-static int
-try_anonymous(void)
-{
-    int flags[] = {MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS};
-
-    for (int i = 0; i < 2; i++) {
-        void *page =
-            mmap(NULL, safemmap__page_size, PROT_READ | PROT_WRITE, flags[i], -1, 0);
-
-        if (page != MAP_FAILED) {
-            munmap(page, safemmap__page_size);
-            return 0;
-        }
-    }
-    return -errno;
 }
 
 int
@@ -379,20 +303,15 @@ safemmap__lasting_prepare(void)
     mask = safemmap__hold_pages();
     error = lasting.owner == getpid() ? 0 : renew_lasting();
     safemmap__release_pages(&mask);
-    return error == 0 ? 0 : try_anonymous();
+    return error == 0 ? 0 : safemmap__os_try_anonymous();
 }
 
 int
 safemmap__lasting_lay(uintptr_t address, size_t size, int protection)
 {
-    const int flags = MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
     int error;
 
-    /* The first is cheaper: reading it takes no memory. */
-    if (mmap((void *)address, size, protection, MAP_PRIVATE | flags, -1, 0) !=
-            MAP_FAILED ||
-        mmap((void *)address, size, protection, MAP_SHARED | flags, -1, 0) !=
-            MAP_FAILED)
+    if (safemmap__os_lay_anonymous(address, size, protection) == 0)
         return 0;
     if (lasting.owner != getpid())
         renew_lasting();

@@ -68,6 +68,27 @@ void safemmap__os_release(uintptr_t start, size_t size);
  * meanwhile gets the file's content, or faults. */
 int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);
 
+/* ---- Memory in the place of other ---------------------------------------- */
+
+/* A new file in memory, of `size` bytes, or as many times `least` as the process is
+ * allowed; it never becomes longer again. Returns a descriptor, or a negative errno.
+ */
+int safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size);
+/* Nothing happens if it is shorter. */
+int safemmap__os_cut(int fd, uint64_t size);
+
+/* These replace whatever is mapped there: by a part of a file; by memory without a
+ * file; by what lies so many bytes after a source. That is a page of a file, mapped
+ * beforehand, which is all that is needed where the other two are refused. */
+int safemmap__os_lay_file(uintptr_t start, size_t size, int protection, int fd,
+                          uint64_t offset);
+int safemmap__os_lay_anonymous(uintptr_t start, size_t size, int protection);
+int safemmap__os_lay_duplicate(uintptr_t start, size_t size, int protection,
+                               uintptr_t source, size_t skipped);
+int safemmap__os_map_source(int fd, uint64_t offset, uintptr_t *ret_source);
+/* Whether the kernel maps memory without a file at all. */
+int safemmap__os_try_anonymous(void);
+
 /* ---- Files -------------------------------------------------------------- */
 
 /* As open(2), to read, read(2) and close(2), in which a thread cannot be cancelled.

@@ -1,0 +1,134 @@
+/* Runs inside the signal and outside: memory that Linux gives in the place of other.
+ */
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* ---- Memory files ------------------------------------------------------- */
+
+/* (No larger than RLIMIT_FSIZE: a signal would be sent.) */
+int
+safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
+{
+    struct rlimit limit;
+    int fd, error;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0)
+        return -errno;
+    if (size > limit.rlim_cur)
+        size = limit.rlim_cur / least * least;
+    if (size == 0)
+        return -EFBIG;
+    fd = memfd_create("safemmap zeros",
+                      MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0) {
+        error = -errno;
+        safemmap__os_close(fd);
+        return error;
+    }
+    *ret_size = size;
+    return fd;
+}
+
+int
+safemmap__os_cut(int fd, uint64_t size)
+{
+    if (ftruncate(fd, (off_t)size) == 0)
+        return 0;
+    /* EPERM: it is shorter. */
+    return errno == EPERM ? 0 : -errno;
+}
+
+int
+safemmap__os_lay_file(uintptr_t start, size_t size, int protection, int fd,
+                      uint64_t offset)
+{
+    const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+
+    return mmap((void *)start, size, protection, flags, fd, (off_t)offset) ==
+                   MAP_FAILED
+               ? -errno
+               : 0;
+}
+
+/* ---- Sources ------------------------------------------------------------ */
+
+/* No access is allowed, and it is not locked: neither mlockall(2) nor anything else
+ * fills its duplicates, however large they are for a moment. */
+int
+safemmap__os_map_source(int fd, uint64_t offset, uintptr_t *ret_source)
+{
+    void *source =
+        mmap(NULL, safemmap__page_size, PROT_NONE, MAP_SHARED, fd, (off_t)offset);
+
+    if (source == MAP_FAILED)
+        return -errno;
+    munlock(source, safemmap__page_size);
+    *ret_source = (uintptr_t)source;
+    return 0;
+}
+
+/* The duplicate reaches from the source to the end of what is wanted, which then
+ * moves to its place, all at once. */
+int
+safemmap__os_lay_duplicate(uintptr_t start, size_t size, int protection,
+                           uintptr_t source, size_t skipped)
+{
+    char *copy;
+    int error = 0;
+
+    /* mlockall(2) may have come after it was made. */
+    munlock((void *)source, safemmap__page_size);
+    copy = mremap((void *)source, 0, skipped + size, MREMAP_MAYMOVE);
+    if (copy == MAP_FAILED)
+        return -errno;
+    if (mprotect(copy + skipped, size, protection) < 0 ||
+        mremap(copy + skipped, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+               (void *)start) == MAP_FAILED)
+        error = -errno;
+    munmap(copy, skipped + (error < 0 ? size : 0));
+    return error;
+}
+
+/* ---- Memory without a file ---------------------------------------------- */
+
+/* The first is cheaper: reading it takes no memory. */
+static const int anonymous[] = {MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE};
+
+int
+safemmap__os_lay_anonymous(uintptr_t start, size_t size, int protection)
+{
+    for (int i = 0; i < 2; i++)
+        if (mmap((void *)start, size, protection, anonymous[i] | MAP_FIXED, -1, 0) !=
+            MAP_FAILED)
+            return 0;
+    return -errno;
+}
+
+int
+safemmap__os_try_anonymous(void)
+{
+    for (int i = 0; i < 2; i++) {
+        void *page = mmap(NULL, safemmap__page_size, PROT_READ | PROT_WRITE,
+                          anonymous[i], -1, 0);
+
+        if (page != MAP_FAILED) {
+            munmap(page, safemmap__page_size);
+            return 0;
+        }
+    }
+    return -errno;
+}
