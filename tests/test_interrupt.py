@@ -411,6 +411,55 @@ class TestReturned:
         assert met == [BusError] * TRIES
 
 
+# ---- Many threads ---------------------------------------------------------
+
+
+def test_each_fault_reaches_its_own_thread(seconds: float = 3.0) -> None:
+    """Each thread has memory of its own, and bystanders have none."""
+    accesses = [copies, finds, sums, loads_without_gil, loads_with_gil, compares, adds]
+    memories = [Memory() for _ in range(8)]
+    end = time.monotonic() + seconds
+    wrong: list[object] = []
+
+    def fault(memory: Memory) -> int:
+        count = 0
+        while time.monotonic() < end:
+            access = accesses[count % len(accesses)]
+            used: list[Any] = []
+            try:
+                access(memory, used)
+                wrong.append(access)
+            except BusError as error:
+                offset = error.address - memory.address
+                if used or not 0 <= offset < SIZE:
+                    wrong.append(error)
+            count += 1
+        return count
+
+    def stand_by() -> int:
+        count = 0
+        while time.monotonic() < end:
+            try:
+                count += sum(range(100)) > 0
+            except BusError as error:
+                wrong.append(error)
+        return count
+
+    with contextlib.ExitStack() as stack:
+        for memory in memories:
+            stack.enter_context(pytest.raises(BusError))
+            stack.enter_context(safemmap.protect(memory.view, views="interrupt"))
+        with concurrent.futures.ThreadPoolExecutor(12) as executor:
+            jobs = [executor.submit(fault, memory) for memory in memories]
+            jobs += [executor.submit(stand_by) for _ in range(4)]
+            counts = [job.result(seconds + PATIENCE) for job in jobs]
+    assert wrong == []
+    assert min(counts) > 0
+    for memory in memories:
+        memory.view.release()
+        memory.mapping.close()
+
+
 # ---- Threads that Python does not know ------------------------------------
 
 
