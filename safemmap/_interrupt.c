@@ -25,7 +25,8 @@
  * and one for PY_RETURN raises it before the function that faulted can return.
  *
  * Records and what belongs to them change with the GIL only, save that on_fault()
- * claims a free one.
+ * claims a free one. (Without a GIL there would have to be a lock in its place, and
+ * the other threads would have to be stopped where their states are read.)
  */
 #include "_interrupt.h"
 
@@ -240,6 +241,26 @@ is_alive(const struct record *record)
     while (thread != NULL && thread != record->thread)
         thread = PyThreadState_Next(thread);
     return thread != NULL && thread->id == record->thread_number;
+}
+
+/* The main one; in the child of a fork the one that is left. */
+static PyThreadState *
+oldest_thread(void)
+{
+    PyThreadState *thread = PyInterpreterState_ThreadHead(interpreter);
+
+    while (PyThreadState_Next(thread) != NULL)
+        thread = PyThreadState_Next(thread);
+    return thread;
+}
+
+/* Of the thread that is to be told, by the kernel's id. */
+static pid_t
+told_thread(const struct record *record)
+{
+    return record->thread != NULL && is_alive(record)
+               ? (pid_t)record->thread->native_thread_id
+               : record->event.fault.thread;
 }
 
 static void
@@ -506,7 +527,7 @@ find_waiting(struct record *record)
     record->thread =
         safemmap_waiting_thread(interpreter, &stacks[record - records], &left);
     if (record->thread == NULL)
-        record->thread = main_thread;
+        record->thread = oldest_thread();
     record->thread_number = record->thread->id;
 }
 
@@ -619,9 +640,7 @@ safemmap_interrupt_start(PyObject *error_class, safemmap_make_error *make)
         keep_references();
         make_error = make;
         interpreter = PyInterpreterState_Get();
-        main_thread = PyInterpreterState_ThreadHead(interpreter);
-        while (PyThreadState_Next(main_thread) != NULL)
-            main_thread = PyThreadState_Next(main_thread);
+        main_thread = oldest_thread();
         add_call = (add_pending_call *)dlsym(RTLD_DEFAULT, "_PyEval_AddPendingCall");
 #if PY_VERSION_HEX < 0x030D0000
         signal_exception = (void (*)(PyInterpreterState *))dlsym(
@@ -646,7 +665,7 @@ safemmap_interrupt_cancel(uint64_t region, pid_t thread)
 
         if ((state != QUEUED && state != ON_ITS_WAY) ||
             record->event.region != region ||
-            (thread != 0 && record->event.fault.thread != thread))
+            (thread != 0 && told_thread(record) != thread))
             continue;
         if (state == QUEUED)
             record->state = CANCELLED;
