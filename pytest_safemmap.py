@@ -1,7 +1,11 @@
-"""Faults on purpose for tests with pytest: fixtures over `safemmap.testing`.
+"""For tests with pytest: faults on purpose, and tests that outlive faults.
 
-`fault_source` runs a test once with each source, and `new_fault_source` makes those
-that a test asks for. What this machine cannot do is skipped, with what is missing.
+`fault_source` runs a test once with each source of `safemmap.testing`, and
+`new_fault_source` makes those that a test asks for. What this machine cannot do is
+skipped, with what is missing.
+
+``pytest --safemmap`` runs all tests under `safemmap.enable`: a fault fails the test
+that meets it, where it would end the run.
 
 This is a module of its own, and imports nothing before a test wants a fixture, so that
 it costs nothing where it is not used.
@@ -17,6 +21,25 @@ import pytest
 
 if TYPE_CHECKING:
     from safemmap.testing import FaultSource
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("safemmap").addoption(
+        "--safemmap",
+        action="store_true",
+        help="protect every mapping of a file, so that a SIGBUS fails one test",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # above faulthandler
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--safemmap"):
+        import safemmap
+
+        try:
+            safemmap.enable()
+        except (OSError, RuntimeError) as error:
+            raise pytest.UsageError(f"--safemmap: {error}") from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from safemmap._faults import Faults as Faults
     from safemmap._faults import fault_fd as fault_fd
     from safemmap._faults import faults as faults
+    from safemmap._process import disable as disable
+    from safemmap._process import enable as enable
+    from safemmap._process import is_enabled as is_enabled
     from safemmap._protect import protect as protect
     from safemmap._seals import Seal as Seal
     from safemmap._seals import add_seals as add_seals

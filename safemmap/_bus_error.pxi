@@ -21,12 +21,13 @@ cdef class BusError(OSError):
         the start of the mapping (or of the caller's buffer, see `in_buffer`): the
         start of the first page that is gone, or the start of the range asked for
         when that lies inside the page; where a file was found too short without a
-        fault, its end.
+        fault, its end. Under `enable` the offset in the file of the byte that was
+        touched.
     :ivar address: the address of that byte.
     :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name; 0 where a
         file was found too short without a fault.
-    :ivar operation: the method or operator: ``"read"``, ``"m[i:j]"``, ...; None in one
-        that was not raised by this library.
+    :ivar operation: the method or operator: ``"read"``, ``"m[i:j]"``, ...; ``"load"``
+        or ``"store"`` under `enable`; None in one that was not raised by this library.
     :ivar in_buffer: whether the page was behind the other buffer of the operation
         (what `write` reads from, say), and not behind the mapping itself.
     :ivar poisoned: whether this is about a fault of the past: a view met a page that
@@ -157,6 +158,10 @@ cdef object _code(int code):
             return code
         _codes = {int(known): known for known in BusCode}
     return _codes.get(code, code)
+
+
+cdef int _errno_of(int code) noexcept:
+    return EHWPOISON if code in (BUS_MCEERR_AR, BUS_MCEERR_AO) else EFAULT
 
 
 cdef BusError _bus_error(int error, Py_ssize_t offset, uintptr_t address, int code,

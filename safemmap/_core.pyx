@@ -122,6 +122,7 @@ from safemmap._errors import (
     FaultWarning,
     SealError,
     describe_bus_error,
+    describe_file_fault,
     file_too_short,
 )
 
@@ -225,6 +226,7 @@ include "_interrupt.pxi"
 include "_standard_class.pxi"
 include "_region.pxi"
 include "_exit_status.pxi"
+include "_process.pxi"
 include "_fault_queue.pxi"
 include "_file.pxi"
 include "_memory.pxi"

@@ -15,6 +15,7 @@ __all__ = [
     "FaultWarning",
     "SealError",
     "describe_bus_error",
+    "describe_file_fault",
     "file_too_short",
 ]
 
@@ -109,6 +110,15 @@ class FaultWarning(RuntimeWarning):
 
 def describe_bus_error(error: BusError) -> str:
     """Its message: what happened, to which bytes, and what to do."""
+    if error.operation in ("load", "store"):
+        what = describe_file_fault(
+            error.path,
+            error.offset,
+            error.file_size,
+            stored=error.operation == "store",
+            damaged=error.code in _DAMAGED_MEMORY,
+        )
+        return f"[Errno {error.errno}] {what}"
     of_file = "" if error.path is None else f" of {error.path!r}"
     if error.poisoned:
         remedy = (
@@ -155,6 +165,34 @@ def describe_bus_error(error: BusError) -> str:
     return (
         f"[Errno {error.errno}] {error.operation} of bytes {error.start} to "
         f"{error.stop} of the mapping{of_file} failed: {what}"
+    )
+
+
+def describe_file_fault(
+    path: str | None, offset: int, size: int, *, stored: bool, damaged: bool
+) -> str:
+    """What a fault in a mapping of somebody else's was, and what to do.
+
+    `offset` is that of the byte in the file, which has `size` bytes left (-1: unknown).
+    """
+    where = f"offset {offset} of {path or 'a file without a name'}"
+    if stored:
+        what = f"the bytes stored at {where} are lost"
+    else:
+        what = f"the page at {where} is gone, and was read as zeros"
+    cut = "the file was made shorter, " if size < 0 else ""
+    if damaged:
+        return f"{what}: the hardware reports damaged memory; load the file again"
+    if 0 <= size <= offset:
+        return f"{what}: the file has {size} bytes left; load it again"
+    if stored:
+        return (
+            f"{what}: {cut}the filesystem is full, or cannot provide the page; make "
+            "room, and write them again"
+        )
+    return (
+        f"{what}: {cut}the filesystem cannot provide the page, or the device answers "
+        "with an error; load it again once it can be read"
     )
 
 

@@ -63,8 +63,9 @@ cdef extern from *:
     int safemmap_watch_end()
 
 
-# The thread of a fault that no exception has reported and whose region is gone, and the
-# offset, in bytes from the region's start; or None.
+# Of a fault that no exception has reported and whose region is gone: the thread, the
+# offset in bytes from the region's start, and the file's name where that is known. Or
+# None.
 cdef tuple _untold = None
 cdef int64_t _forked_at = 0     # CLOCK_REALTIME, nanoseconds
 
@@ -77,7 +78,7 @@ cdef tuple _untold_fault(Region region):
         or region.c.fault.time_ns < _forked_at
     ):
         return None
-    return region.c.fault.thread, region.offset_of(region.c.fault.address)
+    return region.c.fault.thread, region.offset_of(region.c.fault.address), None
 
 
 cdef void _remember_untold(Region region) noexcept:
@@ -101,13 +102,15 @@ def untold():
     found = _untold
     for region in tuple(_live.values()):
         found = found or _untold_fault(region)
+    for thread, (offset, path) in tuple(_untold_files.items()):
+        found = found or (thread, offset, path)
     if found is None:
         return None
-    thread, offset = found
+    thread, offset, path = found
     return (
         f"safemmap: BusError: {_thread_name(thread)} touched the byte at offset "
-        f"{offset} of a mapping when its page was gone, and got zeros in the place of "
-        "data; no exception reported it, so the process fails\n"
+        f"{offset} of {path or 'a mapping'} when its page was gone, and got zeros in "
+        "the place of data; no exception reported it, so the process fails\n"
     )
 
 

@@ -22,25 +22,36 @@ cdef object _drain():
     global _lost
     cdef safemmap_event event
     cdef Region region
+    cdef _Origin origin
+    cdef object offset
 
     while safemmap_event_take(&event):
         region = _live.get(event.region)
-        if region is None:
+        if event.region == 0:
+            origin, offset = _note_file(&event), event.file.offset
+        elif region is not None:
+            origin, offset = region.origin, region.offset_of(event.fault.address)
+            _warn_later(event.region)
+        else:
             continue
         if len(_recent) >= _CAPACITY:
             del _recent[0]
             _lost += 1
         _recent.append((
-            region.origin, event.region, region.offset_of(event.fault.address),
-            event.fault.address, event.fault.code, event.fault.thread,
-            event.fault.time_ns,
+            origin, event.region, offset, event.fault.address, event.fault.code,
+            event.fault.thread, event.fault.time_ns,
         ))
-        if event.region not in _unwarned:
-            _unwarned[event.region] = monotonic() + _GRACE
-            safemmap_watcher_start(_GRACE)
 
 
 # ---- Warnings ------------------------------------------------------------
+
+cdef int _warn_later(object id) except -1:
+    """Of a region, by its id, or of a file."""
+    if id not in _unwarned:
+        _unwarned[id] = monotonic() + _GRACE
+        safemmap_watcher_start(_GRACE)
+    return 0
+
 
 cdef void _news() noexcept:
     """There may be events. (See struct safemmap_watched.)"""
@@ -60,7 +71,7 @@ cdef double _warn_of_due() noexcept:
     now = monotonic()
     for id in [id for id, when in _unwarned.items() if when <= now]:
         _unwarned.pop(id, None)  # which a collection may have done
-        _warn_of(_live.get(id))
+        _warn_of(id)
     _forget_this_thread()
     return _next_due()
 
@@ -71,8 +82,15 @@ cdef double _next_due():
     return -1 if when is None else max(0, when - monotonic())
 
 
-cdef int _warn_of(Region region) except -1:
-    return 0 if region is None else region.warn_unasked()
+cdef int _warn_of(object id) except -1:
+    cdef Region region = _live.get(id)
+    cdef _FaultedFile file = _faulted_files.get(id)
+
+    if region is not None:
+        region.warn_unasked()
+    if file is not None:
+        file.warn_unasked()
+    return 0
 
 
 cdef int _forget_this_thread() except -1:
@@ -115,6 +133,7 @@ def _after_fork_in_child():
     global _lost, _dropped_before, _forked_at, _untold
     _forked_at = time_ns()
     _untold = None
+    _untold_files.clear()
     _recent.clear()
     _unwarned.clear()
     _lost = _dropped_before = 0
@@ -128,7 +147,7 @@ def _at_exit():
     safemmap_watcher_hold()
     _drain()
     for id in list(_unwarned):
-        _warn_of(_live.get(id))
+        _warn_of(id)
 
 
 # (Here, and not with the first view: nothing that a program can observe begins there.)
@@ -168,6 +187,7 @@ def take_faults():
         _recent[:0] = taken
         safemmap_event_fd_set()
         raise
+    _untold_files.clear()
     for entry in taken:
         region = _live.get(entry[1])
         if region is not None:

@@ -106,7 +106,10 @@ def install_handler():
 def uninstall_handler():
     """Put back what was there before; 0 or a negative errno."""
     global _handler_allowed
-    cdef int error = -EADDRINUSE if _under_way > 0 else safemmap_uninstall()
+    cdef int error = -EADDRINUSE
+
+    if _under_way == 0 and not safemmap_process_enabled():
+        error = safemmap_uninstall()
 
     if error == 0:
         _handler_allowed = False

@@ -11,10 +11,15 @@ cdef extern from "_interrupt.h":
 cdef PyObject *_make_error(const safemmap_event *event) noexcept:
     cdef Region region = _live.get(event.region)
 
-    if region is None:
+    if event.region == 0:
+        error = _file_error(event)
+    elif region is not None:
+        region.told = True
+        error = region.error_at(event.fault.address, event.fault.code, "view")
+    else:
+        error = None
+    if error is None:
         return NULL
-    region.told = True
-    error = region.error_at(event.fault.address, event.fault.code, "view")
     Py_INCREF(error)
     return <PyObject *>error
 

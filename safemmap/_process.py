@@ -1,16 +1,126 @@
-"""The whole process under protection."""
+"""Every mapping of a file in the process, whoever has made it.
+
+Nothing is done until there is a fault: then the signal handler asks the kernel whether
+the memory is an ordinary mapping of a regular file.
+"""
 
 from __future__ import annotations
 
-__all__ = ["check_possible", "enable_by_environment"]
+import atexit
+import contextlib
+import os
+import sys
+from _thread import RLock
+from typing import Literal
+
+from safemmap import _core
+
+__all__ = ["disable", "enable", "enable_by_environment", "is_enabled"]
+
+# These count the threads of a process that forks when it has started ours again, and
+# warn of it (python/cpython#137109).
+_COUNTS_LATE = (3, 13) <= sys.version_info < (3, 13, 10) or sys.version_info[:3] == (
+    *(3, 14, 0),
+)
+
+_lock = RLock()  # for all below
+_hooked = False
 
 
-def check_possible() -> None:
-    """Raise what `enable` would raise."""
+def enable(
+    *,
+    threads: Literal["callers"] = "callers",
+    on_fault: Literal["raise", "warn"] = "raise",
+) -> None:
+    """Protect every mapping of a regular file in this process, whoever has made it:
+    where a load or a store would end the process by SIGBUS, `BusError` is raised.
+
+    A page that is gone reads as zeros, and the thread that touched it gets the
+    exception before it can use them: C code that holds the pointer goes on to its
+    return, and the call that it was made by raises. (An index is no call: the next
+    call does.) Each later touch raises again. The error's `path` and `offset` are
+    those of the file; its `mapping` is None.
+
+    What faults in a mapping of this library's own, or under `protect`, is reported by
+    these. Everything else dies as before: devices, code, and anything that is not a
+    fault. A forked child is protected as well. Nothing is done, and costs anything,
+    before there is a fault, but that a thread in C checks some 20 times a second that
+    no other handler has taken the place of this one.
+
+    Enabled again it takes the new arguments. The interpreter disables it at its end;
+    the exit status is 1 if there was a fault which no exception has reported.
+
+    :param threads: who gets the exception: ``"callers"`` is the Python thread that
+        touched the page, and for a thread that Python does not know (of a library's
+        pool) the one that waits for it.
+    :param on_fault: ``"raise"``; or ``"warn"``, which gives a `FaultWarning` alone, and
+        has the program go on with zeros.
+    :raises ValueError: an argument is none of these.
+    :raises RuntimeError: ``SAFEMMAP_HANDLER=0`` forbids the handler.
+    :raises OSError: it cannot work here: there is no /proc, or no memory file.
+    """
+    if threads != "callers":
+        raise ValueError(f"threads must be 'callers', not {threads!r}")
+    if on_fault not in ("raise", "warn"):
+        raise ValueError(f"on_fault must be 'raise' or 'warn', not {on_fault!r}")
+    with _lock:
+        _core.enable_process(on_fault == "raise")
+        _hook()
+        _core.start_checks()
+
+
+def disable() -> None:
+    """End what `enable` began. Does nothing where it is not enabled."""
+    with _lock:
+        _core.disable_process()
+        _core.stop_checks()
+
+
+def is_enabled() -> bool:
+    """Whether the whole process is protected."""
+    return _core.process_is_enabled()
 
 
 def enable_by_environment() -> None:
     """What ``SAFEMMAP_ENABLE=1`` asks for."""
     from safemmap import _stand_in
 
+    enable()
     _stand_in.put_in_place()
+
+
+# ---- Fork and exit -------------------------------------------------------
+
+
+def _hook() -> None:
+    global _hooked
+    if _hooked:
+        return
+    _core.watch_exit_status()
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+    atexit.register(disable)
+    _hooked = True
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    _core.stop_checks()
+
+
+def _after_fork_in_parent() -> None:
+    if _core.process_is_enabled() and not _COUNTS_LATE:
+        with contextlib.suppress(OSError):  # no more threads are to be had
+            _core.start_checks()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = RLock()
+    if _core.process_is_enabled():
+        with contextlib.suppress(OSError):
+            _core.start_checks()

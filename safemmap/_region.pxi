@@ -75,9 +75,7 @@ cdef class Region:
         return self.offset_of(address - (address - self.c.start) % self.c.page_size)
 
     cdef int error_number(self) noexcept:
-        if self.c.fault.code in (BUS_MCEERR_AR, BUS_MCEERR_AO):
-            return EHWPOISON
-        return EFAULT
+        return _errno_of(self.c.fault.code)
 
     cdef object error_at(self, uintptr_t address, int code, str operation):
         """For a page that was touched at this address."""
@@ -161,5 +159,6 @@ cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
                    int64_t time_ns, _Origin origin):
     return Fault(
         offset=offset, address=address, code=_code(code), thread=thread,
-        time=time_ns / 1e9, mapping=origin.mapping(), path=origin.path(),
+        time=time_ns / 1e9, path=origin.path(),
+        mapping=None if origin.mapping is None else origin.mapping(),
     )

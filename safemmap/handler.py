@@ -101,8 +101,9 @@ def uninstall() -> None:
         )
     if error == errno.EADDRINUSE:
         raise RuntimeError(
-            "mappings that have handed out views, objects that are protected, or "
-            "operations on other threads still need the handler; close them first"
+            "mappings that have handed out views, objects that are protected, "
+            "operations on other threads, or enable() still need the handler; close "
+            "them first, or disable()"
         )
     if error:
         raise OSError(error, os.strerror(error))

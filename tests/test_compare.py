@@ -38,6 +38,7 @@ def cell(source: str, approach: str) -> tuple[Outcome, str]:
         ("shrink", "view", "raised", "BusError: Bad address"),
         ("shrink", "kernel", "raised", "BusError: Bad address"),
         ("shrink", "protect", "raised", "BusError: Bad address"),
+        ("shrink", "enable", "raised", "BusError: "),
         ("shrink", "pread", "short", "0 bytes of"),
         ("shrink", "signal", "hung", "until it was killed"),
         ("shrink and regrow", "guarded", "new data", ""),

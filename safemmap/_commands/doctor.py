@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,6 +102,43 @@ def _recovery() -> Iterator[Finding]:
             yield _PROBLEM, f"a {way} read of a page that is gone was not noticed"
         finally:
             os.close(fd)
+
+
+def _process() -> Iterator[Finding]:
+    """By trying it."""
+    try:
+        safemmap.enable()
+    except (OSError, RuntimeError) as error:
+        yield _NOTE, f"enable() and run do not work here: {error}"
+        return
+    fd = os.memfd_create("doctor")
+    try:
+        os.ftruncate(fd, safemmap.PAGESIZE)
+        with mmap.mmap(fd, safemmap.PAGESIZE) as m:
+            os.ftruncate(fd, 0)
+            warnings.simplefilter("ignore", safemmap.FaultWarning)
+            bytes(m)
+    except safemmap.BusError:
+        yield _OK, "under enable(), a page that is gone of the standard mmap raises"
+    else:
+        yield _PROBLEM, "under enable(), a page that is gone was not noticed"
+    finally:
+        os.close(fd)
+        safemmap.disable()
+    yield _OK, _excluded()
+
+
+def _excluded() -> str:
+    """Of what this process has mapped."""
+    text = Path("/proc/self/maps").read_text(errors="replace")
+    maps = [line.split(maxsplit=5) for line in text.splitlines()]
+    files = {(entry[3], entry[4]) for entry in maps if entry[4] != "0"}
+    code = {(entry[3], entry[4]) for entry in maps if "x" in entry[1]} & files
+    return (
+        f"enable() covers {len(files - code)} of the {len(files)} files that are "
+        f"mapped here; it leaves out the other {len(code)}, programs and libraries, "
+        "and would leave out devices, and files in /proc, /sys and /dev (but /dev/shm)"
+    )
 
 
 # ---- The kernel ----------------------------------------------------------
@@ -223,6 +261,7 @@ def _python() -> Iterator[Finding]:
 _CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("Who gets a SIGBUS", _owner),
     ("Does it work?", _recovery),
+    ("The whole process", _process),
     ("Seals", _seals),
     ("Memory", _memory),
     ("What /proc tells", _lookups),

@@ -92,6 +92,12 @@ def _protect(file: File, stack: ExitStack) -> Reader:
     return read
 
 
+def _enable(file: File, stack: ExitStack) -> Reader:
+    safemmap.enable()
+    stack.callback(safemmap.disable)
+    return _mmap(file, stack)
+
+
 def _pread(file: File, stack: ExitStack) -> Reader:
     return lambda start, stop: os.pread(file.fd, stop - start, start)
 
@@ -123,6 +129,7 @@ APPROACHES: dict[str, Approach] = {
         Approach("view", "safemmap, a memoryview in a scope: m.access()", _view),
         Approach("kernel", "safemmap, protection='kernel'", _kernel),
         Approach("protect", "the standard mmap under safemmap.protect()", _protect),
+        Approach("enable", "the standard mmap under safemmap.enable()", _enable),
         Approach("pread", "os.pread: no mapping", _pread),
         Approach("populate", "MADV_POPULATE_READ, then the standard mmap", _populate),
         Approach("signal", "a signal.signal handler that does nothing", _naive),

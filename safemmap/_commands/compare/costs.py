@@ -34,6 +34,7 @@ _READERS = (
     "view",
     "kernel",
     "protect",
+    "enable",
     "pread",
     "populate",
 )
@@ -276,9 +277,9 @@ def _faults() -> Iterator[dict[str, Timed]]:
     with ExitStack() as stack:
         file = _File(4 * _PAGE, stack)
         at = 2 * _PAGE + 5
-        guarded, kernel, protect, populate = (
+        guarded, kernel, protect, enable, populate = (
             APPROACHES[name].open(file, stack)
-            for name in ("guarded", "kernel", "protect", "populate")
+            for name in ("guarded", "kernel", "protect", "enable", "populate")
         )
         os.ftruncate(file.fd, _PAGE)
 
@@ -305,6 +306,7 @@ def _faults() -> Iterator[dict[str, Timed]]:
             "view": view,
             "kernel": recovered(kernel),
             "protect": recovered(protect),
+            "enable": recovered(enable),
             "pread": lambda: os.pread(file.fd, 1, at),
             "populate": recovered(populate),
         }

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from safemmap import _process
+import safemmap
 
 __all__ = ["run"]
 
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
             "run reaches the program by PYTHONPATH and the site module, which the "
             "options -I, -E and -S turn off"
         )
-    _process.check_possible()
+    safemmap.enable()  # which says why it cannot
     command = [sys.executable, *_interpreter_options(), *arguments]
     os.execve(sys.executable, command, _environment())
 

@@ -81,6 +81,7 @@ class Reader(threading.Thread):
             np.memmap(f"/proc/self/fd/{storm.fd}", np.uint8, "r", shape=SIZE),
             np.memmap(f"/proc/self/fd/{storm.fd}", np.uint8, "c", shape=SIZE),
         ]
+        self.foreign: standard.mmap | None = None
         # Of the operation under way:
         self.touched = False  # a view was read
         self.alone = False  # no other thread can poison what it reads
@@ -96,7 +97,9 @@ class Reader(threading.Thread):
 
     def step(self) -> None:
         self.choose_range()
-        kind = self.random.choice((self.guarded, self.view, self.scope, self.protect))
+        kind = self.random.choice(
+            (self.guarded, self.view, self.scope, self.protect, self.enabled)
+        )
         self.how = [kind.__name__, self.range]
         before = Before.now(self.control)
         try:
@@ -213,6 +216,24 @@ class Reader(threading.Thread):
             data = self.copied(memoryview(plain)[start:stop])
         if self.alone:
             self.faulted_in_silence(protection)
+        return Read(start, stop, data=data)
+
+    def enabled(self) -> Read:
+        """A mapping that nothing but `safemmap.enable` protects; a new one after each
+        fault, since its pages stay lost."""
+        start, stop = self.range
+        self.alone = True
+        if self.foreign is None:
+            try:
+                self.foreign = standard.mmap(
+                    self.storm.fd, SIZE, access=standard.ACCESS_READ
+                )
+            except ValueError:  # the file is too short
+                return self.guarded()
+        foreign, self.foreign = self.foreign, None
+        self.touched = True
+        data = self.copied(memoryview(foreign)[start:stop])
+        self.foreign = foreign
         return Read(start, stop, data=data)
 
     def copied(self, view: memoryview) -> bytes:
@@ -348,8 +369,11 @@ class Storm:
         try:
             with self._peer() as process, warnings.catch_warnings():
                 warnings.simplefilter("ignore", safemmap.FaultWarning)
+                if self.protected:
+                    safemmap.enable()
                 self._rage(seconds, process, tell)
         finally:
+            safemmap.disable()
             sys.setswitchinterval(before)
 
     def _rage(

@@ -1,0 +1,132 @@
+# Faults in memory that is none of this library's mappings, under `enable`.
+
+cdef bint _raises_in_process = False       # and does not only warn
+cdef dict _faulted_files = {}   # by device and inode
+# What no exception has reported: by the thread, the offset in the file and its name.
+cdef dict _untold_files = {}
+# When an exception was made for a thread last, on CLOCK_REALTIME, in nanoseconds. It
+# speaks for all that the thread has met until then.
+cdef dict _told_until = {}
+
+
+@cython.final
+cdef class _FaultedFile:
+    """For the one warning that there is of each."""
+
+    cdef safemmap_event event   # the first fault
+    cdef object path
+
+    cdef int warn_unasked(self) except -1:
+        """On the thread that warns."""
+        cdef pid_t thread = self.event.fault.thread
+
+        try:
+            what = describe_file_fault(
+                self.path, self.event.file.offset, self.event.file.size,
+                stored=self.event.store,
+                damaged=_errno_of(self.event.fault.code) == EHWPOISON,
+            )
+            PyErr_WarnExplicitObject(
+                FaultWarning, f"{_thread_name(thread)}: {what}", "safemmap", 1,
+                "safemmap", NULL,
+            )
+        except BaseException as error:
+            _raise_in_thread(thread, error, self)
+        return 0
+
+
+cdef object _path_of(const safemmap_event *event):
+    """As the kernel names it, or None."""
+    cdef char path[PATH_MAX]
+    cdef ssize_t size = safemmap_file_path(event.file.id, path, sizeof(path))
+
+    if size < 0:
+        return None
+    name = PyUnicode_DecodeFSDefaultAndSize(path, size)
+    return f"{name} (deleted)" if event.file.deleted else name
+
+
+cdef object _file_error(const safemmap_event *event):
+    """The exception for a fault in no region, or None where there is only a warning.
+    (Nothing here calls any Python code, in which an exception could come up that is on
+    its way to this thread.)"""
+    cdef BusError exception
+
+    if not _raises_in_process:
+        return None
+    exception = _bus_error(
+        _errno_of(event.fault.code), event.file.offset, event.fault.address,
+        event.fault.code, "store" if event.store else "load", 0, 0,
+    )
+    exception.poisoned = True
+    exception.needed = event.file.offset + 1
+    exception.file_size = event.file.size
+    _name_origin(exception, _origin(None, -1, _path_of(event), False))
+    _told_until[event.fault.thread] = time_ns()
+    _untold_files.pop(event.fault.thread, None)
+    return exception
+
+
+cdef _Origin _note_file(const safemmap_event *event):
+    """Of an event that has come out of the queue. (Likewise.)"""
+    cdef _FaultedFile file
+    cdef tuple key = (event.file.device, event.file.inode)
+    cdef object path = _path_of(event)
+
+    if key not in _faulted_files:
+        file = _faulted_files[key] = _FaultedFile.__new__(_FaultedFile)
+        file.event = event[0]
+        file.path = path
+        _warn_later(key)
+    if (
+        _raises_in_process
+        and event.fault.time_ns > _told_until.get(event.fault.thread, 0)
+    ):
+        _untold_files[event.fault.thread] = event.file.offset, path
+    return _origin(None, -1, path, False)
+
+
+# ---- For _process.py -----------------------------------------------------
+
+def enable_process(bint raises):
+    """Protect memory that is nobody's region."""
+    global _raises_in_process
+    cdef int error
+
+    _ensure_handler()
+    if raises:
+        _start_interrupting()
+    error = safemmap_process_enable()
+    if error < 0:
+        raise OSError(
+            -error,
+            "to protect the whole process takes /proc/self/maps and memory for zeroed "
+            f"pages: {os.strerror(-error)}",
+        )
+    _raises_in_process = raises
+
+
+def disable_process():
+    """Let faults in such memory be what they were."""
+    safemmap_process_disable()
+
+
+def process_is_enabled():
+    """Whether such memory is protected."""
+    return safemmap_process_enabled()
+
+
+def start_checks():
+    """Have the core check the handler on a thread of its own."""
+    cdef int error
+
+    with nogil:
+        error = safemmap_checks_start()
+    if error < 0:
+        raise OSError(-error, f"no thread to check the handler: {os.strerror(-error)}")
+
+
+def stop_checks():
+    """Returns when that thread is gone."""
+    with nogil:
+        safemmap_checks_stop()
