@@ -11,7 +11,7 @@
  * the thread is about to fault again. (A local variable that holds the address, or a
  * copy of registers, is no context.)
  */
-#include "unregistered.h"
+#include "process_overlay.h"
 
 /* So far the frames of a handler reach, in words; read in pieces, for which the stack
  * may be too small else. */
@@ -93,5 +93,5 @@ safemmap__is_echo(const siginfo_t *info, const ucontext_t *context)
         context = on_stack(safemmap__stack_pointer(context), is_of_fault, last);
     return context != NULL && (safemmap__fixup_covers(context, address) ||
                                safemmap__overlay_echoed(address) ||
-                               safemmap__overlay_unregistered_echoed(address));
+                               safemmap__process_overlay_echoed(address));
 }

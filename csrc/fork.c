@@ -3,7 +3,7 @@
  * The one file that knows what must be mended there. It lies above all others, and
  * hooks itself in.
  */
-#include "unregistered.h"
+#include "process_overlay.h"
 
 #include <pthread.h>
 
@@ -34,7 +34,7 @@ after_in_child(void)
     safemmap__readers_reset();
     __atomic_store_n(&safemmap__pages, 0, __ATOMIC_SEQ_CST);
     safemmap__zeros_after_fork();
-    safemmap__unregistered_after_fork();
+    safemmap__process_overlay_after_fork();
     safemmap__events_reset();
     /* Workers install handlers of their own: the first operation checks ours. */
     safemmap__self.check_due = 0;

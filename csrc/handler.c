@@ -12,7 +12,7 @@
  * 5. It leaves by returning with errno as it was, or by a jump to a guard with the
  *    mask as it was (the guard restores errno).
  */
-#include "unregistered.h"
+#include "process_overlay.h"
 
 #include <errno.h>
 #include <string.h>
@@ -271,7 +271,7 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
         if (guard != NULL)
             jump(guard, info, context, direct);
         if (safemmap__overlay(info, context) ||
-            safemmap__overlay_unregistered(info, context))
+            safemmap__process_overlay(info, context))
             forget(context);
         else
             forward(entry, signo, info, context);

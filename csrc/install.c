@@ -1,7 +1,7 @@
 /* Runs only outside the signal: puts the handler in place, and keeps the previous
  * actions as the chain to forward to. The one file that names the handler.
  */
-#include "unregistered.h"
+#include "process_overlay.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -269,7 +269,7 @@ uninstall_locked(void)
     entry = entry_of(&present);
     if ((entry < 0 && top >= 0) || somebody_calls_us(entry))
         return -EBUSY;
-    if (!safemmap__registry_is_empty() || safemmap__unregistered_begun())
+    if (!safemmap__registry_is_empty() || safemmap__process_overlay_begun())
         return -EADDRINUSE;
     /* (It may never have been installed.) */
     if (entry >= 0 &&

@@ -1,5 +1,5 @@
-/* Runs only outside the signal: protects the mappings of the whole process. */
-#include "unregistered.h"
+/* Runs only outside the signal: switches process_overlay.c on and off. */
+#include "process_overlay.h"
 
 int
 safemmap_process_enable(void)
@@ -8,17 +8,17 @@ safemmap_process_enable(void)
 
     if ((error = safemmap__zeros_prepare()) < 0 || (error = safemmap_install()) < 0)
         return error;
-    return safemmap__unregistered_begin();
+    return safemmap__process_overlay_begin();
 }
 
 void
 safemmap_process_disable(void)
 {
-    safemmap__unregistered_end();
+    safemmap__process_overlay_end();
 }
 
 bool
 safemmap_process_enabled(void)
 {
-    return safemmap__unregistered_begun();
+    return safemmap__process_overlay_begun();
 }

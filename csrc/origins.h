@@ -1,6 +1,7 @@
-/* What files.c keeps for unregistered.c. Not installed. */
-#ifndef SAFEMMAP_FILES_H
-#define SAFEMMAP_FILES_H
+/* What origins.c remembers for process_overlay.c: which file's pages each overlay
+ * replaced. Not installed. */
+#ifndef SAFEMMAP_ORIGINS_H
+#define SAFEMMAP_ORIGINS_H
 
 #include "internal.h"
 
@@ -12,32 +13,31 @@ struct safemmap__file {
     bool deleted;
     dev_t device;
     ino_t inode;
-    int64_t harmless_at; /* when it was found that none of it is executable */
+    int64_t harmless_at; /* when it was last found not to be mapped executable */
     struct safemmap__steps steps;
     unsigned singles; /* pages that were replaced alone */
     char *path;       /* SAFEMMAP__PATH bytes */
 };
 
-/* The one with this identity, new if need be: one that was not used for long makes
- * room. */
+/* The entry for this identity. A new one takes the place of the oldest. */
 struct safemmap__file *safemmap__file_for(dev_t device, ino_t inode);
-/* NULL: it has made room for another. */
+/* NULL: another file has taken its place. */
 struct safemmap__file *safemmap__file_by_id(uint32_t id);
 
-/* Of what file the pages were that zeros have replaced. */
+/* The file whose pages an overlay replaced. */
 struct safemmap__origin {
-    ino_t zeros;    /* the file of the zeros, */
-    uint64_t token; /* from where on in it, */
-    uint64_t size;  /* and how far */
+    ino_t zeros;    /* the overlay's memory file, */
+    uint64_t token; /* its offset in that, */
+    uint64_t size;  /* and its size in bytes */
     uint32_t file;  /* safemmap__file.id */
     dev_t device;
     ino_t inode;
     uint64_t offset; /* of the first page */
 };
 
-/* The older ones of too many are forgotten. Tokens come in falling order. */
+/* When there is no room, the oldest is forgotten. Tokens come in falling order. */
 void safemmap__origin_add(const struct safemmap__origin *origin);
-/* False: it is not known (any more). */
+/* False: not known, or forgotten. */
 bool safemmap__origin_of(ino_t zeros, uint64_t offset,
                          struct safemmap__origin *ret_origin);
 

@@ -1,13 +1,13 @@
-/* Runs inside the signal, but for safemmap_file_path(): remembers the files of
- * mappings that are no regions, and what of them was replaced.
+/* Runs in the signal (outside it: safemmap_file_path()). Remembers which file's
+ * pages each overlay in memory of no region replaced.
  *
- * Once zeros are mapped over a page, the kernel knows nothing of the file that was
- * mapped there. They are ranges of the memory file that are used once each: so the
- * place in that file tells, as long as it is remembered, wherever it is mapped.
- * Nobody needs to say that a mapping is gone: what was remembered of it is not asked
- * for.
+ * Once an overlay is mapped over a page, the kernel no longer knows the file that was
+ * mapped there. Every overlay has a range of the memory file to itself, and no range
+ * is used twice; so its offset in the memory file identifies the original file,
+ * wherever that range is mapped. Entries of unmapped memory are simply never looked
+ * up.
  */
-#include "files.h"
+#include "origins.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,7 +16,7 @@ static struct safemmap__file files[SAFEMMAP_FILES];
 static char paths[SAFEMMAP_FILES][SAFEMMAP__PATH];
 static uint32_t last_id;
 
-/* A ring. */
+/* A ring buffer. */
 enum { ORIGINS = 4096 };
 static struct safemmap__origin origins[ORIGINS];
 static size_t origins_added;

@@ -1,17 +1,19 @@
-/* Runs inside the signal, but for what process.c and fork.c call: answers faults in
- * memory that nobody has registered.
+/* Runs in the signal (outside it: what process.c and fork.c call). Answers faults in
+ * memory of no region, when the whole process is protected.
  *
- * 1. It is asked last, when the signal would be forwarded, and only answers for
- *    ordinary mappings of regular files, to which an access would fault again.
- * 2. What it must not touch: executable pages, and files that are mapped executable
- *    as well (the code and data of libraries; a compiler's second mapping of what it
- *    writes), devices, the kernel's own files, buffers that the kernel shares.
- * 3. Other threads map and unmap meanwhile. A thread that accesses memory keeps it
- *    mapped, if the program is correct; that the mapping is still the one that was
- *    asked for is asked once more right before it is replaced.
+ * 1. The handler calls it last, when it would otherwise forward the signal. It
+ * answers only for ordinary mappings of regular files, where the access would fault
+ * again.
+ * 2. It never replaces executable pages, pages of files that are also mapped
+ *    executable (the code and data of libraries; a compiler's second mapping of the
+ *    code that it writes), devices, the kernel's own files, or buffers shared with
+ * the kernel.
+ * 3. Other threads map and unmap meanwhile. In a correct program a thread keeps the
+ *    memory mapped that it accesses. Others may not be correct, so we look the
+ * mapping up again just before replacing, and compare.
  */
-#include "unregistered.h"
-#include "files.h"
+#include "process_overlay.h"
+#include "origins.h"
 #include "pages.h"
 
 #include <errno.h>
@@ -28,7 +30,7 @@ enum { SINGLES_ALLOWED = 256 };
 static int begun;
 
 bool
-safemmap__unregistered_begun(void)
+safemmap__process_overlay_begun(void)
 {
     return __atomic_load_n(&begun, __ATOMIC_ACQUIRE) != 0;
 }
@@ -76,10 +78,10 @@ open_maps(void)
 
 /* ---- Files that are mapped executable ---------------------------------- */
 
-/* To find them all takes as long as there are mappings. What has been found holds
- * while as much as before is executable, which takes some microseconds to ask. That a
- * file is not among them is taken for granted for a moment. Guarded by
- * safemmap__pages. */
+/* Finding them all takes time proportional to the number of mappings. The list stays
+ * valid while the total size of executable memory is unchanged, which takes some
+ * microseconds to check. A file that was not in the list is not looked up again for a
+ * moment. Guarded by safemmap__pages. */
 enum { EXECUTABLES = 2048, MOMENT_NS = 10000000 };
 static struct {
     struct {
@@ -124,7 +126,7 @@ find_executables(void)
     }
 }
 
-/* (Where there are more than can be remembered, none counts as harmless.) */
+/* (If there are more than the list holds, every file counts as mapped executable.) */
 static bool
 is_mapped_executable(struct safemmap__file *file)
 {
@@ -148,13 +150,13 @@ is_mapped_executable(struct safemmap__file *file)
 /* ---- Which mapping it is ----------------------------------------------- */
 
 struct lost {
-    struct safemmap__mapping mapping; /* what is there now, */
-    struct safemmap__file *file; /* and the file whose pages were there; or NULL */
+    struct safemmap__mapping mapping; /* as it is now */
+    struct safemmap__file *file;      /* the original one; NULL: forgotten */
     uintptr_t page;
-    uint64_t offset;              /* of the page, in that */
-    struct safemmap__range range; /* what may be replaced */
-    bool known;                   /* that all of the range is lost */
-    bool zeros;                   /* ours are mapped there */
+    uint64_t offset;              /* of the page, in the file */
+    struct safemmap__range range; /* may be replaced */
+    bool known;                   /* all of the range is known to be lost */
+    bool zeros;                   /* the mapping is an overlay of ours */
     int64_t size;                 /* of the file, or -1 */
     struct safemmap_event event;
 };
@@ -176,8 +178,8 @@ is_eligible_path(void)
            !starts_with(path, "/sys/") && !starts_with(path, "/dmabuf:");
 }
 
-/* Takes note of what the name tells: which file it is, and how long it is now. False:
- * it is no regular one. */
+/* Looks the file up by its path, and records its identity and present size. False: it
+ * is not a regular file. */
 static bool
 note_file(struct lost *lost)
 {
@@ -209,7 +211,8 @@ end_of_file(const struct lost *lost)
     return ((uint64_t)lost->size + page_size - 1) / page_size * page_size;
 }
 
-/* All that is mapped there, if the page is. */
+/* Sets the range to the mapping; to its part past the end of the file, if the page
+ * lies there. */
 static void
 find_tail(struct lost *lost)
 {
@@ -235,8 +238,8 @@ size_of(const struct safemmap__file *file)
                : -1;
 }
 
-/* Zeros that are there already, or were until they were withdrawn, of one of our
- * files or a parent's. */
+/* True if the mapping is an overlay, withdrawn or not, from our memory file or from a
+ * parent process's. */
 static bool
 find_origin(struct lost *lost)
 {
@@ -292,8 +295,8 @@ is_unchanged(const struct lost *lost)
 
 /* ---- Replacing --------------------------------------------------------- */
 
-/* For mappings of which nobody knows any more whose they were. */
-static struct safemmap__steps steps_of_nobody;
+/* For zeros whose original file has been forgotten. */
+static struct safemmap__steps steps_of_forgotten;
 
 static void
 remember(const struct lost *lost, const struct safemmap__range *range, uint64_t token)
@@ -321,8 +324,8 @@ lay(const struct lost *lost, struct safemmap__steps *steps,
     return true;
 }
 
-/* Whether the neighbour of what is in the range is of the same mapping as it was
- * made, and lost as well. */
+/* Whether a mapping next to the range was once part of the same mapping, and is lost
+ * too. */
 static bool
 belongs(const struct lost *lost, const struct safemmap__mapping *other)
 {
@@ -340,7 +343,7 @@ belongs(const struct lost *lost, const struct safemmap__mapping *other)
             (lost->size >= 0 && offset >= end_of_file(lost)));
 }
 
-/* As far as one mapping was made, steps have left many. */
+/* Steps split one mapping into many: widens the range to all of the original one. */
 static void
 widen(struct lost *lost)
 {
@@ -361,7 +364,7 @@ replace(struct lost *lost)
     const size_t page_size = lost->mapping.page_size;
     const struct safemmap__range one = {lost->page, lost->page + page_size};
     struct safemmap__steps *steps =
-        lost->file != NULL ? &lost->file->steps : &steps_of_nobody;
+        lost->file != NULL ? &lost->file->steps : &steps_of_forgotten;
     struct safemmap__range step;
 
     if (!lost->known && lost->file != NULL &&
@@ -370,7 +373,7 @@ replace(struct lost *lost)
         lost->known = true;
     step = safemmap__step(steps, lost->page, page_size, &lost->range, lost->known);
     if (!is_unchanged(lost))
-        return true; /* it will fault again, if need be */
+        return true; /* the access faults again if the page is still lost */
     if (lost->known && lost->file != NULL && safemmap__steps_are_many(steps)) {
         widen(lost);
         if (safemmap__steps_join(steps, &lost->range, lost->mapping.protection) == 0)
@@ -386,8 +389,9 @@ replace(struct lost *lost)
 
 /* ---- Answering --------------------------------------------------------- */
 
-/* The thread has found its page there, so often at the same address. An access that
- * faults all the same is not ours to mend. */
+/* How often a thread may find the page present after a fault at one address. If the
+ * access still faults then, the cause is not a lost page, and the fault is forwarded.
+ */
 enum { RETRIES_ALLOWED = 8 };
 
 static bool
@@ -435,7 +439,7 @@ describe(struct lost *lost, const siginfo_t *info, const ucontext_t *context)
     }
 }
 
-/* Returns whether it is answered; `*ret_told`: and must be reported. */
+/* Returns whether the fault is answered; `*ret_told`: and must be reported. */
 static bool
 answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
        bool *ret_told)
@@ -447,7 +451,7 @@ answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
     if (!find(lost, address))
         return false;
     describe(lost, info, context);
-    steps = lost->file != NULL ? &lost->file->steps : &steps_of_nobody;
+    steps = lost->file != NULL ? &lost->file->steps : &steps_of_forgotten;
     goes_on = safemmap__steps_go_on(steps, lost->page, lost->mapping.page_size);
     if (presence(lost, context) == SAFEMMAP__PRESENT) {
         /* Its own page has come back; or another thread has just replaced it. */
@@ -471,13 +475,13 @@ is_of_memory(const siginfo_t *info)
 }
 
 bool
-safemmap__overlay_unregistered(const siginfo_t *info, const ucontext_t *context)
+safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
 {
     struct lost lost;
     bool done, told = false;
     sigset_t mask;
 
-    if (!safemmap__unregistered_begun() || !is_of_memory(info))
+    if (!safemmap__process_overlay_begun() || !is_of_memory(info))
         return false;
     memset(&lost, 0, sizeof(lost));
     mask = safemmap__hold_pages();
@@ -491,7 +495,7 @@ safemmap__overlay_unregistered(const siginfo_t *info, const ucontext_t *context)
 }
 
 bool
-safemmap__overlay_unregistered_echoed(uintptr_t address)
+safemmap__process_overlay_echoed(uintptr_t address)
 {
     siginfo_t info;
 
@@ -501,13 +505,13 @@ safemmap__overlay_unregistered_echoed(uintptr_t address)
     info.si_signo = SIGBUS;
     info.si_code = BUS_ADRERR;
     info.si_addr = (void *)address;
-    return safemmap__overlay_unregistered(&info, NULL);
+    return safemmap__process_overlay(&info, NULL);
 }
 
 /* ---- Beginning and end ------------------------------------------------- */
 
 int
-safemmap__unregistered_begin(void)
+safemmap__process_overlay_begin(void)
 {
     sigset_t mask = safemmap__hold_pages();
     struct safemmap__mapping mapping;
@@ -525,17 +529,17 @@ safemmap__unregistered_begin(void)
 }
 
 void
-safemmap__unregistered_end(void)
+safemmap__process_overlay_end(void)
 {
     __atomic_store_n(&begun, 0, __ATOMIC_RELEASE);
 }
 
 void
-safemmap__unregistered_after_fork(void)
+safemmap__process_overlay_after_fork(void)
 {
     if (maps_are_there())
         safemmap__os_close(maps.fd);
     maps.fd = -1;
-    if (safemmap__unregistered_begun())
+    if (safemmap__process_overlay_begun())
         open_maps();
 }
