@@ -516,6 +516,21 @@ forget_dead(void)
             finish(record);
 }
 
+/* Whether it waits for work, and in no library: an executor's thread that lost an
+ * exception of its own would keep the others waiting for ever. */
+static bool
+is_idle(PyThreadState *thread)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(thread);
+    bool is =
+        frame != NULL &&
+        (is_module(frame, "threading", false) || is_module(frame, "queue", false) ||
+         is_module(frame, "selectors", false) || is_function(frame, "_worker"));
+
+    Py_XDECREF(frame);
+    return is;
+}
+
 /* Else it is the main thread's business. */
 static void
 find_waiting(struct record *record)
@@ -526,7 +541,7 @@ find_waiting(struct record *record)
                         (uintptr_t)__builtin_frame_address(0) - sizeof(left.word));
     record->thread =
         safemmap_waiting_thread(interpreter, &stacks[record - records], &left);
-    if (record->thread == NULL)
+    if (record->thread == NULL || is_idle(record->thread))
         record->thread = oldest_thread();
     record->thread_number = record->thread->id;
 }

@@ -478,6 +478,8 @@ def test_whoever_waits_for_the_thread_is_told(
     memory: Memory, pool: ctypes.CDLL, after: int
 ) -> None:
     """Others wait for something else, the main thread among them."""
+    if sys.version_info < (3, 12) and not after:
+        pytest.skip("before 3.12 the main thread may be too late to find out who waits")
     idle = threading.Event()
 
     def read() -> tuple[bool, list[int]]:
