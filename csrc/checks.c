@@ -1,16 +1,16 @@
 /* Runs outside the signal, on a thread of its own: the handler check at intervals.
  *
- * Operations and new regions check the handler themselves. A process whose mappings
- * are all others' calls nothing of ours, and a library that installs a SIGBUS handler
- * there (torch's DataLoader does so in its workers) would keep it.
+ * Operations and new regions check the handler themselves. A process that has only
+ * foreign mappings calls none of these, and a library that installs a SIGBUS handler
+ * there (torch's DataLoader does so in its workers) would stay above ours.
  */
 #include "internal.h"
 
 #include <errno.h>
 #include <limits.h>
 
-/* Others install their handlers when they begin: at first a check costs a thousandth
- * of a CPU, later next to nothing. */
+/* Libraries install their handlers when they start. At first the checks cost a
+ * thousandth of a CPU, later next to nothing. */
 enum { EAGER_CHECKS = 1000, EAGER_MS = 2, INTERVAL_MS = 50 };
 
 /* A check goes no deeper, and no handler runs here: all signals are blocked. */
@@ -68,7 +68,7 @@ start(void)
     pthread_sigmask(SIG_BLOCK, &all, &before);
     error = pthread_create(&thread, &attributes, check_at_intervals,
                            (void *)++generation);
-    if (error == EINVAL) /* too small for what libraries want of each thread */
+    if (error == EINVAL) /* too small for the thread-local storage of all libraries */
         error = pthread_create(&thread, NULL, check_at_intervals, (void *)generation);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);

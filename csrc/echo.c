@@ -13,8 +13,8 @@
  */
 #include "process_overlay.h"
 
-/* So far the frames of a handler reach, in words; read in pieces, for which the stack
- * may be too small else. */
+/* How much of the stack is searched, in words; read in pieces, since the handler's
+ * own stack may be small. */
 enum { FRAMES = 1024, PIECE = 64 };
 
 typedef bool test(const ucontext_t *context, const struct safemmap__last_fault *found,

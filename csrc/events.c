@@ -1,12 +1,12 @@
 /* Runs inside and outside the signal: reports faults that no guard covers.
  *
  * Handlers, one at a time, put events into a ring; threads, one at a time, take them
- * out. The ones do not wait for the others.
+ * out. Neither side waits for the other.
  */
 #include "internal.h"
 
 static struct safemmap_event ring[SAFEMMAP_EVENTS];
-/* Events that were ever put in and taken out. */
+/* How many events were ever put in and taken out. */
 static size_t pushed, taken;
 static uint64_t dropped;
 /* For safemmap__lock(): held by the thread that takes one out. No handler does. */

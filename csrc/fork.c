@@ -1,7 +1,7 @@
-/* Runs only outside the signal: has a forked child start with a state of its own.
+/* Runs only outside the signal: mends the core's state in a forked child.
  *
- * The one file that knows what must be mended there. It lies above all others, and
- * hooks itself in.
+ * The only file that knows what must be mended. It sits above all others; a
+ * constructor registers it with pthread_atfork(3).
  */
 #include "process_overlay.h"
 
@@ -26,7 +26,7 @@ after_in_parent(void)
     safemmap__checks_unlock();
 }
 
-/* Handlers that other threads were inside of do not exist here, nor who held a lock.
+/* The child has neither the other threads' handlers nor the threads that held locks.
  */
 static void
 after_in_child(void)
@@ -36,7 +36,7 @@ after_in_child(void)
     safemmap__zeros_after_fork();
     safemmap__process_overlay_after_fork();
     safemmap__events_reset();
-    /* Workers install handlers of their own: the first operation checks ours. */
+    /* A worker may install a handler of its own: the first operation checks ours. */
     safemmap__self.check_due = 0;
     safemmap__self.checked_at = 0;
     safemmap__checks_reset();

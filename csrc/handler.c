@@ -1,4 +1,6 @@
-/* Runs only inside the signal.
+/* Runs only inside the signal: the handler. Decides whose each SIGBUS is: ours (in a
+ * small copy, under a guard, in a region, or with the whole process protected, in an
+ * ordinary file mapping), or another's, to which it is forwarded.
  *
  * 1. Nothing here allocates, takes a lock that code outside the signal can be
  *    interrupted with, or calls what is not async-signal-safe (README.md lists the
@@ -7,8 +9,12 @@
  *    on any thread, on an alternate stack or not, and inside itself.
  * 3. It may have been called by another handler that sits above it, with any
  *    mask and with the siginfo that the kernel gave that one.
- * 4. A fault is ours if the kernel says so (si_code > 0) and the address lies
- *    under a guard of this thread or in a live region. All else is forwarded.
+ * 4. A fault is ours if the kernel generated it (si_code > 0) and it was raised by a
+ *    small copy on the pages of its operands, or its address lies under a guard of
+ * this thread, in a live region, or, while the whole process is protected, in a
+ * mapping that process_overlay.c accepts. A signal that this process sent is deferred
+ * under a guard, and dropped if it is the echo of a fault that is ours (echo.c). All
+ * else is forwarded.
  * 5. It leaves by returning with errno as it was, or by a jump to a guard with the
  *    mask as it was (the guard restores errno).
  */
@@ -34,9 +40,10 @@ guard_for(uintptr_t address)
     return NULL;
 }
 
-/* What the kernel changed for the handler, or a handler above had it change, and a
- * jump does not bring back. Without a context, what must be. `direct`: the kernel
- * itself has called us, with nothing blocked. */
+/* Restores the signal mask and the floating-point control of the interrupted code,
+ * which a jump out of the handler leaves as they are. Without a context, only
+ * unblocks SIGBUS. `direct`: the kernel itself has called us, with nothing blocked.
+ */
 static void
 restore(const ucontext_t *context, bool direct)
 {
@@ -53,8 +60,8 @@ restore(const ucontext_t *context, bool direct)
     safemmap__restore_floating_point(context);
 }
 
-/* The fault is answered. Its context stays on the stack, and must not be taken for
- * that of one which is still to be (echo.c). */
+/* Clears the fault address in the context, which stays on the stack, so that echo.c
+ * does not take it for a pending fault. */
 static void
 forget(ucontext_t *context)
 {
@@ -91,13 +98,13 @@ defer(const siginfo_t *info)
 
 /* ---- Small copies ------------------------------------------------------ */
 
-/* Returns unless there is one to be left. */
+/* Ends the small copy that faulted; returns if there is none. */
 static void
 leave_small_copy(const siginfo_t *info, ucontext_t *context, bool direct)
 {
     const struct safemmap_fault fault = {(uintptr_t)info->si_addr, info->si_code};
 
-    /* Not what it was given, but some handlers above pass none. */
+    /* A handler above passed no context: looks for the kernel's on the stack. */
     if (context == NULL)
         context = safemmap__fixup_on_stack(fault.address);
     if (context == NULL || !safemmap__fixup_covers(context, fault.address))
@@ -116,8 +123,9 @@ will_fault_again(const siginfo_t *info)
     return info->si_code > 0 && !safemmap__os_is_early(info);
 }
 
-/* Where a sandbox refuses sigaction(2). A fault of a thread that blocks SIGBUS kills
- * as the default action does; nothing else is sure to kill that way. */
+/* Takes the default action where a sandbox refuses sigaction(2): a fault in a thread
+ * that blocks SIGBUS kills the process with that signal. A signal that was sent
+ * cannot be made to do so, and SIGKILL ends the process instead. */
 static void
 die_in_sandbox(const siginfo_t *info, ucontext_t *context)
 {
@@ -127,8 +135,8 @@ die_in_sandbox(const siginfo_t *info, ucontext_t *context)
         kill(getpid(), SIGKILL);
 }
 
-/* What happens where there is no handler. A fault is left to fault again, so
- * that the core dump shows where; a signal that was sent is sent again. */
+/* Takes the default action. Returning lets a fault happen again, so that the core
+ * dump shows where; a signal that was sent is sent again. */
 static void
 default_action(siginfo_t *info, ucontext_t *context)
 {
@@ -149,15 +157,15 @@ default_action(siginfo_t *info, ucontext_t *context)
     pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
 }
 
-/* An action that answers a signal with raise(3) is asked again this often. */
+/* An action that answers a signal with raise(3) is called again so many times. */
 enum { RAISES_ALLOWED = 2 };
 
 /* Which link is next for a signal that has come in at `entry`: the entry's own, or
  * when the signal has come back from a link, an older one. It comes back by a call
  * with the siginfo that we passed on, or as a signal that this process sent itself.
- * The latter may also be a new one, after the action had left by a jump; two are told
- * apart as well as the stack can tell: a record at or below this frame is gone, and
- * one above it may be. */
+ * The latter may also be a new signal, after the action has left by a jump. The stack
+ * tells the two apart as far as it can: a record at or below our frame is certainly
+ * dead; one above may be alive or dead. */
 static struct safemmap__progress
 next_step(int entry, const siginfo_t *info)
 {
@@ -175,8 +183,8 @@ next_step(int entry, const siginfo_t *info)
     if (!safemmap__os_sent_by_us(info) || !last.may_raise ||
         (uintptr_t)last.record <= (uintptr_t)__builtin_frame_address(0))
         return step;
-    /* A handler that put an older entry back before it raised has said where to go
-     * on; one that did not is asked once more. */
+    /* A handler that put an older entry back before it raised has told us where to go
+     * on; one that did not is called once more. */
     if (step.at >= last.at) {
         step.raised = last.raised < RAISES_ALLOWED ? last.raised + 1 : 0;
         step.at = step.raised > 0 ? last.at : last.at - 1;
@@ -184,8 +192,8 @@ next_step(int entry, const siginfo_t *info)
     return step;
 }
 
-/* The action at a link, or at the next one that is still there; SIG_DFL past the end.
- * Returns which. */
+/* The action at a link, or at the next older one if that link has moved; SIG_DFL past
+ * the end. Returns the number of the link. */
 static int
 action_at(int at, struct sigaction *ret_action)
 {
@@ -220,7 +228,7 @@ call(const struct sigaction *action, struct safemmap__progress step, int signo,
                                           .outer = safemmap__self.progress};
     sigset_t blocked = action->sa_mask, before;
 
-    /* As the kernel would have called it. */
+    /* With the signals blocked that the kernel would have blocked. */
     if ((action->sa_flags & SA_NODEFER) == 0)
         sigaddset(&blocked, SIGBUS);
     pthread_sigmask(SIG_BLOCK, &blocked, &before);
@@ -280,7 +288,8 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-/* Where it returns to tells who has called (arch/x86_64_restorer.c). */
+/* The return address shows whether the kernel has called us
+ * (arch/x86_64_restorer.c). */
 #define ENTRY(number)                                                               \
     static void entry_##number(int signo, siginfo_t *info, void *context)           \
     {                                                                               \

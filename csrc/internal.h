@@ -113,9 +113,9 @@ void safemmap__readers_wait(void);
 /* In the child of a fork: the threads that were inside are gone. */
 void safemmap__readers_reset(void);
 
-/* What is looked up between these two stays. All signals are blocked: a handler that
- * left by a jump would leave us inside for ever, and one that faults would wait for a
- * lock that this thread holds. */
+/* Regions and links found between these two stay valid. All signals are blocked: a
+ * handler that left by a jump would leave us inside for ever, and one that faulted
+ * would wait for a lock that this thread holds. */
 struct safemmap__reading {
     sigset_t mask;
     unsigned epoch;
@@ -156,48 +156,50 @@ void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *
 
 /* ---- lock.c ---- */
 
-/* Who holds one has all signals blocked, and does not fault. 0: nobody holds it. */
+/* The holder of a lock has all signals blocked, and does not fault. 0: not held. */
 void safemmap__lock(int *word);
 void safemmap__unlock(int *word);
 
-/* One thread at a time replaces pages or asks about them: of two that fault on one
- * page the second would take back what the first has stored since. */
+/* One thread at a time replaces pages or asks about them. Of two threads that fault
+ * on one page, the second would otherwise undo what the first has stored since. */
 extern int safemmap__pages;
-/* For that. Returns the signal mask of before, which goes to release. */
+/* Blocks all signals and takes that lock. Returns the previous signal mask, for
+ * release. */
 sigset_t safemmap__hold_pages(void);
 void safemmap__release_pages(const sigset_t *mask);
 
 /* ---- zeros.c ---- */
 
-/* But for the two that prepare, and safemmap_withdraw(), the caller holds
- * safemmap__pages. All return 0 or a negative errno. */
+/* The caller holds safemmap__pages, except for the functions that prepare and
+ * safemmap_withdraw(). Functions that return int return 0 or a negative errno. */
 
-/* Makes sure that there are withdrawable ones to be had, whatever the kernel refuses
- * later. */
+/* Makes sure that withdrawable zeros can be mapped, whatever the kernel refuses
+ * later.
+ */
 int safemmap__zeros_prepare(void);
-/* Replaces what is mapped there. A token of 0: these cannot be withdrawn. */
-int safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
+/* Maps zeroed pages over that range. A token of 0: they cannot be withdrawn. */
+int safemmap__zeros_map(uintptr_t address, size_t size, int protection,
                         uint64_t *ret_token);
-/* Replaces it by a mapping that faults wherever it is touched, as if it had been laid
- * and withdrawn. */
-int safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
+/* Maps pages over it that fault when they are touched, as if they had been withdrawn.
+ */
+int safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection,
                                   uint64_t *ret_token);
-/* The token of those that were laid last. */
+/* The token of the newest overlay. */
 uint64_t safemmap__zeros_newest(void);
 bool safemmap__zeros_are_withdrawn(uint64_t token);
-/* Gives back the memory of those that have been read or written: they are zeros once
- * more. */
+/* Gives back the memory of those that have been read or written; their bytes are 0
+ * again. */
 void safemmap__zeros_empty(uint64_t token, size_t size);
-/* Around fork(), in the parent and in the child: what is laid is withdrawn, since
- * nobody would be told of it in the child. */
+/* Around fork(), in the parent and in the child: withdraws all zeros, which the child
+ * would otherwise read without a report. */
 void safemmap__zeros_before_fork(void);
 void safemmap__zeros_after_fork(void);
-/* Of the file that they are from, in which a token is an offset. */
+/* The inode of the memory file, in which a token is an offset. */
 ino_t safemmap__zeros_inode(void);
 
-/* The same for those that stay. */
+/* The same for lasting zeros. */
 int safemmap__lasting_prepare(void);
-int safemmap__lasting_lay(uintptr_t address, size_t size, int protection);
+int safemmap__lasting_map(uintptr_t address, size_t size, int protection);
 
 /* ---- search.c ---- */
 typedef const void *safemmap__search(const void *text, size_t size,
@@ -206,26 +208,27 @@ typedef const void *safemmap__search(const void *text, size_t size,
 safemmap__search safemmap__search_forward, safemmap__search_backward;
 
 /* ---- echo.c ---- */
-/* Whether the signal only repeats a fault that another handler was called for before,
- * so that to return from it is all there is to do. */
+/* Whether the signal only repeats a fault that another handler was called for before:
+ * then the handler just returns. */
 bool safemmap__is_echo(const siginfo_t *info, const ucontext_t *context);
-/* The context of the fault at `address` in a small copy, as far as it can be found in
- * what lies on the stack; or NULL. */
+/* The context of the fault at `address` in a small copy, searched for on the stack;
+ * or NULL. */
 ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
 
 /* ---- overlay.c ---- */
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
- * the fault would only come back. */
+ * no page could be replaced. */
 bool safemmap__overlay(const siginfo_t *info, const ucontext_t *context);
-/* The same for a fault that another handler was called for. False also where the page
- * can be read. */
+/* The same for a fault that another handler passed on with raise(3). False also where
+ * the page can be read. */
 bool safemmap__overlay_echoed(uintptr_t address);
 
 /* ---- shadow.c ---- */
-/* Where a region's pages can wait to be put back. Its end is safemmap__put_back(). */
+/* Reserves address space for the pages of a region that is put back;
+ * safemmap__put_back() releases it. */
 int safemmap__reserve_shadow(struct safemmap_region *region);
-/* Puts back what was replaced in a region that asks for it and is not registered any
- * more. Returns as safemmap_region_remove(). */
+/* Puts back the file's pages in a region that asks for it, after it has been taken
+ * out of the registry. Returns as safemmap_region_remove(). */
 int safemmap__put_back(struct safemmap_region *region);
 
 /* ---- pages.c ---- */
@@ -239,8 +242,8 @@ void safemmap__event_push(const struct safemmap_event *event);
 void safemmap__event_announce(void);
 /* Calls the fault hook, if any. The caller holds nothing. */
 void safemmap__event_report(const struct safemmap_event *event);
-/* In the child of a fork: the parent's events and its hook are none of its own, and
- * it gets its own eventfd under the old number. */
+/* In the child of a fork: drops the parent's events and hook, and puts a new eventfd
+ * under the old number. */
 void safemmap__events_reset(void);
 
 /* ---- handler.c ---- */
@@ -257,8 +260,8 @@ void safemmap__checks_unlock(void);
 void safemmap__checks_reset(void);
 
 /* ---- install.c ---- */
-/* safemmap_install() for an operation: 0, -EBUSY, or -ECANCELED where there is no
- * handler to be had for another reason. */
+/* safemmap_install() for an operation: 0, -EBUSY, or -ECANCELED: the handler cannot
+ * be installed for another reason. */
 int safemmap__check_handler(void);
 
 /* Holds the chain of actions still: around fork(). */

@@ -1,8 +1,8 @@
-/* Runs inside and outside the signal: how threads wait for one another there.
+/* Runs inside and outside the signal: the locks that handlers may wait for.
  *
- * A thread that waits sleeps, and lends its priority to the one that it waits for: a
- * realtime thread that span would keep a normal one, which holds what it waits for,
- * from the processor for ever.
+ * A thread that waits sleeps, and lends its priority to the holder of the lock: a
+ * realtime thread that spun could keep a normal one, which holds the lock, off the
+ * processor for ever.
  */
 #include "internal.h"
 

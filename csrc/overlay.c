@@ -1,8 +1,9 @@
-/* Runs only inside the signal: decides which pages a fault in a region has replaced
- * by zeroed ones, and replaces them.
+/* Runs only inside the signal: answers a fault in a region. Decides how many pages
+ * are replaced, poisons the regions that hold them, and has zeros.c map the overlay.
  *
- * Regions may overlap. One of those that hold the page, the *owner*, says how far the
- * replacement goes, and with what; all that overlap it are poisoned before it.
+ * Regions may overlap. One of those that hold the page, the *owner*, determines how
+ * many pages are replaced and by which zeros; every region that overlaps those pages
+ * is poisoned first.
  */
 #include "pages.h"
 
@@ -11,11 +12,11 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* So many pages of a region are replaced one by one; with the next goes all that is
- * still the file's, or a peer could exhaust vm.max_map_count with holes. */
+/* So many pages of a region are replaced one by one. With the next one, all that are
+ * left are replaced; otherwise a peer could exhaust vm.max_map_count with holes. */
 enum { SINGLES_ALLOWED = 256 };
 
-/* More regions that hold one address are not reported to the hook. */
+/* The fault hook is called for so many regions that hold one address. */
 enum { REPORTED_ALLOWED = 16 };
 
 /* ---- Poison ------------------------------------------------------------ */
@@ -23,11 +24,11 @@ enum { REPORTED_ALLOWED = 16 };
 struct fault {
     struct safemmap_event event;
     uintptr_t address;
-    bool announced; /* the regions that hold the address had their event, */
-    bool later;     /* or will have it */
-    struct safemmap__range replacing; /* what will be replaced next */
+    bool announced; /* the regions that hold the address have had their event, */
+    bool later;     /* or get it after the replacement */
+    struct safemmap__range replacing; /* will be replaced next */
     size_t reported;
-    uint64_t report[REPORTED_ALLOWED]; /* to these regions */
+    uint64_t report[REPORTED_ALLOWED]; /* regions for which the hook is called */
 };
 
 static bool
@@ -36,7 +37,7 @@ holds(const struct safemmap_region *region, const struct fault *fault)
     return fault->address >= region->start && fault->address < region->end;
 }
 
-/* safemmap__visitor: gets zeros from the coming replacement on. */
+/* safemmap__visitor: marks a region that the coming replacement overlaps. */
 static void
 poison(struct safemmap_region *region, void *context)
 {
@@ -59,7 +60,8 @@ poison(struct safemmap_region *region, void *context)
         safemmap__event_push(&event);
 }
 
-/* Before the first zero can be read: a thread that reads one sees the poison. */
+/* Called before the replacement, so that a thread which reads a zero sees the poison.
+ */
 static void
 poison_all(struct safemmap_region *owner, struct fault *fault,
            const struct safemmap__range *replacing)
@@ -96,7 +98,7 @@ replace_run(struct safemmap_region *region, size_t first, size_t last)
                                     safemmap__page_address(region, last)};
 
     safemmap__move_aside(region, first, last);
-    if (safemmap__lasting_lay(range.start, range.end - range.start,
+    if (safemmap__lasting_map(range.start, range.end - range.start,
                               region->protection) < 0) {
         safemmap__move_back(region, first, last);
         return false;
@@ -160,8 +162,8 @@ extent(struct safemmap_region *region, size_t page, const siginfo_t *info,
     return true;
 }
 
-/* No more mappings to be had: a wider hole that swallows the whole run around the
- * page needs no new one. */
+/* When vm.max_map_count is reached: a wider replacement, which swallows the whole run
+ * around the page, needs no further mapping. */
 static bool
 replace_around(struct safemmap_region *region, size_t page, struct fault *fault)
 {
@@ -183,7 +185,7 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
         /* Another thread has just replaced it. */
         if (safemmap__os_is_readable(fault->address))
             return true;
-        /* Those were withdrawn. */
+        /* These zeros were withdrawn. */
         safemmap__runs_drop(owner->overlaid, page, page + 1);
     }
     poison_all(owner, fault, &one);
@@ -202,7 +204,8 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
 
 /* ---- Zeros that can be withdrawn --------------------------------------- */
 
-/* safemmap__visitor: one that holds the address learns what can be withdrawn. */
+/* safemmap__visitor: queues the event of a region that holds the address, and notes
+ * the region for the fault hook. */
 static void
 report(struct safemmap_region *region, void *context)
 {
@@ -218,9 +221,10 @@ report(struct safemmap_region *region, void *context)
         fault->report[fault->reported++] = region->id;
 }
 
-/* Whether the access would not fault any more. */
+/* Whether the access would succeed now. */
 static bool
-is_there(const struct safemmap_region *region, size_t page, const ucontext_t *context)
+is_present(const struct safemmap_region *region, size_t page,
+           const ucontext_t *context)
 {
     enum safemmap__access_kind kind = safemmap__access_of(context);
 
@@ -231,7 +235,7 @@ is_there(const struct safemmap_region *region, size_t page, const ucontext_t *co
 }
 
 static bool
-lay_step(struct safemmap_region *owner, const struct safemmap__range *step,
+map_step(struct safemmap_region *owner, const struct safemmap__range *step,
          struct fault *fault)
 {
     size_t first, last;
@@ -239,7 +243,7 @@ lay_step(struct safemmap_region *owner, const struct safemmap__range *step,
     safemmap__pages_in(owner, step, &first, &last);
     poison_all(owner, fault, step);
     safemmap__move_aside(owner, first, last);
-    if (safemmap__step_lay(&owner->steps, step, owner->protection) < 0) {
+    if (safemmap__step_map(&owner->steps, step, owner->protection) < 0) {
         safemmap__move_back(owner, first, last);
         return false;
     }
@@ -287,8 +291,8 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
                                      safemmap__page_address(owner, last)};
     struct safemmap__range step =
         safemmap__step(&owner->steps, start, owner->page_size, &within, lost);
-    if (!lay_step(owner, &step, fault) && !lay_step(owner, &one, fault) &&
-        !lay_step(owner, &within, fault))
+    if (!map_step(owner, &step, fault) && !map_step(owner, &one, fault) &&
+        !map_step(owner, &within, fault))
         return false;
     safemmap__count(&safemmap__counts.overlaid);
     return true;
@@ -296,8 +300,8 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
 
 /* ---- The owner --------------------------------------------------------- */
 
-/* safemmap__visitor: the owner is one that wants its zeros to go, or that knows its
- * file, or the largest. */
+/* safemmap__visitor: prefers as the owner a withdrawable region, then one with a file
+ * descriptor, then the largest. */
 static void
 choose(struct safemmap_region *region, void *context)
 {
@@ -320,7 +324,7 @@ overlay_held(struct safemmap_region *owner, const siginfo_t *info,
 
     if (!owner->withdrawable)
         return overlay_lasting(owner, page, info, fault);
-    if (safemmap__is_overlaid(owner, page) && is_there(owner, page, context)) {
+    if (safemmap__is_overlaid(owner, page) && is_present(owner, page, context)) {
         /* Another thread has just replaced it. */
         fault->announced = true;
         fault->event.token = safemmap__zeros_newest();

@@ -1,7 +1,7 @@
-/* Runs inside the signal and outside: keeps account of which pages of the registered
- * regions are replaced.
+/* Runs inside the signal and outside: keeps account of the pages of registered
+ * regions that are replaced.
  *
- * Regions may overlap: a page that is replaced is so in the account of each.
+ * Regions may overlap: a page that is replaced is marked in each that holds it.
  */
 #include "pages.h"
 
@@ -37,7 +37,8 @@ safemmap__is_overlaid(const struct safemmap_region *region, size_t page)
     return safemmap__runs_hold(region->overlaid, page);
 }
 
-/* (What there is no room for is taken for the file's: it is replaced once more.) */
+/* (If the set is full, the page counts as not replaced, and may be replaced again.)
+ */
 void
 safemmap__mark(struct safemmap_region *region, void *context)
 {
@@ -125,7 +126,9 @@ safemmap__was_replaced(const struct safemmap_region *region)
 bool
 safemmap_region_poisoned(const struct safemmap_region *region)
 {
-    /* Who has read a zero reads the mark: it is set before the page is replaced. */
+    /* A thread that has read a zero sees the mark, which is set before the
+     * replacement.
+     */
 #ifndef __SANITIZE_THREAD__ /* gcc's cannot follow fences, and refuses them */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 #endif

@@ -40,31 +40,35 @@ void safemmap__visit_overlapping(struct safemmap_region *owner,
 
 /* ---- steps.c ---- */
 
-/* The pages that the next step for a fault in `page` has replaced, `within` some: all
- * of these are lost; or not, and it ends where one can be read. */
+/* The pages that the next step replaces for a fault in `page`, limited to `within`.
+ * If not all of that is known to be `lost`, the step ends before a page that can be
+ * read.
+ */
 struct safemmap__range safemmap__step(const struct safemmap__steps *steps,
                                       uintptr_t page, size_t page_size,
                                       const struct safemmap__range *within,
                                       bool lost);
 /* 0, or a negative errno: nothing has changed. */
-int safemmap__step_lay(struct safemmap__steps *steps,
+int safemmap__step_map(struct safemmap__steps *steps,
                        const struct safemmap__range *step, int protection);
-/* Whether it goes on from the last one, which is there still. */
+/* Whether the page is near the last step, and that was not withdrawn. */
 bool safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
                            size_t page_size);
-/* Whether they have left so many mappings that they must be joined, with all that is
- * lost around them, before the next; steps->token is that of the whole then. */
+/* Whether steps have left so many mappings behind that all that is lost must be
+ * joined into one before the next step. Joining sets steps->token to the token of the
+ * whole.
+ */
 bool safemmap__steps_are_many(const struct safemmap__steps *steps);
 int safemmap__steps_join(struct safemmap__steps *steps,
                          const struct safemmap__range *lost, int protection);
 
 /* ---- shadow.c ---- */
 
-/* Moves those of the pages aside that are not yet, where the region's memory belongs
- * to somebody else. What cannot be moved is lost with its replacement, and accounted
- * for. */
+/* In a region that is put back: moves those of the pages aside that have not been
+ * yet. Pages that cannot be moved are lost when they are replaced; `region->lost`
+ * says so. */
 void safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last);
-/* Moves those that were not replaced back. */
+/* Undoes that for pages that were not replaced after all. */
 void safemmap__move_back(struct safemmap_region *region, size_t first, size_t last);
 
 #pragma GCC visibility pop

@@ -2,15 +2,15 @@
  * every build compiles the files of csrc/ itself and nothing else.
  */
 
-/* The jump of glibc may go from a stack of the handler's own to any other; the
- * checked longjmp of glibc takes that for an error where it cannot tell. */
+/* With _FORTIFY_SOURCE glibc's longjmp checks where it goes, and can take a jump from
+ * the handler's alternate stack to another for an error. */
 #undef _FORTIFY_SOURCE
 
 #include "arch/arch.h"
 #include "os/os.h"
 
 #include "arch/generic_call.c"
-#if SAFEMMAP__ASSEMBLY
+#if SAFEMMAP__X86_64_ASSEMBLY
 #include "arch/x86_64_call.c"
 #include "arch/x86_64_copy.c"
 #include "arch/x86_64_restorer.c"

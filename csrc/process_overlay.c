@@ -23,8 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* So many pages of a file are replaced one by one; with the next go those around it,
- * as far as the mapping reaches, or a peer could exhaust vm.max_map_count. */
+/* So many pages of a file are replaced one by one. With the next one, the whole
+ * mapping is replaced; otherwise a peer could exhaust vm.max_map_count. */
 enum { SINGLES_ALLOWED = 256 };
 
 static int begun;
@@ -45,9 +45,10 @@ static struct {
     ino_t inode;
 } maps = {.fd = -1};
 
-/* The program may have closed it, and opened another file under the number. */
+/* The program may have closed our descriptor, and opened another file under its
+ * number. */
 static bool
-maps_are_there(void)
+maps_fd_is_ours(void)
 {
     struct stat status;
 
@@ -60,7 +61,7 @@ open_maps(void)
 {
     struct stat status;
 
-    if (maps_are_there()) {
+    if (maps_fd_is_ours()) {
         if (maps.owner == getpid())
             return 0;
         safemmap__os_close(maps.fd);
@@ -315,10 +316,10 @@ remember(const struct lost *lost, const struct safemmap__range *range, uint64_t 
 }
 
 static bool
-lay(const struct lost *lost, struct safemmap__steps *steps,
-    const struct safemmap__range *step)
+map_step(const struct lost *lost, struct safemmap__steps *steps,
+         const struct safemmap__range *step)
 {
-    if (safemmap__step_lay(steps, step, lost->mapping.protection) < 0)
+    if (safemmap__step_map(steps, step, lost->mapping.protection) < 0)
         return false;
     remember(lost, step, steps->token);
     return true;
@@ -359,7 +360,7 @@ widen(struct lost *lost)
 }
 
 static bool
-replace(struct lost *lost)
+replace_lost(struct lost *lost)
 {
     const size_t page_size = lost->mapping.page_size;
     const struct safemmap__range one = {lost->page, lost->page + page_size};
@@ -379,8 +380,8 @@ replace(struct lost *lost)
         if (safemmap__steps_join(steps, &lost->range, lost->mapping.protection) == 0)
             remember(lost, &lost->range, steps->token);
     }
-    if (!lay(lost, steps, &step) && !lay(lost, steps, &one) &&
-        !(lost->known && lay(lost, steps, &lost->range)))
+    if (!map_step(lost, steps, &step) && !map_step(lost, steps, &one) &&
+        !(lost->known && map_step(lost, steps, &lost->range)))
         return false;
     lost->event.token = steps->token;
     safemmap__count(&safemmap__counts.overlaid);
@@ -459,7 +460,7 @@ answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
         *ret_told = lost->zeros;
         return may_retry(address);
     }
-    if (!replace(lost))
+    if (!replace_lost(lost))
         return false;
     *ret_told = lost->event.token != 0;
     if (*ret_told && !goes_on)
@@ -537,7 +538,7 @@ safemmap__process_overlay_end(void)
 void
 safemmap__process_overlay_after_fork(void)
 {
-    if (maps_are_there())
+    if (maps_fd_is_ours())
         safemmap__os_close(maps.fd);
     maps.fd = -1;
     if (safemmap__process_overlay_begun())

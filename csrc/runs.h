@@ -15,15 +15,15 @@ struct safemmap__runs {
     } run[];
 };
 
-/* More runs than a set can ever need are not kept room for, nor more than these. */
+/* A set has room for as many runs as it can ever need, but for no more than these. */
 enum { SAFEMMAP__RUNS = 320 };
 
 /* An empty set of some of so many pages, or NULL. Its end is free(3). */
 struct safemmap__runs *safemmap__runs_new(size_t pages);
 
 bool safemmap__runs_hold(const struct safemmap__runs *runs, size_t page);
-/* The first page from `page` to before `last` which the set holds, or does not hold;
- * or `last`. */
+/* The first page in `page` to before `last` that is in the set, or not in it; or
+ * `last`. */
 size_t safemmap__runs_next(const struct safemmap__runs *runs, bool held, size_t page,
                            size_t last);
 /* Whether the set holds the page, and the run of pages around it, of so many in all,

@@ -1,4 +1,4 @@
-/* Runs inside the signal, but for what registry.c calls: moves the file's pages
+/* Runs in the signal (outside it: what registry.c calls). Moves the file's pages
  * aside, and back, in regions that are put back when they are removed.
  *
  * The pages wait in the region's shadow, address space that was reserved when the
@@ -14,7 +14,7 @@ safemmap__reserve_shadow(struct safemmap_region *region)
     return safemmap__os_reserve(region->end - region->start, &region->shadow);
 }
 
-/* (Kernels that do not move what lies in several mappings: in pieces.) */
+/* (Piece by piece on kernels that do not move pages of several mappings at once.) */
 static void
 move_run_aside(struct safemmap_region *region, size_t first, size_t last)
 {
@@ -47,7 +47,8 @@ safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last)
     }
 }
 
-/* In pieces where it must be: the run may have come so. Negative errno: not all. */
+/* Piece by piece if needed: the run may have been moved aside in pieces. Negative
+ * errno: some pages were not moved. */
 static int
 move_run_back(struct safemmap_region *region, size_t first, size_t last)
 {

@@ -1,19 +1,21 @@
-/* Runs inside the signal: how far withdrawable zeros reach, and what they take.
+/* Runs only inside the signal: how many pages one overlay of withdrawable zeros
+ * replaces.
  *
- * A file that was cut may have lost any number of pages. They are replaced in steps,
- * which double while a thread goes on near the last one, upwards or downwards, and
- * each of which gives back the memory of the one before. So to read all of them takes
- * few faults, and little memory.
+ * A file that was cut may have lost any number of pages. They are replaced in
+ * *steps*: while a thread reads on near the last step, upwards or downwards, each is
+ * twice as large as the one before, whose memory it gives back. So reading all of
+ * them takes few faults and little memory.
  *
- * Steps elsewhere leave mappings behind. When they have become many, all of what is
- * lost becomes one mapping again, which faults wherever it is touched.
+ * A step elsewhere leaves one more mapping behind. When there are many, all that is
+ * lost is joined into one mapping again, every page of which faults when it is
+ * touched.
  */
 #include "pages.h"
 
 enum { FIRST = 1 << 16, LARGEST = 1 << 25, PLACES = 256, PROBES = 1024 };
 
-/* Whether the page is where the last step goes on, or not far from it, and how far.
- */
+/* Whether the page lies in the last step, or near it; and the size and the direction
+ * of the step to take then. */
 static bool
 goes_on(const struct safemmap__steps *steps, uintptr_t page, size_t page_size,
         size_t *ret_size, bool *ret_downwards)
@@ -42,9 +44,9 @@ safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
            !safemmap__zeros_are_withdrawn(steps->token);
 }
 
-/* Cuts `step` off where a page can be accessed. */
+/* Ends `step` before the nearest page that can be read, on either side. */
 static void
-stop_at_what_is_there(struct safemmap__range *step, uintptr_t page, size_t page_size)
+stop_at_present_pages(struct safemmap__range *step, uintptr_t page, size_t page_size)
 {
     for (uintptr_t at = page; at > step->start;) {
         at -= page_size;
@@ -77,7 +79,7 @@ safemmap__step(const struct safemmap__steps *steps, uintptr_t page, size_t page_
     else
         step.end = within->end - page > size ? page + size : within->end;
     if (!lost)
-        stop_at_what_is_there(&step, page, page_size);
+        stop_at_present_pages(&step, page, page_size);
     return step;
 }
 
@@ -92,7 +94,7 @@ safemmap__steps_join(struct safemmap__steps *steps,
                      const struct safemmap__range *lost, int protection)
 {
     uint64_t token;
-    int error = safemmap__zeros_lay_withdrawn(lost->start, lost->end - lost->start,
+    int error = safemmap__zeros_map_withdrawn(lost->start, lost->end - lost->start,
                                               protection, &token);
 
     if (error == 0)
@@ -101,14 +103,14 @@ safemmap__steps_join(struct safemmap__steps *steps,
 }
 
 int
-safemmap__step_lay(struct safemmap__steps *steps, const struct safemmap__range *step,
+safemmap__step_map(struct safemmap__steps *steps, const struct safemmap__range *step,
                    int protection)
 {
     const struct safemmap__steps last = *steps;
     bool adjacent = step->start == last.end || step->end == last.start;
     uint64_t token = 0;
     int error =
-        safemmap__zeros_lay(step->start, step->end - step->start, protection, &token);
+        safemmap__zeros_map(step->start, step->end - step->start, protection, &token);
 
     if (error < 0)
         return error;

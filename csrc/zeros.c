@@ -1,19 +1,20 @@
-/* Runs inside the signal, but for safemmap__zeros_prepare() and
- * safemmap__lasting_prepare(): the zeroed pages that replace others.
+/* Runs in the signal (outside it: the functions that prepare, withdraw, or belong to
+ * fork()). Maps zeroed pages over others: overlay.c and process_overlay.c decide
+ * where, and no other file maps zeros over a program's pages.
  *
- * *Withdrawable* ones are pages of a memory file. Each overlay takes a range of the
- * file for itself, from the end downwards, and none is used again. To withdraw an
- * overlay, the file is cut off at its offset: the next touch of it, and of all that
- * are older, is a fault, while newer ones lie below and stay. That names no address,
- * so that memory which the program has unmapped meanwhile is safe.
+ * *Withdrawable* zeros are pages of a memory file. Each overlay takes a range of the
+ * file for itself, from the end downwards, and no range is used twice. To withdraw an
+ * overlay, we truncate the file at its offset: the next access to it, or to any older
+ * overlay, faults, while newer ones lie below the cut and stay. Withdrawing names no
+ * address, so it cannot touch memory that the program has mapped anew meanwhile.
  *
- * *Lasting* ones are anonymous memory, private or shared.
+ * *Lasting* zeros are anonymous memory, private or shared.
  *
  * The kernel may refuse to map either at the time of a fault: RLIMIT_DATA counts
- * private pages, RLIMIT_MEMLOCK under mlockall(2) all new ones, a sandbox may forbid
- * mmap(2), and the program may have closed the file. What it does not refuse is
- * mremap(2) of an old size of 0, which duplicates a shared mapping that there is
- * already. So one page of each file is mapped beforehand, its *source*.
+ * private pages, RLIMIT_MEMLOCK under mlockall(2) counts all new ones, a sandbox may
+ * forbid mmap(2), and the program may have closed the file. The kernel does not
+ * refuse mremap(2) with an old size of 0, which duplicates an existing shared
+ * mapping. So one page of each file is mapped beforehand, its *source*.
  */
 #include "internal.h"
 
@@ -23,14 +24,14 @@
 
 /* Where the first overlay ends: 64 bits of offset, and signed. */
 #define END ((uint64_t)1 << 62)
-/* What a file must be able to hold at least. */
+/* The smallest size of a memory file. */
 #define LEAST ((uint64_t)1 << 26)
-/* A duplicate of a source is mapped for a moment from there to the end of what is
- * needed: so far the source may be away (the smallest address spaces have 39 bits).
- */
+/* A duplicate of a source is mapped for a moment, from the source's offset to the end
+ * of the overlay: the overlay may lie this far behind it (the smallest address spaces
+ * have 39 bits). */
 #define REACH ((uint64_t)1 << 37)
 
-/* All of it is guarded by safemmap__pages. */
+/* Guarded by safemmap__pages. */
 
 struct source {
     uintptr_t address; /* 0: there is none */
@@ -43,8 +44,8 @@ static struct {
     pid_t owner; /* not a forked child, which makes its own */
     dev_t device;
     ino_t inode;
-    uint64_t size;   /* at first; */
-    uint64_t end;    /* and since it was cut off last */
+    uint64_t size;   /* when it was made */
+    uint64_t end;    /* its size now, since the last withdrawal */
     uint64_t lowest; /* where the newest overlay begins */
     struct source source;
 } file = {.fd = -1, .lowest = END};
@@ -79,15 +80,16 @@ duplicate(const struct source *source, uint64_t offset, uintptr_t address,
 
     if (source->address == 0 || skipped > REACH)
         return -ENOMEM;
-    return safemmap__os_lay_duplicate(address, size, protection, source->address,
+    return safemmap__os_map_duplicate(address, size, protection, source->address,
                                       (size_t)skipped);
 }
 
 /* ---- Files ------------------------------------------------------------- */
 
-/* The program may have closed it, and opened another under the number. */
+/* The program may have closed our descriptor, and opened another file under its
+ * number. */
 static bool
-is_there(void)
+fd_is_ours(void)
 {
     struct stat status;
 
@@ -98,11 +100,11 @@ is_there(void)
 static bool
 is_own(void)
 {
-    return file.owner == getpid() && is_there();
+    return file.owner == getpid() && fd_is_ours();
 }
 
-/* The source lies below what has been used, and not further away than half of what it
- * may be. Where there can be no new one, the old one does. */
+/* Keeps the source below the ranges in use, and at most half of REACH away from the
+ * newest. Where no new source can be mapped, the old one stays. */
 static int
 renew_source(void)
 {
@@ -123,8 +125,8 @@ renew(void)
     uint64_t size;
     int fd;
 
-    /* One that a child without safemmap__zeros_after_fork() has inherited. */
-    if (is_there())
+    /* A child made without the fork handlers has inherited its parent's. */
+    if (fd_is_ours())
         safemmap__os_close(file.fd);
     file.fd = -1;
     fd = safemmap__os_memory_file(LEAST, file.lowest, &size);
@@ -166,7 +168,7 @@ safemmap__zeros_inode(void)
 /* ---- Withdrawable ------------------------------------------------------ */
 
 int
-safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
+safemmap__zeros_map(uintptr_t address, size_t size, int protection,
                     uint64_t *ret_token)
 {
     bool own = true;
@@ -179,7 +181,7 @@ safemmap__zeros_lay(uintptr_t address, size_t size, int protection,
     __atomic_store_n(&file.lowest, file.lowest - size, __ATOMIC_RELAXED);
     if (error == 0)
         error =
-            safemmap__os_lay_file(address, size, protection, file.fd, file.lowest);
+            safemmap__os_map_file(address, size, protection, file.fd, file.lowest);
     if (error < 0) {
         own = is_own() && file.source.inode == file.inode;
         error = duplicate(&file.source, file.lowest, address, size, protection);
@@ -220,10 +222,10 @@ withdraw(uint64_t token)
     return error;
 }
 
-/* The range is cut off before it is mapped: nobody reads a zero in it. (All older
- * ones go with it; who touches them is told once more.) */
+/* The range is cut off before it is mapped, so that nobody reads a zero in it. (All
+ * older overlays are withdrawn with it, and accesses to them are reported anew.) */
 int
-safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
+safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection,
                               uint64_t *ret_token)
 {
     int error;
@@ -234,7 +236,7 @@ safemmap__zeros_lay_withdrawn(uintptr_t address, size_t size, int protection,
     if ((error = withdraw(file.lowest)) < 0)
         return error;
     *ret_token = file.lowest;
-    return safemmap__os_lay_file(address, size, protection, file.fd, file.lowest);
+    return safemmap__os_map_file(address, size, protection, file.fd, file.lowest);
 }
 
 int
@@ -260,11 +262,11 @@ safemmap__zeros_before_fork(void)
     safemmap__release_pages(&mask);
 }
 
-/* Other threads may have laid some between that and the fork. */
+/* Other threads may have mapped some between that and the fork. */
 void
 safemmap__zeros_after_fork(void)
 {
-    if (!is_there())
+    if (!fd_is_ours())
         return;
     if (file.lowest < file.end)
         safemmap__os_cut(file.fd, file.lowest);
@@ -307,11 +309,11 @@ safemmap__lasting_prepare(void)
 }
 
 int
-safemmap__lasting_lay(uintptr_t address, size_t size, int protection)
+safemmap__lasting_map(uintptr_t address, size_t size, int protection)
 {
     int error;
 
-    if (safemmap__os_lay_anonymous(address, size, protection) == 0)
+    if (safemmap__os_map_anonymous(address, size, protection) == 0)
         return 0;
     if (lasting.owner != getpid())
         renew_lasting();

@@ -1,5 +1,8 @@
-/* What a processor must give. platform.c picks the files that do so: for each part
- * one of this machine's own, or the generic one. Not installed. */
+/* The interface to a processor. A new one needs arch/X_context.c, and its name in
+ * platform.c; for the other parts the generic files work. With assembly for copies,
+ * calls and the restorer it also needs files like x86_64_{copy,call,restorer}.c, a
+ * macro like SAFEMMAP__X86_64_ASSEMBLY for SAFEMMAP__ASSEMBLY, and their names in
+ * platform.c. Not installed. */
 #ifndef SAFEMMAP_ARCH_H
 #define SAFEMMAP_ARCH_H
 
@@ -19,14 +22,15 @@
 #define SAFEMMAP__HAS(feature) 0
 #endif
 
-/* Whether copies, calls and the restorer are assembly. (ThreadSanitizer has to see
- * each function that is left.) */
+/* Whether copies, calls and the restorer are assembly, and for which processor.
+ * (ThreadSanitizer must see the return from each function.) */
 #if defined(__x86_64__) && defined(__LP64__) && !defined(__SANITIZE_THREAD__) && \
     !SAFEMMAP__HAS(thread_sanitizer)
-#define SAFEMMAP__ASSEMBLY 1
+#define SAFEMMAP__X86_64_ASSEMBLY 1
 #else
-#define SAFEMMAP__ASSEMBLY 0
+#define SAFEMMAP__X86_64_ASSEMBLY 0
 #endif
+#define SAFEMMAP__ASSEMBLY SAFEMMAP__X86_64_ASSEMBLY
 
 /* The first instruction of an assembly function, where -fcf-protection has compilers
  * begin theirs so. */

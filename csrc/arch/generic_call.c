@@ -1,5 +1,5 @@
-/* Runs outside the signal, but for safemmap__leave_by_jump(): calls a function that
- * the handler can end, by the C library's jumps.
+/* Runs outside the signal (inside it: safemmap__leave_by_jump()). Calls a function
+ * that the handler can end, by the C library's jumps.
  */
 #include "arch.h"
 

@@ -1,5 +1,5 @@
-/* Runs outside the signal, but for safemmap__leave_by_stack(): calls a function that
- * the handler can end.
+/* Runs outside the signal (inside it: safemmap__leave_by_stack()). Calls a function
+ * that the handler can end.
  *
  * sigsetjmp(3) would do, and does elsewhere (generic_call.c). But it costs twice as
  * much as what is needed here, and a function that calls it must not rely on its own

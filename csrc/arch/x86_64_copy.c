@@ -1,4 +1,4 @@
-/* Runs outside the signal, but for safemmap__fixup_leave(): copies that need no
+/* Runs outside the signal (inside it: safemmap__fixup_leave()). Copies that need no
  * guard, and a search for one byte.
  *
  * The copy touches neither the stack, nor a register that belongs to its caller, nor

@@ -1,11 +1,13 @@
-/* Runs outside the signal, but for safemmap__sigaction_restorer(), which is what a
- * handler returns to: has the handler know when the kernel itself has called it.
+/* Runs outside the signal (safemmap__sigaction_restorer() is where a handler returns
+ * to). Lets the handler recognize by its return address that the kernel has called
+ * it.
  *
- * Then nobody has changed the signal mask, which takes a system call to set again. A
- * handler above can call ours so that everything looks as the kernel has it, its
- * return address included. But that leads to the restorer of the action by which the
- * kernel called: C libraries put their own into every action that passes through
- * their sigaction(3). Ours does not.
+ * In that case nobody has changed the signal mask, and we save the system call that
+ * sets it. A handler above can call ours so that everything else looks as if the
+ * kernel had. But its return address is then the restorer of the action that the
+ * kernel called: C libraries put their own restorer into every action that passes
+ * through their sigaction(3). We set our action without that function, with a
+ * restorer of our own.
  */
 #include "arch.h"
 

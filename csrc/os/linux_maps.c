@@ -1,4 +1,5 @@
-/* Runs inside the signal and outside: what Linux tells of the mappings of a process.
+/* Runs inside the signal and outside: the mappings of the process, as Linux lists
+ * them.
  */
 #include "os.h"
 

@@ -1,5 +1,5 @@
-/* Runs inside the signal and outside: memory that Linux gives in the place of other.
- */
+/* Runs inside the signal and outside: memory that is mapped over a program's pages,
+ * on Linux. */
 #include "os.h"
 
 #include <errno.h>
@@ -33,6 +33,8 @@ safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
         fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
+    /* F_SEAL_GROW: the file can never grow back, even if our recorded size is wrong.
+     */
     if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0) {
         error = -errno;
         safemmap__os_close(fd);
@@ -52,7 +54,7 @@ safemmap__os_cut(int fd, uint64_t size)
 }
 
 int
-safemmap__os_lay_file(uintptr_t start, size_t size, int protection, int fd,
+safemmap__os_map_file(uintptr_t start, size_t size, int protection, int fd,
                       uint64_t offset)
 {
     const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
@@ -65,8 +67,8 @@ safemmap__os_lay_file(uintptr_t start, size_t size, int protection, int fd,
 
 /* ---- Sources ------------------------------------------------------------ */
 
-/* No access is allowed, and it is not locked: neither mlockall(2) nor anything else
- * fills its duplicates, however large they are for a moment. */
+/* PROT_NONE and unlocked, so that the kernel does not populate its duplicates, which
+ * are large for a moment. */
 int
 safemmap__os_map_source(int fd, uint64_t offset, uintptr_t *ret_source)
 {
@@ -80,16 +82,16 @@ safemmap__os_map_source(int fd, uint64_t offset, uintptr_t *ret_source)
     return 0;
 }
 
-/* The duplicate reaches from the source to the end of what is wanted, which then
- * moves to its place, all at once. */
+/* The duplicate reaches from the source to the end of the wanted range. mremap(2)
+ * then moves that range to its place in one step. */
 int
-safemmap__os_lay_duplicate(uintptr_t start, size_t size, int protection,
+safemmap__os_map_duplicate(uintptr_t start, size_t size, int protection,
                            uintptr_t source, size_t skipped)
 {
     char *copy;
     int error = 0;
 
-    /* mlockall(2) may have come after it was made. */
+    /* mlockall(2) may have locked it since it was made. */
     munlock((void *)source, safemmap__page_size);
     copy = mremap((void *)source, 0, skipped + size, MREMAP_MAYMOVE);
     if (copy == MAP_FAILED)
@@ -104,12 +106,12 @@ safemmap__os_lay_duplicate(uintptr_t start, size_t size, int protection,
 
 /* ---- Memory without a file ---------------------------------------------- */
 
-/* The first is cheaper: reading it takes no memory. */
+/* The private kind comes first: reading its pages takes no memory. */
 static const int anonymous[] = {MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                                 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE};
 
 int
-safemmap__os_lay_anonymous(uintptr_t start, size_t size, int protection)
+safemmap__os_map_anonymous(uintptr_t start, size_t size, int protection)
 {
     for (int i = 0; i < 2; i++)
         if (mmap((void *)start, size, protection, anonymous[i] | MAP_FIXED, -1, 0) !=

@@ -1,5 +1,5 @@
-/* What a kernel must give, with its C library. platform.c picks the file that does
- * so. Not installed. */
+/* The interface to a kernel and its C library. platform.c picks the files. Not
+ * installed. */
 #ifndef SAFEMMAP_OS_H
 #define SAFEMMAP_OS_H
 
@@ -61,7 +61,7 @@ void safemmap__os_wake_all(unsigned *word);
 
 /* ---- Pages -------------------------------------------------------------- */
 
-/* Address space that nothing can be read from. */
+/* Reserves address space without access. */
 int safemmap__os_reserve(size_t size, uintptr_t *ret_start);
 void safemmap__os_release(uintptr_t start, size_t size);
 /* Moves pages, and leaves empty ones of the same file behind, so that an access
@@ -80,10 +80,10 @@ int safemmap__os_cut(int fd, uint64_t size);
 /* These replace whatever is mapped there: by a part of a file; by memory without a
  * file; by what lies so many bytes after a source. That is a page of a file, mapped
  * beforehand, which is all that is needed where the other two are refused. */
-int safemmap__os_lay_file(uintptr_t start, size_t size, int protection, int fd,
+int safemmap__os_map_file(uintptr_t start, size_t size, int protection, int fd,
                           uint64_t offset);
-int safemmap__os_lay_anonymous(uintptr_t start, size_t size, int protection);
-int safemmap__os_lay_duplicate(uintptr_t start, size_t size, int protection,
+int safemmap__os_map_anonymous(uintptr_t start, size_t size, int protection);
+int safemmap__os_map_duplicate(uintptr_t start, size_t size, int protection,
                                uintptr_t source, size_t skipped);
 int safemmap__os_map_source(int fd, uint64_t offset, uintptr_t *ret_source);
 /* Whether the kernel maps memory without a file at all. */

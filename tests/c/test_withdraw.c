@@ -169,7 +169,7 @@ static uint64_t newest;
 static void
 note_own(const struct safemmap_event *event)
 {
-    /* (Each thread has one that is not older than what was laid for it.) */
+    /* (Each thread has one that is not older than what was mapped for it.) */
     __atomic_store_n(&newest, event->token, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&reports, 1, __ATOMIC_SEQ_CST);
     own_reports++;

@@ -7,22 +7,22 @@
 /* ---- Laying ------------------------------------------------------------ */
 
 static int
-lay(uintptr_t address, size_t pages, int protection, uint64_t *ret_token)
+map_zeros(uintptr_t address, size_t pages, int protection, uint64_t *ret_token)
 {
     sigset_t mask = safemmap__hold_pages();
-    int error = safemmap__zeros_lay(address, pages * PAGE, protection, ret_token);
+    int error = safemmap__zeros_map(address, pages * PAGE, protection, ret_token);
 
     safemmap__release_pages(&mask);
     return error;
 }
 
 static uint64_t
-lay_over(const struct file *file, size_t first, size_t pages)
+map_over(const struct file *file, size_t first, size_t pages)
 {
     uint64_t token = 0;
 
-    CHECK_EQ(lay((uintptr_t)file->map + first * PAGE, pages, PROT_READ | PROT_WRITE,
-                 &token),
+    CHECK_EQ(map_zeros((uintptr_t)file->map + first * PAGE, pages,
+                       PROT_READ | PROT_WRITE, &token),
              0);
     return token;
 }
@@ -48,7 +48,7 @@ check_zeros(const struct file *file, size_t first, size_t pages)
 static void
 check_goes(const struct file *file)
 {
-    uint64_t older = lay_over(file, 1, 2), newer = lay_over(file, 4, 3);
+    uint64_t older = map_over(file, 1, 2), newer = map_over(file, 4, 3);
 
     CHECK(older != 0 && newer != 0 && newer < older);
     check_zeros(file, 1, 2);
@@ -65,7 +65,7 @@ check_goes(const struct file *file)
     /* It is not undone by an older one. */
     CHECK_EQ(safemmap_withdraw(older), 0);
     CHECK(!is_there(file, 4) && !is_there(file, 1));
-    lay_over(file, 1, 2);
+    map_over(file, 1, 2);
     check_zeros(file, 1, 2);
     CHECK(!is_there(file, 4));
 }
@@ -76,7 +76,7 @@ go_under(const void *limit)
     struct file file = file_new(8);
 
     CHECK_EQ(safemmap__zeros_prepare(), 0);
-    lay_over(&file, 0, 1);
+    map_over(&file, 0, 1);
     if (limits[*(const size_t *)limit].set != NULL)
         limits[*(const size_t *)limit].set();
     check_goes(&file);
@@ -104,10 +104,10 @@ stay_under(const void *limit)
     if (limits[*(const size_t *)limit].set != NULL)
         limits[*(const size_t *)limit].set();
     mask = safemmap__hold_pages();
-    CHECK_EQ(safemmap__lasting_lay(start + PAGE, 2 * PAGE, PROT_READ | PROT_WRITE),
+    CHECK_EQ(safemmap__lasting_map(start + PAGE, 2 * PAGE, PROT_READ | PROT_WRITE),
              0);
-    CHECK_EQ(safemmap__lasting_lay(start + 4 * PAGE, 2 * PAGE, PROT_READ), 0);
-    CHECK_EQ(safemmap__lasting_lay(start + 6 * PAGE, PAGE, PROT_READ | PROT_WRITE),
+    CHECK_EQ(safemmap__lasting_map(start + 4 * PAGE, 2 * PAGE, PROT_READ), 0);
+    CHECK_EQ(safemmap__lasting_map(start + 6 * PAGE, PAGE, PROT_READ | PROT_WRITE),
              0);
     safemmap__release_pages(&mask);
     store(&file, 2 * PAGE + 3, 7);
@@ -209,7 +209,7 @@ far_from_the_source(void)
 
         CHECK_EQ(safemmap__zeros_prepare(), 0);
         mask = safemmap__hold_pages();
-        CHECK_EQ(safemmap__zeros_lay((uintptr_t)target, size, PROT_READ, &token), 0);
+        CHECK_EQ(safemmap__zeros_map((uintptr_t)target, size, PROT_READ, &token), 0);
         safemmap__release_pages(&mask);
         file_free(&file);
     }
@@ -229,7 +229,7 @@ emptied(void)
     sigset_t mask;
 
     CHECK_EQ(safemmap__zeros_prepare(), 0);
-    token = lay_over(&file, 2, 4);
+    token = map_over(&file, 2, 4);
     for (size_t page = 2; page < 6; page++)
         store(&file, page * PAGE, 9);
     mask = safemmap__hold_pages();
@@ -259,7 +259,7 @@ write_read_only(const void *unused)
     (void)unused;
     signal(SIGSEGV, SIG_DFL); /* not a sanitizer's */
     CHECK_EQ(safemmap__zeros_prepare(), 0);
-    CHECK_EQ(lay((uintptr_t)file.map, 1, PROT_READ, &token), 0);
+    CHECK_EQ(map_zeros((uintptr_t)file.map, 1, PROT_READ, &token), 0);
     CHECK_EQ(load(&file, 0), 0);
     store(&file, 0, 1);
 }
@@ -270,7 +270,7 @@ read_only(void)
     CHECK_EQ(end_in_child(write_read_only, NULL), SIGSEGV);
 }
 
-/* What is closed cannot be cut off; what is laid from then on can. */
+/* What is closed cannot be cut off; what is mapped from then on can. */
 static void
 closed(void)
 {
@@ -278,7 +278,7 @@ closed(void)
     uint64_t token;
 
     CHECK_EQ(safemmap__zeros_prepare(), 0);
-    token = lay_over(&file, 1, 2);
+    token = map_over(&file, 1, 2);
     reopen_all();
     CHECK_EQ(safemmap_withdraw(token), -EBADF);
     CHECK_EQ(load(&file, PAGE), 0);
@@ -306,7 +306,7 @@ child_has_its_own(void)
     pid_t child;
 
     CHECK_EQ(safemmap__zeros_prepare(), 0);
-    before = lay_over(&file, 0, 1);
+    before = map_over(&file, 0, 1);
     store(&file, 0, 3);
     CHECK_CALL(child = fork());
     if (child == 0) {
@@ -321,7 +321,7 @@ child_has_its_own(void)
     CHECK_CALL(waitpid(child, &status, 0));
     CHECK_EQ(status, 0);
     CHECK(!is_there(&file, 0));
-    uint64_t after = lay_over(&file, 1, 2);
+    uint64_t after = map_over(&file, 1, 2);
     check_zeros(&file, 1, 2);
     CHECK_EQ(safemmap_withdraw(before), 0);
     check_zeros(&file, 1, 2);
@@ -346,8 +346,8 @@ fork_again_and_again(void *unused)
     return NULL;
 }
 
-/* A child cuts off what its parent has laid at that moment; the parent never makes it
- * longer again. */
+/* A child cuts off what its parent has mapped at that moment; the parent never makes
+ * it longer again. */
 static void
 cut_by_children(void)
 {
@@ -357,7 +357,7 @@ cut_by_children(void)
     CHECK_EQ(safemmap__zeros_prepare(), 0);
     CHECK_EQ(pthread_create(&thread, NULL, fork_again_and_again, NULL), 0);
     while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-        uint64_t token = lay_over(&file, 0, 1);
+        uint64_t token = map_over(&file, 0, 1);
 
         CHECK_EQ(safemmap_withdraw(token), 0);
         CHECK(!is_there(&file, 0));
@@ -380,7 +380,7 @@ child_without_mmap(void)
     CHECK_CALL(child = fork());
     if (child == 0) {
         forbid_mmap();
-        CHECK_EQ(lay((uintptr_t)file.map, 2, PROT_READ, &token), 0);
+        CHECK_EQ(map_zeros((uintptr_t)file.map, 2, PROT_READ, &token), 0);
         check_zeros(&file, 0, 2);
         CHECK_EQ(token, 0);
         exit(0);
@@ -407,12 +407,13 @@ withdraw_all(void *unused)
 }
 
 static void *
-lay_again_and_again(void *target)
+map_again_and_again(void *target)
 {
     uint64_t last = UINT64_MAX, token;
 
     for (int i = 0; i < SCALED(20000); i++) {
-        CHECK_EQ(lay((uintptr_t)target, 1 + (size_t)i % 3, PROT_READ, &token), 0);
+        CHECK_EQ(map_zeros((uintptr_t)target, 1 + (size_t)i % 3, PROT_READ, &token),
+                 0);
         CHECK(token < last);
         last = token;
     }
@@ -426,10 +427,10 @@ threads(void)
     pthread_t thread[3];
 
     CHECK_EQ(safemmap__zeros_prepare(), 0);
-    lay_over(&file, 0, 1);
+    map_over(&file, 0, 1);
     CHECK_EQ(pthread_create(&thread[0], NULL, withdraw_all, NULL), 0);
     for (size_t i = 1; i < 3; i++)
-        CHECK_EQ(pthread_create(&thread[i], NULL, lay_again_and_again,
+        CHECK_EQ(pthread_create(&thread[i], NULL, map_again_and_again,
                                 file.map + 8 * (i - 1) * PAGE),
                  0);
     for (size_t i = 1; i < 3; i++)
