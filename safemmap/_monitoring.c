@@ -160,10 +160,19 @@ safemmap_monitoring_untrace(PyThreadState *thread)
 static int
 trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
 {
+    PyObject *raised =
+        what == PyTrace_EXCEPTION ? PyTuple_GetItem(argument, 1) : NULL;
+
     (void)object;
     (void)frame;
-    if (what == PyTrace_EXCEPTION)
-        return monitor(PyTuple_GetItem(argument, 1));
+    /* What was on its way is raised now: the interpreter has made an instance for
+     * this call, and would make another. */
+    if (raised != NULL && PyThreadState_Get()->c_tracefunc != trace) {
+        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+        return -1;
+    }
+    if (raised != NULL)
+        return monitor(raised);
     /* A function that is left by an exception has had that one. */
     return what == PyTrace_RETURN && argument == NULL ? 0 : monitor(NULL);
 }

@@ -465,6 +465,8 @@ def test_each_fault_reaches_its_own_thread(seconds: float = 3.0) -> None:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    if sys.version_info < (3, 12):
+        pytest.skip("before 3.12 the main thread decides, when it next takes the GIL")
     directory = tmp_path_factory.mktemp("pool")
     library = ctypes.CDLL(str(neighbours.compiled(directory, "pool.c")))
     library.pool_read.argtypes = [ctypes.c_void_p, ctypes.c_long]
@@ -478,8 +480,6 @@ def test_whoever_waits_for_the_thread_is_told(
     memory: Memory, pool: ctypes.CDLL, after: int
 ) -> None:
     """Others wait for something else, the main thread among them."""
-    if sys.version_info < (3, 12) and not after:
-        pytest.skip("before 3.12 the main thread may be too late to find out who waits")
     idle = threading.Event()
 
     def read() -> tuple[bool, list[int]]:
@@ -494,9 +494,6 @@ def test_whoever_waits_for_the_thread_is_told(
         others = [executor.submit(idle.wait, PATIENCE) for _ in range(2)]
         for _ in range(TRIES):
             future = executor.submit(read)
-            # (Before 3.12 the main thread has to run, to find out who waits.)
-            while sys.version_info < (3, 12) and not future.done():
-                pass
             assert future.result(PATIENCE) == (True, [])
         idle.set()
         assert [other.result(PATIENCE) for other in others] == [True, True]
