@@ -25,6 +25,11 @@ NAMESPACE = ["unshare", "--mount"]
 if os.geteuid() != 0:
     NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
+# What multiprocessing shares, its locks included, are files in there.
+needs_shared_memory = pytest.mark.skipif(
+    not os.access("/dev/shm", os.W_OK), reason="/dev/shm is not writable"
+)
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (

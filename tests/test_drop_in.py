@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import functools
 import json
 import mmap as standard
 import operator
@@ -11,6 +12,7 @@ import os
 import pickle
 import random
 import re
+import subprocess
 import sys
 import tempfile
 import weakref
@@ -246,9 +248,33 @@ def test_wrong_arguments_raise_what_they_raise_there(call: int, state: str) -> N
     assert outcomes[0] == outcomes[1]
 
 
+@functools.cache
+def standard_survives_closing() -> bool:
+    """Not before 3.11.4, see python/cpython#103987."""
+    script = """
+import mmap, resource
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+class Closing:
+    def __index__(self):
+        m.close()
+        return 0
+
+m = mmap.mmap(-1, 100)
+try:
+    m[Closing()]
+except ValueError:
+    pass
+"""
+    return subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["__getitem__", "__setitem__", "__delitem__"])
 @pytest.mark.parametrize("value", [1, 300, "x"])
 def test_an_index_that_closes_the_mapping(name: str, value: object) -> None:
+    if not standard_survives_closing():
+        pytest.skip("the standard class of this Python dies of it")
     outcomes = []
     for module in (standard, safemmap):
         m = module.mmap(-1, 100)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import neighbours
 import pytest
-from conftest import run_isolated
+from conftest import needs_shared_memory, run_isolated
 
 THREADS = 4
 
@@ -21,6 +21,7 @@ def test_fault_fork_and_fault_in_both(forks_each: int) -> None:
     assert (done.returncode, done.stdout) == (0, f"{THREADS * forks_each}\n")
 
 
+@needs_shared_memory
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_multiprocessing(method: str) -> None:
     done = run_isolated("multiprocessing_faults.py", method, timeout=150)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PAGE, open_fds, run_isolated
+from conftest import PAGE, needs_shared_memory, open_fds, run_isolated
 
 from safemmap import BusError, _buffers, protect
 from safemmap._core import Memory
@@ -258,10 +258,9 @@ class TestInAFile:
             protect(mapped)
 
 
+@needs_shared_memory
 def test_shared_memory() -> None:
     done = run_isolated("shared_objects.py")
-    if done.returncode == 77:
-        pytest.skip(done.stderr)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "SharedMemory\nArray\nRawArray\n"
 

@@ -18,7 +18,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PAGE, LossyFile, libc, open_fds, pattern, run_isolated
+from conftest import (
+    PAGE,
+    LossyFile,
+    libc,
+    needs_shared_memory,
+    open_fds,
+    pattern,
+    run_isolated,
+)
 
 import safemmap
 from safemmap import BusCode, BusError, FaultWarning, _core, _maps, protect
@@ -411,6 +419,7 @@ class TestExporters:
         mapping.close()
 
 
+@needs_shared_memory
 def test_shared_memory() -> None:
     """(multiprocessing leaves a process behind that looks after it.)"""
     done = run_isolated("shared_memory.py")
