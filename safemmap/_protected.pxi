@@ -9,6 +9,7 @@ cdef class _Held:
     cdef Py_buffer view
     cdef bint exported
     cdef Region region  # None where no page of it can be lost
+    cdef int left       # negative errno: zeros stay in it after the end
 
     def __cinit__(self, obj, owner, bint interrupts):
         if not PyObject_CheckBuffer(obj):
@@ -56,7 +57,7 @@ cdef class _Held:
                 return 0
 
     cdef void unregister(self) noexcept:
-        self.region.remove()
+        self.left = self.region.remove()
         self.region.forget()
 
     cdef void extent(self, char **ret_low, char **ret_high) noexcept:
@@ -167,7 +168,11 @@ cdef class Protected:
 
     def close(self):
         """End the protection, and release the buffer. Warns with `FaultWarning` of a
-        fault that nobody has asked about."""
+        fault that nobody has asked about.
+
+        :raises BusError: zeros stay in the place of the file's pages, since the kernel
+            refuses to put those back; a `FaultWarning` says why.
+        """
         cdef _Held held
 
         if self.closed:
@@ -180,6 +185,22 @@ cdef class Protected:
             if held.faulted() and not (held.region.reported or held.region.ended):
                 held.region.ended = True
                 held.region.warn(self.name)
+        self.check_for_zeros_left()
+
+    cdef int check_for_zeros_left(self) except -1:
+        cdef _Held held, first = None
+
+        for held in self.held:
+            if held.left < 0:
+                held.region.warn_of_zeros_left(self.name, held.left)
+                first = held if first is None else first
+        if first is None:
+            return 0
+        return _raise(
+            first.region.error_at(
+                first.region.c.fault.address, first.region.c.fault.code, "protect"
+            )
+        )
 
     def __enter__(self):
         if self.closed:

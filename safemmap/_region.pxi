@@ -43,11 +43,12 @@ cdef class Region:
         _live[self.c.id] = self
         return 0
 
-    cdef void remove(self) noexcept:
+    cdef int remove(self) noexcept:
         """No Python code runs here: the owner is in the middle of a change. It calls
-        `forget` after that."""
+        `forget` after that. Returns a negative errno if zeros stay in memory that
+        belongs to somebody else."""
         # Waits for handlers on other threads, which need no GIL.
-        safemmap_region_remove(&self.c)
+        return safemmap_region_remove(&self.c)
 
     cdef void forget(self) noexcept:
         # Its events can be told from others' as long as it is there.
@@ -152,6 +153,17 @@ cdef class Region:
             )
             self.told = True
             raise
+        return 0
+
+    cdef int warn_of_zeros_left(self, str name, int error) except -1:
+        """The program goes on to use them, whether it was told of the fault or not."""
+        cdef str text = (
+            f"what the file has in the place of zeroed pages of {name} could not be "
+            f"put back ({os.strerror(-error)}): the zeros stay, as long as the memory "
+            "is mapped"
+        )
+
+        PyErr_WarnEx(FaultWarning, text.encode(errors="backslashreplace"), 1)
         return 0
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import neighbours
 import numpy as np
 import pytest
 from conftest import (
@@ -693,3 +694,12 @@ def test_a_file_of_number_0(monkeypatch: pytest.MonkeyPatch, query: bool) -> Non
         assert area is not None
         assert area.has_file is expected
     monkeypatch.undo()
+
+
+def test_zeros_that_cannot_be_taken_back_are_reported(tmp_path: Path) -> None:
+    """They stay in memory that the program goes on to use."""
+    shim = neighbours.compiled(tmp_path, "failing_calls.c")
+    done = run_isolated(
+        "not_put_back.py", str(shim), inside=["env", f"LD_PRELOAD={shim}"]
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
