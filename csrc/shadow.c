@@ -14,14 +14,26 @@ safemmap__reserve_shadow(struct safemmap_region *region)
     return safemmap__os_reserve(region->end - region->start, &region->shadow);
 }
 
+static int
+move_pages(uintptr_t from, uintptr_t to, size_t size)
+{
+    int error = safemmap__os_move_pages(from, to, size);
+
+    if (safemmap__os_give_mappings(error)) {
+        error = safemmap__os_move_pages(from, to, size);
+        safemmap__os_set_mappings_aside();
+    }
+    return error;
+}
+
 /* (Piece by piece on kernels that do not move pages of several mappings at once.) */
 static void
 move_run_aside(struct safemmap_region *region, size_t first, size_t last)
 {
     size_t middle = first + (last - first) / 2;
-    int error = safemmap__os_move_pages(safemmap__page_address(region, first),
-                                        region->shadow + first * region->page_size,
-                                        (last - first) * region->page_size);
+    int error = move_pages(safemmap__page_address(region, first),
+                           region->shadow + first * region->page_size,
+                           (last - first) * region->page_size);
 
     if (error == -EFAULT && last - first > 1) {
         move_run_aside(region, first, middle);
@@ -56,8 +68,8 @@ move_run_back(struct safemmap_region *region, size_t first, size_t last)
     struct safemmap__range range = {safemmap__page_address(region, first),
                                     safemmap__page_address(region, last)};
     /* The shadow is kept whole: another thread could map something into a hole. */
-    int error = safemmap__os_move_pages(region->shadow + first * page_size,
-                                        range.start, range.end - range.start);
+    int error = move_pages(region->shadow + first * page_size, range.start,
+                           range.end - range.start);
 
     if (error == 0) {
         safemmap__runs_drop(region->shadowed, first, last);

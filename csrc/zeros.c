@@ -155,6 +155,10 @@ safemmap__zeros_prepare(void)
 
     if (error == 0)
         error = renew_source();
+    if (error == 0)
+        error = safemmap__os_may_map();
+    if (error == 0)
+        error = safemmap__os_set_mappings_aside();
     safemmap__release_pages(&mask);
     return error;
 }
@@ -167,9 +171,8 @@ safemmap__zeros_inode(void)
 
 /* ---- Withdrawable ------------------------------------------------------ */
 
-int
-safemmap__zeros_map(uintptr_t address, size_t size, int protection,
-                    uint64_t *ret_token)
+static int
+map(uintptr_t address, size_t size, int protection, uint64_t *ret_token)
 {
     bool own = true;
     int error = 0;
@@ -188,6 +191,19 @@ safemmap__zeros_map(uintptr_t address, size_t size, int protection,
     }
     if (error == 0)
         *ret_token = own ? file.lowest : 0;
+    return error;
+}
+
+int
+safemmap__zeros_map(uintptr_t address, size_t size, int protection,
+                    uint64_t *ret_token)
+{
+    int error = map(address, size, protection, ret_token);
+
+    if (safemmap__os_give_mappings(error)) {
+        error = map(address, size, protection, ret_token);
+        safemmap__os_set_mappings_aside();
+    }
     return error;
 }
 
@@ -290,26 +306,25 @@ renew_lasting(void)
     if (error < 0)
         return error;
     lasting.used = 0;
-    __atomic_store_n(&lasting.owner, getpid(), __ATOMIC_RELAXED);
+    lasting.owner = getpid();
     return 0;
 }
 
 int
 safemmap__lasting_prepare(void)
 {
-    sigset_t mask;
-    int error;
+    sigset_t mask = safemmap__hold_pages();
+    int error = lasting.owner == getpid() ? 0 : renew_lasting();
 
-    if (__atomic_load_n(&lasting.owner, __ATOMIC_RELAXED) == getpid())
-        return 0;
-    mask = safemmap__hold_pages();
-    error = lasting.owner == getpid() ? 0 : renew_lasting();
+    error = error == 0 ? safemmap__os_may_map() : safemmap__os_try_anonymous();
+    if (error == 0)
+        error = safemmap__os_set_mappings_aside();
     safemmap__release_pages(&mask);
-    return error == 0 ? 0 : safemmap__os_try_anonymous();
+    return error;
 }
 
-int
-safemmap__lasting_map(uintptr_t address, size_t size, int protection)
+static int
+map_lasting(uintptr_t address, size_t size, int protection)
 {
     int error;
 
@@ -320,5 +335,17 @@ safemmap__lasting_map(uintptr_t address, size_t size, int protection)
     error = duplicate(&lasting.source, lasting.used, address, size, protection);
     if (error == 0)
         lasting.used += size;
+    return error;
+}
+
+int
+safemmap__lasting_map(uintptr_t address, size_t size, int protection)
+{
+    int error = map_lasting(address, size, protection);
+
+    if (safemmap__os_give_mappings(error)) {
+        error = map_lasting(address, size, protection);
+        safemmap__os_set_mappings_aside();
+    }
     return error;
 }

@@ -12,6 +12,51 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+/* ---- Room in the table of mappings ---------------------------------------- */
+
+/* A process has vm.max_map_count mappings at most, and when it has them, not even one
+ * that replaces another can be had, nor can pages be moved. So some are set aside:
+ * neighbours of different protection, which become one when that is made the same.
+ */
+enum { ASIDE = 16 };
+
+/* Guarded by safemmap__pages. */
+static struct {
+    char *start; /* NULL: not reserved yet */
+    bool whole;  /* all are there */
+} aside;
+
+int
+safemmap__os_set_mappings_aside(void)
+{
+    const size_t page = safemmap__page_size;
+    uintptr_t start = 0;
+    int error;
+
+    if (aside.whole)
+        return 0;
+    if (aside.start == NULL) {
+        if ((error = safemmap__os_reserve((ASIDE + 1) * page, &start)) < 0)
+            return error;
+        munlock((void *)start, (ASIDE + 1) * page);
+        aside.start = (char *)start;
+    }
+    for (size_t i = 1; i < ASIDE; i += 2)
+        if (mprotect(aside.start + i * page, page, PROT_READ) < 0)
+            return -errno;
+    aside.whole = true;
+    return 0;
+}
+
+bool
+safemmap__os_give_mappings(int error)
+{
+    if (error != -ENOMEM || aside.start == NULL)
+        return false;
+    aside.whole = false;
+    return mprotect(aside.start, (ASIDE + 1) * safemmap__page_size, PROT_NONE) == 0;
+}
+
 /* ---- Memory files ------------------------------------------------------- */
 
 /* (No larger than RLIMIT_FSIZE: a signal would be sent.) */
@@ -117,6 +162,18 @@ safemmap__os_map_anonymous(uintptr_t start, size_t size, int protection)
         if (mmap((void *)start, size, protection, anonymous[i] | MAP_FIXED, -1, 0) !=
             MAP_FAILED)
             return 0;
+    return -errno;
+}
+
+/* (What the kernel finds wrong with these, it finds after a sandbox.) */
+int
+safemmap__os_may_map(void)
+{
+    if (mmap(NULL, 0, PROT_NONE, anonymous[0], -1, 0) == MAP_FAILED &&
+        errno == EINVAL)
+        return 0;
+    if (mremap((void *)1, 0, 0, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL)
+        return 0;
     return -errno;
 }
 

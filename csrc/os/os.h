@@ -68,6 +68,15 @@ void safemmap__os_release(uintptr_t start, size_t size);
  * meanwhile gets the file's content, or faults. */
 int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);
 
+/* ---- Room for mappings -------------------------------------------------- */
+
+/* A process may have so many mappings. These two keep some in reserve; the caller
+ * holds safemmap__pages. The first does nothing where all are there. The second lets
+ * go of them, if it was for the want of them that a call failed so; true: try again,
+ * and then have them set aside anew. */
+int safemmap__os_set_mappings_aside(void);
+bool safemmap__os_give_mappings(int error);
+
 /* ---- Memory in the place of other ---------------------------------------- */
 
 /* A new file in memory, of `size` bytes, or as many times `least` as the process is
@@ -86,6 +95,8 @@ int safemmap__os_map_anonymous(uintptr_t start, size_t size, int protection);
 int safemmap__os_map_duplicate(uintptr_t start, size_t size, int protection,
                                uintptr_t source, size_t skipped);
 int safemmap__os_map_source(int fd, uint64_t offset, uintptr_t *ret_source);
+/* Whether a sandbox allows any of these: 0, or a negative errno. */
+int safemmap__os_may_map(void);
 /* Whether the kernel maps memory without a file at all. */
 int safemmap__os_try_anonymous(void);
 

@@ -508,7 +508,47 @@ map_limit(void)
     return limit;
 }
 
-/* The table of mappings is full: not one can be had for a page in the middle. */
+/* Not one more is to be had, be it in the place of another. */
+static void
+fill_table(void)
+{
+    char *pages = mmap(NULL, 2 * map_limit() * PAGE, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int protection = PROT_READ;
+
+    CHECK(pages != MAP_FAILED);
+    for (size_t i = 0; mprotect(pages + i * PAGE, PAGE, PROT_READ) == 0; i += 2)
+        ;
+    while (mmap(NULL, PAGE, protection, MAP_SHARED | MAP_ANONYMOUS, -1, 0) !=
+           MAP_FAILED)
+        protection ^= PROT_READ;
+}
+
+/* And what was put aside comes back all the same. */
+static void
+fault_in_full_table(const void *kind)
+{
+    struct file file = file_new(64);
+    struct safemmap_region region = region_of(&file);
+
+    begin();
+    region.withdrawable = *(const int *)kind & 1;
+    region.put_back = (*(const int *)kind & 2) != 0;
+    region.fd = *(const int *)kind & 4 ? file.fd : -1;
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    fill_table();
+    file_cut(&file, 2);
+    CHECK_EQ(load(&file, 30 * PAGE), 0);
+    CHECK_EQ(load(&file, 31 * PAGE), 0);
+    CHECK(safemmap_region_poisoned(&region));
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+    if (region.put_back) {
+        CHECK_CALL(ftruncate(file.fd, 64 * (off_t)PAGE));
+        CHECK_CALL(pwrite(file.fd, "x", 1, 30 * (off_t)PAGE));
+        CHECK_EQ(load(&file, 30 * PAGE), 'x');
+    }
+}
+
 static void
 full_table(void)
 {
@@ -516,29 +556,35 @@ full_table(void)
         skip("a sanitizer needs mappings of its own");
     if (map_limit() > 100000)
         skip("vm.max_map_count is too large");
-    begin();
-    for (int kind = 0; kind < 2; kind++) {
-        struct file file = file_new(64);
-        struct safemmap_region region = region_of(&file);
-        char *pages;
-        size_t count;
-
-        region.withdrawable = kind == 1;
-        region.fd = -1;
-        CHECK_EQ(safemmap_region_add(&region), 0);
-        pages = mmap(NULL, 2 * map_limit() * PAGE, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        CHECK(pages != MAP_FAILED);
-        for (count = 0; mprotect(pages + 2 * count * PAGE, PAGE, PROT_READ) == 0;)
-            count++;
-        file_cut(&file, 0);
-        CHECK_EQ(load(&file, 30 * PAGE), 0);
-        CHECK_EQ(load(&file, 31 * PAGE), 0);
-        CHECK(safemmap_region_poisoned(&region));
-        CHECK_CALL(munmap(pages, 2 * map_limit() * PAGE));
-        CHECK_EQ(safemmap_region_remove(&region), 0);
-        file_free(&file);
+    for (int kind = 0; kind < 8; kind++) {
+        note = NOTE("kind", kind, 0);
+        CHECK_EQ(end_in_child(fault_in_full_table, &kind), 0);
     }
+}
+
+/* A region for which there will be no zeroed pages is refused. */
+static void
+nothing_left_for(const void *withdrawable)
+{
+    struct file file = file_new(8);
+    struct safemmap_region first = region_of(&file), region = region_of(&file);
+
+    begin();
+    first.withdrawable = region.withdrawable = *(const int *)withdrawable != 0;
+    CHECK_EQ(safemmap_region_add(&first), 0);
+    forbid_mmap();
+    forbid_mremap();
+    CHECK_EQ(safemmap_region_add(&region), -EPERM);
+    CHECK_EQ(safemmap_region_remove(&first), 0);
+}
+
+static void
+nothing_left(void)
+{
+    if (SANITIZED)
+        skip("a sanitizer does not get along with these limits");
+    for (int kind = 0; kind < 2; kind++)
+        CHECK_EQ(end_in_child(nothing_left_for, &kind), 0);
 }
 
 /* What cannot be moved aside is gone with its replacement: that is said. */
@@ -610,4 +656,5 @@ child(void)
 TEST_MAIN(TEST(reported_anew), TEST(without_a_hook), TEST(hook_waits),
           TEST(each_thread_is_told), TEST(reading_all), TEST(reading_anywhere),
           TEST(huge_and_sparse), TEST(holes), TEST(put_back), TEST(overlapping),
-          TEST(limited), TEST(full_table), TEST(not_put_back), TEST(child))
+          TEST(limited), TEST(full_table), TEST(nothing_left), TEST(not_put_back),
+          TEST(child))
