@@ -23,8 +23,12 @@ _COUNTS_LATE = (3, 13) <= sys.version_info < (3, 13, 10) or sys.version_info[:3]
     *(3, 14, 0),
 )
 
+# Has a sitecustomize.
+_STARTUP = os.path.join(os.path.dirname(__file__), "_startup")
+
 _lock = RLock()  # for all below
 _hooked = False
+_environment = False  # has it from here what children need
 
 
 def enable(
@@ -43,7 +47,9 @@ def enable(
 
     What faults in a mapping of this library's own, or under `protect`, is reported by
     these. Everything else dies as before: devices, code, and anything that is not a
-    fault. A forked child is protected as well. Nothing is done, and costs anything,
+    fault. Forked children are protected as well, and others that are Python and have
+    this process's environment (`os.environ` gets ``SAFEMMAP_ENABLE`` and an entry in
+    ``PYTHONPATH`` for them). Nothing is done, and costs anything,
     before there is a fault, but that a thread in C checks some 20 times a second that
     no other handler has taken the place of this one.
 
@@ -67,6 +73,7 @@ def enable(
         _core.enable_process(on_fault == "raise")
         _hook()
         _core.start_checks()
+        _protect_children()
 
 
 def disable() -> None:
@@ -74,6 +81,7 @@ def disable() -> None:
     with _lock:
         _core.disable_process()
         _core.stop_checks()
+        _leave_children()
 
 
 def is_enabled() -> bool:
@@ -87,6 +95,33 @@ def enable_by_environment() -> None:
 
     enable()
     _stand_in.put_in_place()
+
+
+# ---- Children ------------------------------------------------------------
+
+
+def _protect_children() -> None:
+    global _environment
+    before = os.environ.get("PYTHONPATH")
+    if before is not None and before.split(os.pathsep)[0] == _STARTUP:
+        return
+    # An empty entry would stand for the working directory.
+    os.environ["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{before}" if before else _STARTUP
+    os.environ["SAFEMMAP_ENABLE"] = "1"
+    _environment = True
+
+
+def _leave_children() -> None:
+    global _environment
+    if not _environment:
+        return
+    _environment = False
+    os.environ.pop("SAFEMMAP_ENABLE", None)
+    first, _, rest = os.environ.get("PYTHONPATH", "").partition(os.pathsep)
+    if first == _STARTUP and rest:
+        os.environ["PYTHONPATH"] = rest
+    elif first == _STARTUP:
+        del os.environ["PYTHONPATH"]
 
 
 # ---- Fork and exit -------------------------------------------------------

@@ -256,6 +256,23 @@ print(os.waitpid(child, 0)[1])
         )
         assert done.stdout == "BusError\n0\n"
 
+    def test_children_that_are_executed(self) -> None:
+        child = "import mmap, os, safemmap; print(safemmap.is_enabled())"
+        done = run(
+            PRELUDE
+            + f"""
+import subprocess
+before = dict(os.environ)
+safemmap.enable()
+safemmap.enable()
+subprocess.run([sys.executable, "-c", {child!r}])
+safemmap.disable()
+print(os.environ == before, flush=True)
+subprocess.run([sys.executable, "-c", {child!r}])
+""",
+        )
+        assert (done.stdout, done.stderr) == ("True\nTrue\nFalse\n", "")
+
     def test_a_fork_does_not_warn_of_threads(self) -> None:
         program = (
             "import os, safemmap\n"

@@ -190,7 +190,7 @@ class TestSitecustomize:
         return site
 
     def assert_same(self, program: str, site: Path) -> bytes:
-        startup = Path(safemmap.__file__).parent / "_commands/run/startup"
+        startup = Path(safemmap.__file__).parent / "_startup"
         plain = run([*PYTHON, "-c", program], site, {"PYTHONPATH": str(site)})
         protected = {
             "PYTHONPATH": f"{startup}{os.pathsep}{site}",

@@ -1,8 +1,8 @@
 """Becomes the Python that runs the program.
 
-The process executes its own interpreter anew, with `startup` first on PYTHONPATH. So
-the program is run by Python itself and not by a copy of what Python does, and its
-children are protected in the same way as it is.
+The process executes its own interpreter anew, which `safemmap.enable` has seen to as to
+any other child. So the program is run by Python itself and not by a copy of what Python
+does.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import safemmap
 
 __all__ = ["run"]
-
-_STARTUP = str(Path(__file__).with_name("startup"))
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
@@ -38,16 +35,8 @@ def run(arguments: Sequence[str]) -> NoReturn:
             "run reaches the program by PYTHONPATH and the site module, which the "
             "options -I, -E and -S turn off"
         )
-    safemmap.enable()  # which says why it cannot
-    command = [sys.executable, *_interpreter_options(), *arguments]
-    os.execve(sys.executable, command, _environment())
-
-
-def _environment() -> dict[str, str]:
-    before = os.environ.get("PYTHONPATH")
-    # An empty entry would stand for the working directory.
-    path = f"{_STARTUP}{os.pathsep}{before}" if before else _STARTUP
-    return {**os.environ, "PYTHONPATH": path, "SAFEMMAP_ENABLE": "1"}
+    safemmap.enable()
+    os.execv(sys.executable, [sys.executable, *_interpreter_options(), *arguments])
 
 
 def _interpreter_options() -> list[str]:

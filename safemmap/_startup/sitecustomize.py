@@ -1,8 +1,8 @@
 """Protects the process from its start on, then makes room for the program's own
 sitecustomize.
 
-``python -m safemmap run`` puts this directory first on PYTHONPATH, where each Python
-that the program starts finds it.
+`safemmap.enable` puts this directory first on PYTHONPATH, where each Python that the
+process starts finds it.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 _here = os.path.dirname(__file__)
 # safemmap may be on the path of the parent alone.
-_root = os.path.abspath(os.path.join(_here, *[os.pardir] * 4))
+_root = os.path.abspath(os.path.join(_here, *[os.pardir] * 2))
 
 sys.path[:] = [entry for entry in sys.path if entry != _here]
 del sys.modules[__name__]
