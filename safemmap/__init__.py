@@ -1,9 +1,16 @@
-"""Memory-mapped files that outlive their peers.
+"""Memory-mapped files that raise an exception where others die of SIGBUS.
 
-A mapping of a file that somebody else can truncate raises `BusError` here, where
-the standard ``mmap`` has the process killed by SIGBUS. `mmap` is a drop-in for
-``mmap.mmap``; `wrap` takes a file descriptor from an untrusted peer, and `memfd` makes
-one that its receiver can trust.
+When another process truncates a file, an access to a mapping of it raises `BusError`,
+where the standard ``mmap`` has the process killed. Which name you need depends on who
+maps the file:
+
+- libraries that the program uses (NumPy, torch, SQLite): `enable`;
+- a program that you do not want to change: ``python -m safemmap run program.py``;
+- your code, from a file descriptor of an untrusted peer: `wrap`;
+- your code, which uses ``mmap.mmap`` already: `mmap`, a drop-in;
+- another library, whose buffer you hold: `protect`.
+
+`memfd` makes a file that its receiver can map without a risk.
 
 What is not needed to map a file is loaded when it is first asked for. A program that
 shuts itself in (chroot(2), seccomp(2)) before it maps anything does

@@ -7,12 +7,13 @@ cdef extern from "Python.h":
 
 
 cdef class BusError(OSError):
-    """An access to a mapping met a page that could not be brought in.
+    """An access to a mapped file touched a page that the kernel could not bring in.
 
-    Where the standard library's mapping has the process killed by SIGBUS, this
-    is raised by the very operation that met the fault. The mapping stays usable:
-    the same operation succeeds once the page can be had again. `errno` is
-    ``EFAULT``, or ``EHWPOISON`` for memory that the hardware reported as damaged.
+    The operation that faulted raises this, where the standard library's mapping has
+    the process killed by SIGBUS. The mapping stays usable: the same operation succeeds
+    once the page is there again. (After a fault of a view, once `mmap.reset` was
+    called; under `enable`, once the file is loaded again.) `errno` is ``EFAULT``, or
+    ``EHWPOISON`` for memory that the hardware reported as damaged.
 
     What was to be written, in the mapping or in the caller's buffer, may have
     been written in part.
@@ -30,9 +31,8 @@ cdef class BusError(OSError):
         or ``"store"`` under `enable`; None in one that was not raised by this library.
     :ivar in_buffer: whether the page was behind the other buffer of the operation
         (what `write` reads from, say), and not behind the mapping itself.
-    :ivar poisoned: whether this is about a fault of the past: a view met a page that
-        was gone and got zeros in its place, and no operation is let through until
-        `mmap.reset`.
+    :ivar poisoned: whether this reports an earlier fault of a view: it got zeros in the
+        place of a page that was gone, and every operation raises until `mmap.reset`.
     :ivar start: the range asked for, in bytes from the start of the mapping.
     :ivar stop: its end.
     :ivar needed: how many bytes the file must have for `offset` to be in it; 0 where
@@ -40,10 +40,11 @@ cdef class BusError(OSError):
     :ivar file_size: how many it had right after the fault; -1 where that is not known
         (``trackfd=False``).
     :ivar mapping: the `mmap` or the `Protected` whose page it was; None where that is
-        gone, in a copy and after unpickling.
+        gone, under `enable`, in a copy and after unpickling.
     :ivar path: the file, as the kernel names it; a memfd is
         ``"/memfd:name (deleted)"``. None where that cannot be told.
-    :ivar under_protect: whether the mapping is somebody else's, and was protected.
+    :ivar under_protect: whether another library made the mapping, and `protect`
+        guarded it.
     """
 
     cdef readonly Py_ssize_t offset

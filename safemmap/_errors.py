@@ -24,17 +24,17 @@ _DAMAGED_MEMORY = (4, 5)  # BusCode.MCEERR_AR and MCEERR_AO
 
 
 class Fault:
-    """A page that a view touched when it was gone. Cannot be changed; equal to another
-    when all but `mapping` and `path` is.
+    """A page that was gone when a view, or under `enable` any code, touched it.
+    Immutable; two are equal if they differ in `mapping` and `path` alone.
 
     :ivar offset: of the byte that was touched, from the start of the mapping (or of the
-        buffer that is protected).
+        buffer that is protected; under `enable`, of the file).
     :ivar address: of that byte.
     :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name.
     :ivar thread: the kernel's id of the thread, see `threading.get_native_id`.
     :ivar time: in seconds since the epoch, as `time.time` has it.
     :ivar mapping: what was touched, an `mmap` (which may be closed) or a `Protected`;
-        None when that is gone.
+        None when that is gone, and under `enable`.
     :ivar path: the file behind it as the kernel names it, see `BusError`.
     """
 
@@ -105,7 +105,11 @@ class SealError(OSError):
 
 
 class FaultWarning(RuntimeWarning):
-    """A view got zeros in the place of data, and nobody has asked about it."""
+    """Code read zeros in the place of data: a page was gone, and the program has not
+    asked (`mmap.check`, `faults`) whether one was.
+
+    Under `enable` there is one for each file, in addition to the exception.
+    """
 
 
 def describe_bus_error(error: BusError) -> str:
@@ -124,13 +128,14 @@ def describe_bus_error(error: BusError) -> str:
         remedy = (
             "protect() the object again"
             if error.under_protect
-            else "call reset() on the mapping"
+            else "call reset() on the mapping (this error's mapping attribute)"
         )
+        by = "" if error.operation == "view" else f"{error.operation}: "
         return (
-            f"[Errno {error.errno}] {error.operation}: a view{of_file} touched the "
-            f"page at offset {error.offset} (address {error.address:#x}) when it was "
-            "gone, and got zeros in its place; what was computed from it is wrong. "
-            f"Once the file is what it should be, {remedy}"
+            f"[Errno {error.errno}] {by}a view{of_file} touched the page at offset "
+            f"{error.offset} (address {error.address:#x}) when it was gone, and got "
+            "zeros in its place; discard what was computed from it. Once the file is "
+            f"whole again, {remedy}"
         )
     if error.code == 0:
         return (

@@ -19,14 +19,15 @@ class Faults(list[Fault]):
 
 
 def faults() -> Faults:
-    """The faults of views since the last call, oldest first.
+    """The faults of views and, under `enable`, of the process since the last call,
+    oldest first.
 
-    A view that touches a page which is gone puts one here: for the mapping, and for
-    every `protect` that holds the page too. What an operation reports by raising
-    `BusError` is not among them. The last 1024 are kept.
+    A view that touches a page which is gone puts one here for the mapping, and one for
+    every `protect` that holds the page too. Faults of operations, which raise
+    `BusError`, are not among them. The last 1024 are kept.
 
-    Makes `fault_fd` unreadable until there is another. The mappings concerned count as
-    asked about: they do not warn of these faults any more.
+    `fault_fd` is unreadable then until there is another. The mappings give no
+    `FaultWarning` for the faults that were taken.
     """
     taken, dropped = _core.take_faults()
     found = Faults(taken)

@@ -39,26 +39,25 @@ def enable(
     """Protect every mapping of a regular file in this process, whoever has made it:
     where a load or a store would end the process by SIGBUS, `BusError` is raised.
 
-    A page that is gone reads as zeros, and the thread that touched it gets the
-    exception before it can use them: C code that holds the pointer goes on to its
-    return, and the call that it was made by raises. (An index is no call: the next
-    call does.) Each later touch raises again. The error's `path` and `offset` are
-    those of the file; its `mapping` is None.
+    A page that is gone reads as zeros. C code that touched it goes on to its return,
+    and then the Python call of that code raises, before the program can use the result.
+    (An index or an operator is no call: after it the next call raises.) Each later
+    touch raises again. The error's `path` and `offset` are those of the file; its
+    `mapping` is None.
 
-    What faults in a mapping of this library's own, or under `protect`, is reported by
-    these. Everything else dies as before: devices, code, and anything that is not a
-    fault. Forked children are protected as well, and others that are Python and have
-    this process's environment (`os.environ` gets ``SAFEMMAP_ENABLE`` and an entry in
-    ``PYTHONPATH`` for them). Nothing is done, and costs anything,
-    before there is a fault, but that a thread in C checks some 20 times a second that
-    no other handler has taken the place of this one.
+    Mappings of this library, and memory under `protect`, report their own faults.
+    Devices, code, and a SIGBUS that is no fault kill as before. Forked children are
+    protected as well, and other children that are Python and have this process's
+    environment (`os.environ` gets ``SAFEMMAP_ENABLE`` and an entry in ``PYTHONPATH``
+    for them). Before there is a fault it costs nothing, except that a C thread checks
+    some 20 times a second that no other SIGBUS handler has displaced this one.
 
-    Enabled again it takes the new arguments. The interpreter disables it at its end;
-    the exit status is 1 if there was a fault which no exception has reported.
+    A second call takes the new arguments. The end of the interpreter disables it; the
+    exit status is 1 if there was a fault which no exception has reported.
 
     :param threads: who gets the exception: ``"callers"`` is the Python thread that
-        touched the page, and for a thread that Python does not know (of a library's
-        pool) the one that waits for it.
+        touched the page; or, if Python does not know that thread (a library's pool),
+        the one that waits for it.
     :param on_fault: ``"raise"``; or ``"warn"``, which gives a `FaultWarning` alone, and
         has the program go on with zeros.
     :raises ValueError: an argument is none of these.
@@ -77,7 +76,7 @@ def enable(
 
 
 def disable() -> None:
-    """End what `enable` began. Does nothing where it is not enabled."""
+    """Stop protecting the whole process. Does nothing unless `enable` was called."""
     with _lock:
         _core.disable_process()
         _core.stop_checks()

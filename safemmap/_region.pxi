@@ -134,8 +134,8 @@ cdef class Region:
             f"{_thread_name(thread)} touched the byte at offset "
             f"{self.offset_of(self.c.fault.address)} (address "
             f"{self.c.fault.address:#x}) of {name} when its page was gone, and got "
-            "zeros in the place of data; check() raises where this matters, and a "
-            "scope (access(), or with protect()) has it raised in time"
+            "zeros in the place of data; to have BusError raised, call check() before "
+            "you use the data, or read it in a scope (with m.access(), with protect())"
         )
 
         self.warned = True

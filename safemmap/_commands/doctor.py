@@ -119,7 +119,7 @@ def _process() -> Iterator[Finding]:
             warnings.simplefilter("ignore", safemmap.FaultWarning)
             bytes(m)
     except safemmap.BusError:
-        yield _OK, "under enable(), a page that is gone of the standard mmap raises"
+        yield _OK, "under enable(), the standard mmap raises BusError, too"
     else:
         yield _PROBLEM, "under enable(), a page that is gone was not noticed"
     finally:
