@@ -12,6 +12,7 @@ setup(
                 "safemmap/_core.pyx",
                 "safemmap/_interrupt.c",
                 "safemmap/_monitoring.c",
+                "safemmap/_pending.c",
                 "safemmap/_waiting.c",
                 "safemmap/_watcher.c",
                 *sorted(glob("csrc/*.c")),

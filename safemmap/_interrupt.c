@@ -8,9 +8,8 @@
  * - The fault is synchronous: its thread is in C code that touches mapped memory, and
  *   so holds none of the interpreter's locks, nor is it in the middle of a change to
  *   its own thread state.
- * - _PyEval_AddPendingCall() takes one lock, which others hold for a few instructions
- *   and never while they wait for the GIL, and allocates nothing. Its callback runs
- *   with the GIL, in whichever thread looks at the eval breaker first; from 3.12 on
+ * - A pending call can be asked for there (_pending.c). It is made with the GIL, in
+ *   whichever thread looks at the eval breaker first; from 3.12 on
  * in any thread, or in the main thread alone, as asked for; on 3.11 always in the
  * main thread.
  * - A thread looks at `async_exc` of its own state when it looks at the eval breaker,
@@ -36,6 +35,7 @@
 #include <unistd.h>
 
 #include "_monitoring.h"
+#include "_pending.h"
 #include "_waiting.h"
 
 enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000 };
@@ -79,26 +79,18 @@ static int decide(void *argument);
 
 /* ---- What differs between versions ------------------------------------- */
 
-typedef int pending_call(void *);
-#if PY_VERSION_HEX >= 0x030C0000
-typedef int add_pending_call(PyInterpreterState *, pending_call *, void *, int flags);
-#else
-typedef int add_pending_call(PyInterpreterState *, pending_call *, void *);
-#endif
-static add_pending_call *add_call;
-
 /* Has `decide` called in the thread, or soon by any; false where that is not to be
  * had. */
 static bool
 queue_call(const PyThreadState *thread, struct record *record)
 {
-#if PY_VERSION_HEX >= 0x030C0000
-    return add_call != NULL &&
-           add_call(interpreter, decide, record, thread == main_thread) == 0;
-#else
-    return add_call != NULL && (thread == NULL || thread == main_thread) &&
-           add_call(interpreter, decide, record) == 0;
+    const bool in_main = thread == main_thread;
+
+#if PY_VERSION_HEX < 0x030C0000
+    if (thread != NULL && !in_main)
+        return false;
 #endif
+    return safemmap_pending_add(decide, record, in_main);
 }
 
 #if PY_VERSION_HEX < 0x030D0000
@@ -656,7 +648,6 @@ safemmap_interrupt_start(PyObject *error_class, safemmap_make_error *make)
         make_error = make;
         interpreter = PyInterpreterState_Get();
         main_thread = oldest_thread();
-        add_call = (add_pending_call *)dlsym(RTLD_DEFAULT, "_PyEval_AddPendingCall");
 #if PY_VERSION_HEX < 0x030D0000
         signal_exception = (void (*)(PyInterpreterState *))dlsym(
             RTLD_DEFAULT, "_PyEval_SignalAsyncExc");

@@ -16,6 +16,8 @@
 
 #include "_watcher.h"
 
+#include "_pending.h"
+
 #include "safemmap.h"
 
 #include <errno.h>
@@ -26,14 +28,11 @@
 #include <unistd.h>
 
 static const struct safemmap_watched *watched;
+static PyInterpreterState *interpreter;
 
 /* ---- Asking, inside the signal ------------------------------------------ */
 
-/* Handlers wait here for one another, and not inside of the interpreter, where a
- * thread that waits can give up the GIL in the middle of anything. */
-static pthread_mutex_t asking;
-static PyInterpreterState *interpreter; /* NULL: nobody to ask. Guarded by `asking` */
-static int asked;                       /* and not answered yet */
+static int asked; /* and not answered yet */
 
 static int
 answer(void *unused)
@@ -45,52 +44,14 @@ answer(void *unused)
     return 0;
 }
 
-#if PY_VERSION_HEX >= 0x030C0000
-/* Exported by the interpreter for its own modules. The public function leaves the
- * call to the main thread, which may be waiting for the others. */
-extern int _PyEval_AddPendingCall(PyInterpreterState *interpreter,
-                                  int (*function)(void *), void *argument, int flags)
-    __attribute__((weak));
-
-static int
-add_pending_call(void)
-{
-    if (_PyEval_AddPendingCall == NULL)
-        return Py_AddPendingCall(answer, NULL);
-    return _PyEval_AddPendingCall(interpreter, answer, NULL, 0);
-}
-#else
-/* No thread but the main one makes them. */
-static int
-add_pending_call(void)
-{
-    return Py_AddPendingCall(answer, NULL);
-}
-#endif
-
-static void
-block_signals(sigset_t *ret_before)
-{
-    sigset_t all;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, ret_before);
-}
-
 void
 safemmap_watcher_ask(void)
 {
-    sigset_t before;
-
     if (__atomic_exchange_n(&asked, 1, __ATOMIC_SEQ_CST) != 0)
         return;
-    block_signals(&before);
-    pthread_mutex_lock(&asking);
     /* (The interpreter has room for some calls only; the next fault tries again.) */
-    if (interpreter == NULL || add_pending_call() < 0)
+    if (!safemmap_pending_add(answer, NULL, false))
         __atomic_store_n(&asked, 0, __ATOMIC_SEQ_CST);
-    pthread_mutex_unlock(&asking);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* ---- The thread --------------------------------------------------------- */
@@ -194,6 +155,15 @@ run(void *unused)
     return NULL;
 }
 
+static void
+block_signals(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, ret_before);
+}
+
 void
 safemmap_watcher_start(double seconds)
 {
@@ -269,13 +239,8 @@ safemmap_watcher_release(void)
 static void
 prepare(void)
 {
-    pthread_mutexattr_t lending;
     pthread_condattr_t monotonic;
 
-    pthread_mutexattr_init(&lending);
-    pthread_mutexattr_setprotocol(&lending, PTHREAD_PRIO_INHERIT);
-    pthread_mutex_init(&asking, &lending);
-    pthread_mutexattr_destroy(&lending);
     pthread_mutex_init(&lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -292,6 +257,7 @@ safemmap_watcher_attend(const struct safemmap_watched *new_watched)
     prepare();
     watched = new_watched;
     interpreter = PyInterpreterState_Get();
+    safemmap_pending_open();
     asked = 0;
     safemmap_set_event_hook(safemmap_watcher_ask);
 }
@@ -299,12 +265,6 @@ safemmap_watcher_attend(const struct safemmap_watched *new_watched)
 void
 safemmap_watcher_leave(void)
 {
-    sigset_t before;
-
     safemmap_set_event_hook(NULL);
-    block_signals(&before);
-    pthread_mutex_lock(&asking);
-    interpreter = NULL;
-    pthread_mutex_unlock(&asking);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    safemmap_pending_close();
 }
