@@ -1,7 +1,7 @@
-"""Where the memory of an Arrow array lies.
+"""Finds the memory of an Arrow array.
 
-Arrow's C data interface has the addresses of buffers. How long they are follows from
-the type, see "Buffer Listing for Each Layout" in
+Arrow's C data interface has the addresses of buffers. Their lengths follow from the
+type, see "Buffer Listing for Each Layout" in
 https://arrow.apache.org/docs/format/Columnar.html.
 """
 
@@ -42,9 +42,9 @@ _OTHERS: dict[str, tuple[int, ...]] = {
 
 
 def memory_of(array: ArrowArray) -> Iterator[Memory]:
-    """The buffers of an array and of what it is made of. The length of some stands in
-    another one, which comes first and is read then: when it is protected, if the caller
-    protects each as it comes."""
+    """The buffers of an array, its children and its dictionary. Some buffers hold the
+    length of a later one, and are read when that is due: a caller that protects each
+    buffer as it comes has protected them by then."""
     if array.length > 0:
         yield from _own_memory(array)
     for part in _parts(array):
@@ -52,7 +52,7 @@ def memory_of(array: ArrowArray) -> Iterator[Memory]:
 
 
 def addresses(array: ArrowArray) -> Iterator[int]:
-    """Of the same buffers."""
+    """The addresses of the same buffers."""
     if array.length > 0:
         found = array.buffers
         if array.format in ("vu", "vz"):

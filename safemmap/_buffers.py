@@ -1,8 +1,8 @@
-"""Where the memory of an object lies, whatever library it comes from.
+"""Finds the memory of an object, whatever library it comes from.
 
-No library is imported for that. What an object offers by a protocol is taken first:
-the buffer protocol, ``__array_interface__``, ``__dlpack__``, and last Arrow's C data
-interface, for which some libraries copy.
+No library is imported for that. Protocols come first: the buffer protocol,
+``__array_interface__``, ``__dlpack__``, and last Arrow's C data interface, for which
+some libraries copy.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _PANDAS_ARRAYS = (("_ndarray",), ("_pa_array",), ("_data", "_mask"))
 
 
 def buffers(obj: Any) -> Iterator[Any]:
-    """What exports a buffer of the memory that `obj` consists of. To be taken one by
-    one: some are found by what stands in the ones before, see `_arrow.memory_of`.
+    """Exporters of all the memory of `obj`. Take them one by one: some are found by
+    reading the memory of those before them, see `_arrow.memory_of`.
 
     :raises TypeError: `obj` offers none.
     :raises BufferError: it offers nothing but a copy.

@@ -1,5 +1,5 @@
-# The exception, which keeps what it tells where that costs nothing to store: it is a
-# part of what a fault costs. Its texts are in _errors.py.
+# BusError. Its fields are plain C values, which cost little to fill in: raising it is
+# part of the cost of a fault. Its texts are in _errors.py.
 
 cdef extern from "Python.h":
     ctypedef class builtins.OSError [object PyOSErrorObject]:
@@ -15,15 +15,14 @@ cdef class BusError(OSError):
     called; under `enable`, once the file is loaded again.) `errno` is ``EFAULT``, or
     ``EHWPOISON`` for memory that the hardware reported as damaged.
 
-    What was to be written, in the mapping or in the caller's buffer, may have
-    been written in part.
+    An operation that writes, to the mapping or to the caller's buffer, may have written
+    a part.
 
-    :ivar offset: where the first byte lies that could not be reached, in bytes from
-        the start of the mapping (or of the caller's buffer, see `in_buffer`): the
-        start of the first page that is gone, or the start of the range asked for
-        when that lies inside the page; where a file was found too short without a
-        fault, its end. Under `enable` the offset in the file of the byte that was
-        touched.
+    :ivar offset: of the first byte that could not be reached, in bytes from the start
+        of the mapping (or of the caller's buffer, see `in_buffer`): the start of the
+        first lost page, or the start of the range asked for when that lies inside the
+        page; where a file was found too short without a fault, its end. Under `enable`
+        the offset, in the file, of the byte that was touched.
     :ivar address: the address of that byte.
     :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name; 0 where a
         file was found too short without a fault.
@@ -124,8 +123,8 @@ cdef class BusError(OSError):
 safemmap_without_frames = <PyObject *>BusError
 
 
-# Of what OSError's own `__new__` has made, nothing here has a method, and what refers
-# to objects is NULL, not None.
+# OSError's own `__new__` makes the instances (see _finish_bus_error), so fields that
+# refer to objects begin as NULL, not None.
 
 cdef _Origin _origin_of(BusError error):
     return None if error.origin == NULL else <_Origin>error.origin
@@ -148,8 +147,8 @@ cdef dict _codes = None         # of faults, with their names
 
 
 cdef object _code(int code):
-    """A `BusCode`; the bare number where it has no name, or that module cannot be
-    loaded (any more: the process may have shut itself in)."""
+    """A `BusCode`; the bare number where it has no name, or where its module can no
+    longer be loaded (the process may have shut itself in)."""
     global _codes
 
     if _codes is None:
@@ -182,8 +181,8 @@ cdef BusError _bus_error(int error, Py_ssize_t offset, uintptr_t address, int co
 
 
 cdef int _finish_bus_error() except -1:
-    """Have subclasses with an `__init__` of their own treated as OSError treats its
-    own: by what makes them."""
+    """Makes instances with OSError's own `__new__`, which knows how to treat subclasses
+    with an `__init__` of their own."""
     cdef TypeObject *error_type = <TypeObject *>BusError
 
     error_type.tp_name = "safemmap.BusError"

@@ -1,7 +1,7 @@
-# What becomes of views where the program does not say: `views="auto"`.
+# The default of `views=`.
 
-# Whether nobody can be counted on to ask: the program does not know that its mappings
-# are of this library, and has to be told by an exception or by its exit status.
+# Whether the program does not know that its mappings are of this library. It never asks
+# for faults then, so an exception or the exit status must report them.
 cdef bint _unattended = False
 cdef object _stand_in = None    # see _stand_in.py
 cdef object _views_of_process = os.environ.get("SAFEMMAP_VIEWS")
@@ -11,8 +11,9 @@ if _views_of_process is not None:
 
 
 cdef Views _views(object named) except *:
-    """Those named. "auto": what ``SAFEMMAP_VIEWS`` says, or else interrupt where this
-    library has taken the place of the standard module."""
+    """The mode of that name. "auto" is the mode in ``SAFEMMAP_VIEWS``; without it,
+    "interrupt" if this library has taken the place of the standard module, else
+    "deferred"."""
     if named != "auto":
         return <Views>_choice("views", named, _VIEWS)
     if _views_of_process is not None:
@@ -26,7 +27,7 @@ cdef Views _views(object named) except *:
 
 
 def set_stand_in(module):
-    """What has taken the place of the standard module."""
+    """Set the module that has taken the place of the standard one."""
     global _stand_in
 
     _stand_in = module

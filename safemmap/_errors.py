@@ -1,4 +1,4 @@
-"""The exceptions of the package, and what is told of a fault that raised none.
+"""The exceptions of the package, and `Fault`, which describes a fault of a view.
 
 Imports nothing: this is loaded with the package.
 """
@@ -176,7 +176,7 @@ def describe_bus_error(error: BusError) -> str:
 def describe_file_fault(
     path: str | None, offset: int, size: int, *, stored: bool, damaged: bool
 ) -> str:
-    """What a fault in a mapping of somebody else's was, and what to do.
+    """Describes a fault in a foreign mapping, and what to do about it.
 
     `offset` is that of the byte in the file, which has `size` bytes left (-1: unknown).
     """
@@ -202,7 +202,7 @@ def describe_file_fault(
 
 
 def file_too_short(length: int, offset: int, size: int) -> ValueError:
-    """For so many bytes from there in a file of `size` bytes."""
+    """The error for a mapping of `length` bytes from `offset` in a file of `size`."""
     return ValueError(
         f"{length} bytes from offset {offset} were announced, "
         f"but the file has only {size}"

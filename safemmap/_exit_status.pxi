@@ -1,4 +1,4 @@
-# The exit status of a process that has read zeros, and of which no part was told.
+# The exit status after a fault that no exception has reported.
 
 cdef extern from *:
     """
@@ -7,7 +7,7 @@ cdef extern from *:
     #include <string.h>
     #include <unistd.h>
 
-    /* What the process says as it ends. Empty: nothing. */
+    /* The line that the process writes as it ends; empty: none. */
     static char safemmap_last_words[4096];
 
     static void
@@ -30,8 +30,8 @@ cdef extern from *:
     #endif
     }
 
-    /* exit(3) calls it when the interpreter is gone, and after all that was registered
-     * later. */
+    /* exit(3) calls it after the interpreter has ended, and after all functions that
+     * were registered later. */
     #ifdef __GLIBC__
     static void
     safemmap_end_by(int status, void *unused)
@@ -91,7 +91,7 @@ cdef void _remember_untold(Region region) noexcept:
 # ---- For _exit_status.py -------------------------------------------------
 
 def watch_end():
-    """Have exit(3) say the last words, and see to its status."""
+    """Have exit(3) write the last words, and correct the status."""
     if safemmap_watch_end() != 0:
         raise MemoryError("no memory to watch the exit status")
 
@@ -115,7 +115,7 @@ def untold():
 
 
 def set_last_words(str line):
-    """What exit(3) is to say."""
+    """Set the line that exit(3) writes."""
     cdef bytes words = line.encode(errors="backslashreplace")
 
     strcpy(safemmap_last_words, words[:sizeof(safemmap_last_words) - 1])

@@ -1,7 +1,7 @@
-"""No process ends with status 0 that has read zeros and was not told.
+"""The exit status after a fault that no exception has reported: 1 instead of 0.
 
-Such a process ends with status 1 and a line on standard error. All that Python does at
-its end is done before that.
+The process also writes a line to standard error. Both happen after everything that
+Python does at its end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def watch() -> None:
     """From now on. To be called once."""
     _core.watch_end()
     atexit.register(_settle)
-    # The children of multiprocessing, and most others that a fork made, end by it.
+    # Children of multiprocessing, and most other forked children, end with os._exit().
     os._exit = _exit
 
 

@@ -1,24 +1,22 @@
-# The faults of views on their way from the signal handler to the program: what `faults`
-# returns, and when to warn of one that nobody asks about.
+# The faults of views on their way from the signal handler to the program: to
+# `faults`, or to a warning if the program does not ask.
 
-# Everything between here and the queue of the core is compiled code that calls no
-# Python function: an exception which is on its way to this thread (`views="interrupt"`,
-# Ctrl-C) cannot come up in the middle.
+# The code that empties the core's queue calls no Python function, so that a pending
+# exception of this thread (`views="interrupt"`, Ctrl-C) cannot be raised in the middle.
 cdef dict _live = {}            # the regions, by their ids
-cdef list _recent = []          # what `faults` has not returned yet
+cdef list _recent = []          # faults that `faults` has not returned yet
 cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
-cdef unsigned long _lost = 0    # what fell out of _recent
+cdef unsigned long _lost = 0    # faults that fell out of _recent
 cdef unsigned long _dropped_before = 0  # by the core, when `faults` was called last
 
-# Faults that wait for `faults`.
+# The capacity of _recent.
 cdef Py_ssize_t _CAPACITY = 1024
-# A program that asks by itself is not to be warned of what it is about to learn:
-# seconds from a fault to the warning.
+# Seconds from a fault to the warning: time for a program that asks by itself.
 cdef double _GRACE = 0.1
 
 
 cdef object _drain():
-    """Take what is in the queue of the core, on any thread."""
+    """Empty the core's queue, on any thread."""
     global _lost
     cdef safemmap_event event
     cdef Region region
@@ -46,7 +44,7 @@ cdef object _drain():
 # ---- Warnings ------------------------------------------------------------
 
 cdef int _warn_later(object id) except -1:
-    """Of a region, by its id, or of a file."""
+    """Schedule the warning for a region, by its id, or for a file."""
     if id not in _unwarned:
         _unwarned[id] = monotonic() + _GRACE
         safemmap_watcher_start(_GRACE)
@@ -54,7 +52,7 @@ cdef int _warn_later(object id) except -1:
 
 
 cdef void _news() noexcept:
-    """There may be events. (See struct safemmap_watched.)"""
+    """Called when there may be events. (See struct safemmap_watched.)"""
     cdef double next_due
 
     _drain()
@@ -64,7 +62,7 @@ cdef void _news() noexcept:
 
 
 cdef double _warn_of_due() noexcept:
-    """On the watcher. (See struct safemmap_watched.)"""
+    """Called on the watcher's thread. (See struct safemmap_watched.)"""
     cdef double now
 
     _drain()
@@ -129,7 +127,7 @@ def _after_fork_in_parent():
 
 
 def _after_fork_in_child():
-    """What the parent's views have met is none of the child's."""
+    """Drops the faults of the parent's views."""
     global _lost, _dropped_before, _forked_at, _untold
     _forked_at = time_ns()
     _untold = None
@@ -141,8 +139,8 @@ def _after_fork_in_child():
 
 
 def _at_exit():
-    """Nobody will warn later. (Nor interrupt: threads without the GIL may be in mapped
-    memory until the end of the process.)"""
+    """Gives the warnings that are due, and stops interrupting: threads without the GIL
+    may touch mapped memory until the end of the process."""
     safemmap_interrupt_stop()
     safemmap_watcher_hold()
     _drain()
@@ -150,7 +148,8 @@ def _at_exit():
         _warn_of(id)
 
 
-# (Here, and not with the first view: nothing that a program can observe begins there.)
+# (At import, and not with the first view, so that making a view has no side effect that
+# a program can observe.)
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,
@@ -162,19 +161,19 @@ atexit.register(_at_exit)
 # ---- For _faults.py ------------------------------------------------------
 
 def region_count():
-    """How many there are."""
+    """How many regions are registered."""
     return len(_live)
 
 
 def take_faults():
-    """Those since the last call, and how many are lost."""
+    """The faults since the last call, and how many were lost."""
     global _lost, _dropped_before
     cdef unsigned long dropped, lost
     cdef list taken
     cdef Region region
 
     _drain()
-    # At once: of several threads each takes faults of its own.
+    # No Python code in between: several threads must take different faults.
     taken = _recent.copy()
     _recent.clear()
     try:

@@ -1,4 +1,4 @@
-"""What an event loop, or whoever else asks, is told of the faults of views."""
+"""faults() and fault_fd(): the faults of views, for an event loop."""
 
 from __future__ import annotations
 

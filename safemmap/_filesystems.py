@@ -1,13 +1,14 @@
-"""Which filesystem a descriptor is on, found out without asking that filesystem.
+"""Finds out which filesystem a descriptor is on, without asking that filesystem, and
+refuses those whose server could stall us.
 
-fstat(2), fstatfs(2) and close(2) all send a question to the server of a FUSE file and
+fstat(2), fstatfs(2) and close(2) all send a request to the server of a FUSE file and
 wait for the answer, in a sleep that SIGKILL does not end. So none of them may be the
-first thing that is done to the descriptor of a peer. What is done here is answered by
-the kernel from its own memory: whether a file can have seals; the number of its mount,
-see proc_pid_fdinfo(5); the type of that mount, see proc_pid_mountinfo(5). That lists
+first call on the descriptor of a peer. The kernel answers the questions asked here from
+its own memory: whether a file can have seals; the number of its mount, see
+proc_pid_fdinfo(5); the type of that mount, see proc_pid_mountinfo(5). That file lists
 the mounts below the root directory of the process. In a chroot the root itself may lie
-in the middle of a mount; whoever has put the process there answers for it, and
-statfs(2) may ask.
+in the middle of a mount; we trust the filesystem that the process was put on, and ask
+it with statfs(2).
 
 Types are those of /proc/filesystems, the ``name`` in the ``file_system_type`` of each
 in Linux' mm/ and fs/. Both tables list what is admitted: a type that nobody has

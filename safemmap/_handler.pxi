@@ -1,11 +1,12 @@
-# The SIGBUS handler: when it is needed, what handler.py says and does, and the end.
+# The SIGBUS handler: installing it when needed, the functions behind handler.py, and
+# the end of the interpreter.
 
 cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
 cdef bint _displaced_told = False
 
 
 cdef bint _ensure_handler() except -1:
-    """In place, and on top if that can be had. True: it cannot."""
+    """Install the handler, or put it back on top. True: displaced too often."""
     cdef int error
 
     if not _handler_allowed:
@@ -22,7 +23,8 @@ cdef bint _ensure_handler() except -1:
 
 
 cdef bint _can_be_guarded() except -1:
-    """Whether there is a handler, or was. (A sandbox may forbid to install one.)"""
+    """Whether the handler can be installed, or could be before it was displaced too
+    often. (A sandbox may forbid it.)"""
     cdef int error = safemmap_install()
 
     if error == -EBUSY:
@@ -40,7 +42,7 @@ cdef int _ensure_handler_for_buffer() except -1:
 
 
 cdef int _warn_displaced() except -1:
-    """Once."""
+    """Warn once that others have displaced the handler too often."""
     global _displaced_told
 
     if not _displaced_told:
@@ -58,8 +60,8 @@ cdef int _warn_displaced() except -1:
 # ---- For handler.py ------------------------------------------------------
 
 def handler_counts():
-    """Faults that ended an operation, faults of views, signals that went to others, and
-    how often the handler was put in place."""
+    """Faults that ended an operation, faults of views, forwarded signals, and how often
+    the handler was installed."""
     cdef safemmap_counts counts
 
     safemmap_get_counts(&counts)
@@ -67,9 +69,9 @@ def handler_counts():
 
 
 def handlers():
-    """Who gets a SIGBUS, one after the other: whether it is this library, and what the
-    dynamic linker knows of the function, as its file and its name (which may be None
-    both), or the name of the action alone."""
+    """The handlers that get a SIGBUS, one after the other: whether it is ours, and the
+    file and the name of its function, as the dynamic linker knows them (both may be
+    None); for SIG_DFL and SIG_IGN None and that name."""
     cdef safemmap_action actions[128]
     cdef Dl_info info
     cdef size_t count = min(<size_t>128, safemmap_get_actions(actions, 128)), i
@@ -91,7 +93,7 @@ def handlers():
 
 
 def install_handler():
-    """Put it in place, or back on top; 0 or a negative errno."""
+    """Install the handler, or put it back on top; 0 or a negative errno."""
     global _handler_allowed
     cdef int error
 
@@ -104,7 +106,7 @@ def install_handler():
 
 
 def uninstall_handler():
-    """Put back what was there before; 0 or a negative errno."""
+    """Restore the previous handler; 0 or a negative errno."""
     global _handler_allowed
     cdef int error = -EADDRINUSE
 
@@ -117,10 +119,11 @@ def uninstall_handler():
 
 
 # ---- At exit -------------------------------------------------------------
-# The last the interpreter does to signals is to disable faulthandler, which puts back
-# what it found when it was enabled and not what is there now. Threads without the GIL,
-# and C code that runs later still, may be in memory of ours. What comes next is the end
-# of the interpreter's own dict, and of this in it.
+# The interpreter's last step with signals is to disable faulthandler, which restores
+# the handler that it found when it was enabled, and not the present one. Threads
+# without the GIL, and C code that runs even later, may still touch our mappings. Next
+# the interpreter clears its own dict, and with it this capsule, whose destructor puts
+# us back on top.
 
 cdef void _put_back_on_top(object capsule) noexcept:
     cdef safemmap_counts counts

@@ -1,9 +1,9 @@
 /* Raises an exception in the thread whose access faulted, before it can use a zero.
  *
- * The core calls on_fault() in the signal handler. What is done there has to have its
- * effect when the interpreter looks at its eval breaker next, which it does after
- * each call of a C function, before the result can be stored. (Operators and indices
- * are no such calls: the next call after them raises.) Three things are relied on:
+ * The core calls on_fault() in the signal handler. It must take effect when the
+ * interpreter next checks its eval breaker, which it does after each call of a C
+ * function, before the result can be stored. (Operators and indices are no such
+ * calls: the next call after them raises.) This relies on three facts:
  *
  * - The fault is synchronous: its thread is in C code that touches mapped memory, and
  *   so holds none of the interpreter's locks, nor is it in the middle of a change to
@@ -15,17 +15,17 @@
  * - A thread looks at `async_exc` of its own state when it looks at the eval breaker,
  *   and has it looked at when it takes the GIL.
  *
- * A callback can decide, when it runs in the thread that faulted: an error that the
- * code under way has raised since, because of the zeros, becomes what is raised, and
- * ours its cause. An asynchronous exception cannot decide any more, and is the way
- * where no callback can run in the thread in time: its class makes the instance when
- * it is raised. From 3.12 on a callback for RAISE (sys.monitoring) takes it back
- * there, while one is on its way, when the code under way raises an error of its own;
- * and one for PY_RETURN raises it before the function that faulted can return.
+ * A callback that runs in the thread that faulted can still choose: if the
+ * interrupted code has raised an error since, because of the zeros, that error stays,
+ * and ours becomes its cause. Where no callback can run in that thread in time, we
+ * set an asynchronous exception, which cannot choose; its class makes the instance
+ * when it is raised. From 3.12 on, while one is pending, a callback for RAISE
+ * (sys.monitoring) takes it back when the interrupted code raises an error of its
+ * own, and one for PY_RETURN raises it before the function that faulted can return.
  *
- * Records and what belongs to them change with the GIL only, save that on_fault()
- * claims a free one. (Without a GIL there would have to be a lock in its place, and
- * the other threads would have to be stopped where their states are read.)
+ * Records change with the GIL held only, except that on_fault() claims a free one. (A
+ * build without a GIL would need a lock in its place, and would have to stop the
+ * other threads while it reads their states.)
  */
 #include "_interrupt.h"
 
@@ -40,29 +40,30 @@
 
 enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000 };
 
-/* What becomes of a record. */
+/* The states of a record. */
 enum {
     FREE,
     CLAIMED,   /* by on_fault(), which fills it in */
-    QUEUED,    /* a callback will come for it */
-    CANCELLED, /* the same, and has nothing to do */
-    ON_ITS_WAY /* as the asynchronous exception of the thread */
+    QUEUED,    /* a callback is pending */
+    CANCELLED, /* a callback is pending, and will do nothing */
+    ON_ITS_WAY /* the asynchronous exception of the thread is set */
 };
 
-/* One thread that is to be told of one fault. */
+/* A fault that is to be raised in a thread. */
 static struct record {
     int state;
     struct safemmap_event event;
     pid_t process;
     PyThreadState *thread; /* NULL: Python does not know it */
     uint64_t thread_number;
-    PyObject *handled; /* the exception that it handled at the fault; to compare */
+    PyObject *handled; /* the exception that the thread handled then; to compare */
     unsigned postponed;
     bool monitored;
     PyObject *returns; /* the code object whose returns are monitored for it */
 } records[RECORDS];
 
-/* Of the threads that Python does not know. (By themselves: records are searched.) */
+/* Stacks of threads that Python does not know. (Kept apart from the records, which
+ * are searched.) */
 static struct safemmap_stack stacks[RECORDS];
 
 static safemmap_make_error *make_error;
@@ -70,9 +71,9 @@ static PyInterpreterState *interpreter;
 static PyThreadState *main_thread;
 /* A class that makes the instance when it is raised. */
 static PyObject *raised_later;
-/* References to it that on_fault() may give away. */
+/* References to that class, held in stock for on_fault(). */
 static int references;
-/* Of the newest zeroed pages: tokens become smaller. */
+/* The token of the newest overlay: tokens become smaller. */
 static uint64_t newest = UINT64_MAX;
 
 static int decide(void *argument);
@@ -122,7 +123,7 @@ handled_by(const PyThreadState *thread)
     return NULL;
 }
 
-/* A thread that waits for its exception only gets more zeros. */
+/* While a thread's exception is pending, further faults of it make no new record. */
 static struct record *
 claim(pid_t thread, pid_t process)
 {
@@ -160,8 +161,8 @@ take_reference(void)
     return false;
 }
 
-/* By the thread itself: nobody else looks at the field without the GIL, and whoever
- * has that may have put another exception there. */
+/* Called by the thread itself. Other threads access the field only with the GIL, and
+ * may have put another exception there. */
 static bool
 put_exception(PyThreadState *thread)
 {
@@ -212,7 +213,7 @@ on_fault(const struct safemmap_event *event)
     if (thread == NULL)
         safemmap_stack_copy(&stacks[record - records], event->stack);
 
-    /* Whoever calls `decide` may be quicker than this function. */
+    /* Another thread may call `decide` before this function returns. */
     __atomic_store_n(&record->state, QUEUED, __ATOMIC_RELEASE);
     if (queue_call(thread, record))
         return;
@@ -264,11 +265,11 @@ keep_references(void)
     }
 }
 
-/* ---- Telling ----------------------------------------------------------- */
+/* ---- Raising ----------------------------------------------------------- */
 
-/* The thread was told, or is not to be: the next touch of any page that it, or
- * anybody, has got zeros for faults anew. (Who waits for an exception gets new ones.)
- */
+/* Frees the record, once the exception was raised or dropped. Withdraws all zeros, so
+ * that the next touch of any replaced page faults anew. (A thread whose exception is
+ * pending gets new zeros.) */
 static void
 finish(struct record *record)
 {
@@ -290,7 +291,7 @@ finish(struct record *record)
     keep_references();
 }
 
-/* NULL, and no exception is set: it is not due any more. */
+/* A new exception for the record; NULL, with none set: it is no longer due. */
 static PyObject *
 error_of(const struct record *record)
 {
@@ -301,7 +302,7 @@ error_of(const struct record *record)
     return error;
 }
 
-/* At the end of what has caused `raised` so far. */
+/* Appends `error` to the chain of causes of `raised`. */
 static void
 become_cause(PyObject *error, PyObject *raised)
 {
@@ -343,8 +344,8 @@ is_function(PyFrameObject *frame, const char *name)
     return is;
 }
 
-/* The function that was to give a result has returned already to an executor, which
- * cannot be given an exception but in the future. */
+/* If the function that faulted has already returned to an executor of
+ * concurrent.futures, sets the exception of its future. */
 static bool
 tell_future(PyFrameObject *frame, PyObject *error)
 {
@@ -364,8 +365,8 @@ tell_future(PyFrameObject *frame, PyObject *error)
     return told;
 }
 
-/* The thread's function has returned already, and what is left of threading.py has
- * to be run to its end. */
+/* If the thread's function has already returned, calls threading.excepthook: an
+ * exception must not end the rest of threading.py early. */
 static bool
 tell_thread(PyFrameObject *frame, PyObject *error)
 {
@@ -401,9 +402,9 @@ tell_thread(PyFrameObject *frame, PyObject *error)
     return true;
 }
 
-/* Whether the thread is in the middle of asyncio: a task whose coroutine has returned
- * already would leave those who wait for it waiting. What it hands its result to is
- * the program's, and on the same thread. */
+/* Whether the thread runs code of asyncio itself: an exception there, after a task's
+ * coroutine has returned, would leave others waiting for the task for ever. The
+ * program's code that gets the result runs next, on the same thread. */
 static bool
 is_in_event_loop(PyThreadState *thread)
 {
@@ -421,8 +422,8 @@ is_in_event_loop(PyThreadState *thread)
     return is;
 }
 
-/* Whether a destructor runs, whose exceptions are nobody's: it may be that of what
- * the call which met the fault has let go of. */
+/* Whether a destructor runs, whose exceptions are ignored: the call that faulted may
+ * have freed an object. */
 static bool
 is_in_destructor(PyThreadState *thread)
 {
@@ -440,7 +441,7 @@ is_in_destructor(PyThreadState *thread)
     return is;
 }
 
-/* Has the callback called once more. */
+/* Queues the callback once more. */
 static bool
 postpone(struct record *record)
 {
@@ -450,8 +451,8 @@ postpone(struct record *record)
     return true;
 }
 
-/* (With an asynchronous exception of somebody else's on its way to the thread there
- * is nothing to do: that is raised now.) */
+/* Raises the exception in the calling thread. (Not if a foreign asynchronous
+ * exception is pending: that one is raised now.) */
 static int
 raise_here(struct record *record)
 {
@@ -481,8 +482,9 @@ raise_here(struct record *record)
     return result;
 }
 
-/* The thread has let go of the GIL, and does nothing in Python before it has it
- * again. An exception that is on its way there already is somebody else's. */
+/* Sets the asynchronous exception of a thread that has released the GIL, and runs no
+ * Python code before it takes it again. If one is set already, it is a foreign one.
+ */
 static void
 raise_there(struct record *record)
 {
@@ -498,7 +500,7 @@ raise_there(struct record *record)
     PyThreadState_SetAsyncExc(thread->thread_id, raised_later);
 }
 
-/* Threads that have ended before they could be told. */
+/* Frees the records of threads that have ended before their exception was raised. */
 static void
 forget_dead(void)
 {
@@ -523,7 +525,7 @@ is_idle(PyThreadState *thread)
     return is;
 }
 
-/* Else it is the main thread's business. */
+/* Picks the thread that waits for the one that faulted; or else the main thread. */
 static void
 find_waiting(struct record *record)
 {
@@ -538,7 +540,7 @@ find_waiting(struct record *record)
     record->thread_number = record->thread->id;
 }
 
-/* As a pending call. */
+/* The pending call. */
 static int
 decide(void *argument)
 {
@@ -578,7 +580,7 @@ take_back(struct record *record)
         PyThreadState_SetAsyncExc(record->thread->thread_id, NULL);
 }
 
-/* What tells of the end of an iteration. */
+/* Whether the exception only signals the end of an iteration. */
 static bool
 is_no_error(PyObject *raised)
 {
@@ -609,7 +611,7 @@ monitor(PyObject *raised)
     return raised != NULL ? 0 : -1;
 }
 
-/* `__new__` of the class that was put in the thread's way. */
+/* `__new__` of the class that is set as the asynchronous exception. */
 static PyObject *
 make_instance(PyObject *error_class, PyObject *arguments)
 {

@@ -1,5 +1,5 @@
-/* Exceptions in the thread whose access faulted, before it can use a zero. For the
- * parts of the module that are written in Cython. */
+/* Raises an exception in the thread whose access faulted, before it can use a zero.
+ * The interface for the Cython parts of the module. */
 #ifndef SAFEMMAP_INTERRUPT_H
 #define SAFEMMAP_INTERRUPT_H
 
@@ -7,8 +7,8 @@
 
 #include "safemmap.h"
 
-/* A new exception for the fault; or NULL, without an exception set: none is due any
- * more, since what it would be about has ended. */
+/* A new exception for the fault; or NULL, with none set: it is no longer due, since
+ * the region or the protection has ended. */
 typedef PyObject *safemmap_make_error(const struct safemmap_event *event);
 
 /* All of these need the GIL. */
@@ -19,8 +19,8 @@ int safemmap_interrupt_start(PyObject *error, safemmap_make_error *make);
 /* At the end of the interpreter. */
 void safemmap_interrupt_stop(void);
 
-/* Whoever waits for an exception about the region gets none any more: one thread, by
- * the kernel's id, or with 0 all of them. */
+/* Cancels pending exceptions about the region: of one thread, by the kernel's id, or
+ * with 0 of all. */
 void safemmap_interrupt_cancel(uint64_t region, pid_t thread);
 
 #endif

@@ -1,5 +1,5 @@
-# The exception for a thread that runs somebody else's code (`views="interrupt"`).
-# When and where it is raised: _interrupt.c.
+# The exception for a thread that faults in foreign code (`views="interrupt"`).
+# _interrupt.c decides when and where it is raised.
 
 cdef extern from "_interrupt.h":
     ctypedef PyObject *safemmap_make_error(const safemmap_event *event) noexcept
@@ -42,9 +42,8 @@ cdef int _start_interrupting() except -1:
 
 @cython.final
 cdef class _Instance:
-    """What is called for a new instance of a class, and has it already. Once: the
-    class is garbage for the collector alone, and so would be all that the instance's
-    traceback holds."""
+    """The `__new__` of a class that returns a prepared instance, once, and lets go of
+    it: only the collector frees the class, and the instance's traceback holds much."""
 
     cdef object instance
 
@@ -54,7 +53,7 @@ cdef class _Instance:
 
 
 cdef object _raising(object error):
-    """A class which raises `error`, for where only a class can be raised."""
+    """A class whose instance is `error`: an asynchronous exception must be a class."""
     cdef _Instance instance = _Instance.__new__(_Instance)
 
     instance.instance = error
@@ -65,9 +64,9 @@ cdef object _raising(object error):
 
 
 cdef int _raise_in_thread(pid_t native_id, object error, object where) except -1:
-    """What cannot be raised here: an asynchronous exception of that thread, or of the
-    main one where Python knows no such thread. `where` is for sys.unraisablehook,
-    which gets it if both have one already, or the interpreter is at its end."""
+    """Raise an error that cannot be raised here as an asynchronous exception of that
+    thread, or of the main thread if Python does not know it. If both have one already,
+    or the interpreter is finalizing, sys.unraisablehook gets it, with `where`."""
     cdef PyThreadState *state
     cdef PyThreadState *target = NULL
 

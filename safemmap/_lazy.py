@@ -1,4 +1,4 @@
-"""What of the package is loaded when it is first asked for.
+"""Public names that are loaded at first use.
 
 Importing the package is to cost little more than importing ``mmap``; enumerations, and
 what needs regular expressions or threads, take ten times as long.
@@ -34,20 +34,20 @@ _not_loaded = {*NAMES.values(), "linecache", "tokenize"}
 
 
 def load(name: str) -> object:
-    """What that public name stands for."""
+    """The object of that public name."""
     __import__(NAMES[name])
     module = sys.modules[NAMES[name]]
     return module if name == "handler" else getattr(module, name)
 
 
 def _load_all() -> None:
-    """Before a fork. In the child nobody would go on with what another thread was
-    importing, and who needs it would wait for ever."""
+    """Before a fork. A child would wait for ever for a module that another thread of
+    the parent was importing."""
     for module in sorted(_not_loaded):
         try:
             __import__(module)
         except Exception:
-            continue  # nor can anybody else: the process has shut itself in
+            continue  # the process has shut itself in, and nobody can import it
         _not_loaded.discard(module)
 
 

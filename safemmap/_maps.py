@@ -1,4 +1,4 @@
-"""What the kernel knows about memory that somebody else has mapped.
+"""Looks up the mappings behind a range of addresses.
 
 From the ``PROCMAP_QUERY`` ioctl of ``/proc/self/maps`` (Linux 6.11; the numbers are
 those of ``linux/fs.h``), or where there is none from the text of the file, see
@@ -26,7 +26,7 @@ _READABLE, _WRITABLE, _EXECUTABLE = 0x1, 0x2, 0x4
 
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (...)(.) ([0-9a-f]+) (\S+ +\d+) *(.*)\n")
 _LONGEST_PATH = 4096 + len(" (deleted)")
-# What is laid over pages that are gone is a file of ours.
+# The memory file of the core, whose pages replace lost ones.
 _OVERLAY = "/memfd:safemmap zeros"
 # Smallest of the huge pages that a mapping can be made of, in bytes.
 _HUGE = 1 << 16
@@ -49,8 +49,8 @@ PRIVATE = Area(0, 0, mmap.PROT_READ | mmap.PROT_WRITE, mmap.PAGESIZE, has_file=F
 
 
 def file_behind(start: int, end: int) -> Area | None:
-    """What there is of files (or shared memory) from address `start` to `end`, as if
-    it were one mapping; None for memory of the process's own, which nobody can cut.
+    """The mappings of files or shared memory from address `start` to `end`, summed up
+    as one `Area`; None if there is only private memory, which nobody can truncate.
     """
     areas = [area for area in areas_in(start, end) if area.has_file]
     if not areas:

@@ -139,7 +139,7 @@ cdef class _Memory:
 
     @cython.final
     cdef int map_again(self) except -1:
-        """The same part of the file, in the place of pages that are lost."""
+        """Map the same part of the file again, and unmap the poisoned memory."""
         cdef void *data = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
@@ -148,7 +148,7 @@ cdef class _Memory:
         if data != MAP_FAILED:
             self.give_up(<char *>data)
         elif error == ENOMEM:
-            # There is no room for both: what is lost goes first.
+            # There is no room for both: unmap the old memory first.
             self.give_up(NULL)
             data = c_mmap(
                 NULL, self.length, self.prot, self.flags, self.fd, self.offset
@@ -164,7 +164,7 @@ cdef class _Memory:
 
     @cython.final
     cdef void give_up(self, char *data) noexcept:
-        """Unmap what there is; `data` takes its place."""
+        """Unmap the memory; `data` takes its place."""
         cdef Region region = self.unregister()
 
         _unmap(self.data, self.mapped)
@@ -176,7 +176,7 @@ cdef class _Memory:
     cdef void release(self) noexcept:
         cdef char *data = self.data
         cdef Py_ssize_t size = self.mapped
-        # Zero where the constructor did not get far enough to say otherwise.
+        # (trackfd is 0, and fd too, if the constructor failed early.)
         cdef int fd = self.fd if self.trackfd else -1
         cdef Region region = self.unregister()
 
@@ -194,7 +194,8 @@ cdef class _Memory:
 
     @cython.final
     cdef Region unregister(self):
-        """The region, to be told to `forget` when the change is done, or None."""
+        """Returns the region, or None. The caller calls its `forget` after the change.
+        """
         cdef Region region = self.region
 
         if region is not None:
@@ -210,7 +211,7 @@ cdef class _Memory:
         return 0
 
     cdef inline int check_open_first(self) except -1:
-        """Before the arguments are looked at, where the standard class does so."""
+        """Before the arguments are parsed, if the standard class does so."""
         if not _PARSES_FIRST:
             self.check_open()
         return 0
@@ -219,7 +220,7 @@ cdef class _Memory:
         return self.region is not None and self.region.poisoned()
 
     cdef inline int check_data(self, str operation) except -1:
-        """Open, and no zeros in the place of data."""
+        """Raise if the mapping is closed or poisoned."""
         self.check_open()
         if self.poisoned():
             self.fail_poisoned(operation)
@@ -234,8 +235,8 @@ cdef class _Memory:
 
     @cython.final
     cdef int choose_protection(self, int fileno, bint again=False) except -1:
-        """Before anything of the file `fileno` is touched, or `again` when its size or
-        its seals may have changed."""
+        """Called before the first access to the file `fileno`, and `again` when its
+        size or its seals may have changed."""
         cdef Protection choice = self.wanted
 
         if again and choice == SEALED:
@@ -243,8 +244,8 @@ cdef class _Memory:
         if choice == SEALED:
             _add_seal(fileno)
         if choice == SEALED or choice == AUTO:
-            # (Without a descriptor of its own, what is looked at may be another file
-            # than what is mapped.)
+            # (Without a descriptor of our own, `fileno` may be another file by the time
+            # that we map it.)
             if (choice == SEALED or self.trackfd) and _cannot_shrink(
                 fileno, self.offset, self.length
             ):
@@ -257,7 +258,7 @@ cdef class _Memory:
             else:
                 choice = GUARDED if _handler_allowed else KERNEL
         if choice == GUARDED and fileno != -1 and not again:
-            # Faults from here on find the handler, whoever came after it.
+            # From here on the handler is on top.
             if self.wanted == GUARDED:
                 _ensure_handler()
             elif not _can_be_guarded():
@@ -282,11 +283,11 @@ cdef class _Memory:
     cdef int fail(self, int error, const safemmap_fault *fault, str operation,
                   Py_ssize_t start, Py_ssize_t stop,
                   const void *buffer=NULL) except -1:
-        """Raise what an operation over `start` to `stop` returned: an error, or
-        success on a mapping that a view on another thread has poisoned meanwhile. Warn
-        if it was done, but without the handler.
+        """Raise the error that an operation over `start` to `stop` returned; or, if it
+        returned 0, that a view on another thread has poisoned the mapping meanwhile.
+        Warn if it returned 1: done, but through system calls.
 
-        `buffer` is the memory of the caller's that took part in it.
+        `buffer` is the caller's memory in the operation.
         """
         cdef uintptr_t data = <uintptr_t>self.data
         cdef Py_ssize_t length = self.length
@@ -295,7 +296,7 @@ cdef class _Memory:
 
         if error > 0:
             _warn_displaced()
-            # Which may call a hook, which may do anything.
+            # The warning may have called a hook, which may do anything.
             if <uintptr_t>self.data != data or self.length != length:
                 raise ValueError("mmap was closed or resized by a hook for warnings")
         if error >= 0:
@@ -342,8 +343,8 @@ cdef class _Memory:
         return self.origin
 
     cdef inline void start_bulk(self) noexcept:
-        """The GIL is about to be given up, under an operation that needs the mapping
-        and the handler to stay."""
+        """Called before an operation releases the GIL: keeps the mapping and the
+        handler in place."""
         global _under_way
 
         self.exports += 1
@@ -383,8 +384,8 @@ cdef class _Memory:
 
     cdef inline Py_ssize_t read_file(self, void *target, Py_ssize_t start,
                                      Py_ssize_t size) noexcept:
-        """How many bytes are read already. By way of the kernel the file itself is
-        quicker to read than its mapping, where both are the same."""
+        """Returns how many bytes it has read. Through system calls, the file itself is
+        quicker to read than a shared mapping of it."""
         cdef Py_ssize_t done
 
         if self.granted != KERNEL or not self.is_file or self.flags & MAP_PRIVATE:
@@ -460,7 +461,7 @@ cdef class _Memory:
         if high < low:
             return -1
         if high - low >= <Py_ssize_t>SAFEMMAP_BULK and pattern.len < _NEAR:
-            # Of what is left a match may begin, or end, in what was searched already.
+            # A match in the rest may begin, or end, in the part searched already.
             if backward:
                 near = high - _NEAR
                 found = self.search_with(
@@ -616,8 +617,8 @@ cdef str _why_not(Protection protection):
 
 
 cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:
-    """The last page of a mapping is unmapped with it, but on hugetlbfs it has to be
-    named in full: the size that the kernel takes is that of the mapping."""
+    """Unmap a mapping. On hugetlbfs the kernel takes only whole huge pages, and the
+    size must be rounded up to them."""
     cdef size_t page = sysconf(_SC_PAGESIZE), whole = size
 
     while munmap(data, whole) == -1 and errno == EINVAL and page < _LARGEST_PAGE:
@@ -626,7 +627,7 @@ cdef void _unmap(char *data, Py_ssize_t size) noexcept nogil:
 
 
 cdef void _advise_huge_pages(char *start, size_t size) noexcept:
-    """For the whole pages in it, where the system allows that."""
+    """Ask for huge pages, for the whole pages in the range."""
     cdef size_t page = sysconf(_SC_PAGESIZE)
     cdef size_t before = (page - <uintptr_t>start % page) % page
 

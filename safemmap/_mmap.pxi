@@ -1,4 +1,4 @@
-# The methods and operators of the standard class, and what this one has beside.
+# The methods and operators of the standard class, and those that only this class has.
 
 # (What it refers to does not refer to it.)
 @cython.no_gc
@@ -18,28 +18,27 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
     `protection` says how operations survive:
 
     - ``"guarded"``: the handler of SIGBUS ends them.
-    - ``"sealed"``: there is nothing to survive, since nobody can shrink the file any
-      more. Nothing is paid. The seal is added where it is missing and `fileno` allows
-      it.
+    - ``"sealed"``: nobody can shrink the file any more, so operations cannot fault, and
+      cost nothing extra. The seal is added where it is missing and `fileno` allows it.
     - ``"kernel"``: no signal is involved: the kernel copies, which costs a system call
       for each operation. No buffer is handed out.
     - ``"auto"``: sealed where the file is, otherwise guarded, or kernel where the
       environment has ``SAFEMMAP_HANDLER=0``. Decided again by `resize` and `reset`.
 
-    `views` says what becomes of a buffer (`memoryview(m)`, NumPy) when other code
-    touches a page behind it that is gone:
+    `views` says what happens when other code touches a lost page through a buffer
+    (`memoryview(m)`, NumPy):
 
     - ``"deferred"``: it gets zeros; the next operation, or the end of the `access`
       scope, raises `BusError`.
-    - ``"interrupt"``: the same, and the call that touched it raises `BusError` in the
-      place of its result (after an operator or an index the next call does); or if it
-      fails by itself, has `BusError` as the cause of its error. So does every later
-      call that touches such a page, whether or not a buffer is out.
+    - ``"interrupt"``: the same, and the call that touched the page raises `BusError` in
+      the place of its result (after an operator or an index the next call does). If the
+      call fails by itself, `BusError` becomes the cause of its error. Every later call
+      that touches such a page raises too, even after the buffer was released.
     - ``"deny"``: exporting a buffer raises BufferError.
     - ``"crash"``: the process dies of SIGBUS, as with the standard class.
-    - ``"auto"``: what ``SAFEMMAP_VIEWS`` says in the environment; else ``"interrupt"``
-      where this library is the ``mmap`` of `sys.modules`, since who calls that one
-      never asks, and ``"deferred"`` everywhere else.
+    - ``"auto"``: the value of ``SAFEMMAP_VIEWS`` in the environment; else
+      ``"interrupt"`` where this library is the ``mmap`` of `sys.modules`, whose users
+      never call `check`, and ``"deferred"`` everywhere else.
 
     :raises ValueError: `length` or `offset` lie beyond the end of the file, the
         file is empty, `access` is combined with `flags` or `prot`, or `protection` or
@@ -103,14 +102,14 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
     def __exit__(self, *exc_info):
         if _EXIT_TAKES_THREE and len(exc_info) != 3:
             raise TypeError(f"__exit__ expected 3 arguments, got {len(exc_info)}")
-        mmap.close(self)  # and nothing that a subclass has in its place
+        mmap.close(self)  # not an override of a subclass
 
     def __repr__(self):
         return self.describe_self()
 
     @cython.final
     cdef str describe_self(self):
-        # Of a subclass, as the standard class has it, the bare name.
+        # A subclass has its bare name here, as in the standard class.
         name = "safemmap.mmap" if type(self) is mmap else type(self).__name__
         if self.data == NULL:
             return f"<{name} closed=True>"
@@ -122,7 +121,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
     @cython.final
     cdef str describe_state(self):
-        """What a file's mapping has and the standard class's has not."""
+        """Fields of a file's mapping that the standard class does not have."""
         if self.flags & MAP_ANONYMOUS:
             return ""
         poisoned = ", poisoned=True" if self.poisoned() else ""
@@ -130,7 +129,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
     @cython.final
     cdef int warn_unreported(self) except -1:
-        """A fault that nobody has asked about is not lost with the mapping."""
+        """Warn, before the mapping ends, of a fault that was not reported."""
         cdef Region region = self.region
 
         if self.poisoned() and not (region.reported or region.ended):
@@ -144,8 +143,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
     def protection(self):
         """How operations survive: ``"sealed"``, ``"guarded"`` or ``"kernel"``.
 
-        A guarded mapping says ``"kernel"`` while other handlers have taken the place of
-        this library's too often, and after `handler.uninstall`.
+        A guarded mapping says ``"kernel"`` while other handlers have displaced this
+        library's too often, and after `handler.uninstall`.
         """
         if self.granted == GUARDED and (
             not _handler_allowed or safemmap_install() < 0
@@ -155,8 +154,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
     @property
     def stable(self):
-        """Whether nobody can change what is in the file any more, by its seals: what is
-        read twice is the same. (`snapshot` gives that for any file.)"""
+        """Whether seals keep everybody from changing the file's content, so that
+        reading it twice gives the same bytes. (`snapshot` gives that for any file.)"""
         cdef int seals
 
         self.check_open()
@@ -201,7 +200,8 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
     @cython.final
     cdef void give_back(self, Py_ssize_t start, Py_ssize_t size) noexcept:
-        """The claim of an operation that failed, unless others have moved on."""
+        """Undo the claim of an operation that failed, unless other threads have moved
+        the position since."""
         if self.pos == start + size:
             self.pos = start
 
@@ -251,7 +251,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
 
     @cython.final
     cdef bytes long_line(self):
-        """And what met a fault, or went by way of the kernel."""
+        """readline() of a long line, after a fault, or through system calls."""
         cdef Py_ssize_t start, stop, end
 
         while True:

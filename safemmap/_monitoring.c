@@ -1,4 +1,4 @@
-/* Learning of what a thread raises and returns, for as long as somebody asks. */
+/* Calls back when a thread raises or returns, while that is asked for. */
 #include "_monitoring.h"
 
 #include <stdbool.h>
@@ -91,7 +91,7 @@ event(const char *name)
     return value;
 }
 
-/* One of the numbers that by convention are nobody's. */
+/* One of the tool numbers that no known tool uses. */
 static bool
 get_tool(void)
 {
@@ -165,7 +165,7 @@ trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
 
     (void)object;
     (void)frame;
-    /* What was on its way is raised now: the interpreter has made an instance for
+    /* The pending exception is raised now: the interpreter has made an instance for
      * this call, and would make another. */
     if (raised != NULL && PyThreadState_Get()->c_tracefunc != trace) {
         PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
@@ -173,7 +173,7 @@ trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
     }
     if (raised != NULL)
         return monitor(raised);
-    /* A function that is left by an exception has had that one. */
+    /* A function that is left by an exception has already called back. */
     return what == PyTrace_RETURN && argument == NULL ? 0 : monitor(NULL);
 }
 

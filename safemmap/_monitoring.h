@@ -1,4 +1,4 @@
-/* Learning of what a thread raises and returns, for as long as somebody asks: by
+/* Calls back when a thread raises or returns, while that is asked for: by
  * sys.monitoring, or on CPython 3.11, which has none, by a trace function. */
 #ifndef SAFEMMAP_MONITORING_H
 #define SAFEMMAP_MONITORING_H
@@ -16,8 +16,8 @@ int safemmap_monitoring_setup(safemmap_monitor *monitor);
 /* Monitors what any thread raises, and the returns of the function that `thread` is
  * in. Returns its code object, or NULL. (From 3.12 on.) */
 PyObject *safemmap_monitoring_start(PyThreadState *thread);
-/* Ends that; `code`, unless NULL, is not monitored for any other. With the last
- * nothing is left in place. */
+/* Ends that; `code`, unless NULL, is not monitored for another thread. When the last
+ * one has ended, the tool number is given back. */
 void safemmap_monitoring_stop(PyObject *code);
 
 /* The same for the calling thread alone, without the GIL and in a signal handler; and

@@ -10,14 +10,13 @@ cdef extern from "Python.h":
 
 @cython.final
 cdef class _Origin:
-    """One for a mapping, and all errors of it. The name is looked up when somebody
-    asks; and by the mapping before it closes the descriptor, if there was an error to
-    outlive it."""
+    """Shared by a mapping and all its errors. The name is looked up when an error is
+    asked for it, and before the mapping closes the descriptor if there was an error."""
 
     cdef object mapping         # a weak reference, or None
     cdef int fd                 # of the mapping; -1 once that is closed
     cdef object name            # None as long as it is not known
-    cdef bint under_protect     # the mapping is somebody else's
+    cdef bint under_protect     # it is a foreign mapping
     cdef bint told              # there was an error
 
     cdef object path(self):
@@ -53,7 +52,7 @@ cdef object _name_of(int fd):
 
 
 cdef object _path_behind(const void *start, Py_ssize_t size):
-    """That of the mapping there; None without /proc."""
+    """The path of the file mapped there; None without /proc."""
     try:
         from safemmap import _maps
 

@@ -1,17 +1,18 @@
-# Faults in memory that is none of this library's mappings, under `enable`.
+# Faults in foreign mappings, under `enable`.
 
-cdef bint _raises_in_process = False       # and does not only warn
+cdef bint _raises_in_process = False       # on_fault="raise"
 cdef dict _faulted_files = {}   # by device and inode
-# What no exception has reported: by the thread, the offset in the file and its name.
+# Faults that no exception has reported: for a thread, the offset in the file and its
+# name.
 cdef dict _untold_files = {}
-# When an exception was made for a thread last, on CLOCK_REALTIME, in nanoseconds. It
-# speaks for all that the thread has met until then.
+# When the last exception was made for a thread, on CLOCK_REALTIME, in nanoseconds. It
+# reports all faults of the thread until then.
 cdef dict _told_until = {}
 
 
 @cython.final
 cdef class _FaultedFile:
-    """For the one warning that there is of each."""
+    """A file with a fault, of which there is one warning."""
 
     cdef safemmap_event event   # the first fault
     cdef object path
@@ -68,7 +69,8 @@ cdef object _file_error(const safemmap_event *event):
 
 
 cdef _Origin _note_file(const safemmap_event *event):
-    """Of an event that has come out of the queue. (Likewise.)"""
+    """Note the file of an event from the queue, and return its origin. (Calls no Python
+    code either.)"""
     cdef _FaultedFile file
     cdef tuple key = (event.file.device, event.file.inode)
     cdef object path = _path_of(event)
@@ -89,7 +91,7 @@ cdef _Origin _note_file(const safemmap_event *event):
 # ---- For _process.py -----------------------------------------------------
 
 def enable_process(bint raises):
-    """Protect memory that is nobody's region."""
+    """Protect mappings of files that are no region."""
     global _raises_in_process
     cdef int error
 
@@ -107,7 +109,7 @@ def enable_process(bint raises):
 
 
 def disable_process():
-    """Let faults in such memory be what they were."""
+    """End that: faults in such memory are forwarded again."""
     safemmap_process_disable()
 
 

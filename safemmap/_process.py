@@ -1,7 +1,7 @@
-"""Every mapping of a file in the process, whoever has made it.
+"""enable(): protects every mapping of a file in the process, foreign ones included.
 
-Nothing is done until there is a fault: then the signal handler asks the kernel whether
-the memory is an ordinary mapping of a regular file.
+Nothing happens before a fault: then the signal handler asks the kernel whether the
+memory is an ordinary mapping of a regular file.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from safemmap import _core
 
 __all__ = ["disable", "enable", "enable_by_environment", "is_enabled"]
 
-# These count the threads of a process that forks when it has started ours again, and
-# warn of it (python/cpython#137109).
+# These count the threads of a forking process after it has started ours again, and warn
+# (python/cpython#137109).
 _COUNTS_LATE = (3, 13) <= sys.version_info < (3, 13, 10) or sys.version_info[:3] == (
     *(3, 14, 0),
 )
@@ -89,7 +89,7 @@ def is_enabled() -> bool:
 
 
 def enable_by_environment() -> None:
-    """What ``SAFEMMAP_ENABLE=1`` asks for."""
+    """What ``SAFEMMAP_ENABLE=1`` does."""
     from safemmap import _stand_in
 
     enable()

@@ -1,4 +1,4 @@
-"""Protection for memory that somebody else has mapped."""
+"""protect(): protection for foreign mappings, found behind arrays and frames."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def protect(
         with safemmap.protect(array):
             total = array.sum()
 
-    Until the end of the block, code that touches a page which is gone gets zeros; then
-    `BusError` is raised. After it the memory is as it was before: what was replaced is
-    the file's again, and kills the process if it is still gone. Takes effect at once;
-    without ``with``, `Protected.close` ends it, and faults are told by
-    `Protected.check` and by a `FaultWarning`.
+    Until the end of the block, code that touches a lost page reads zeros; then
+    `BusError` is raised. Afterwards the memory is as it was before: the file's own
+    pages are back, and touching one that is still lost kills the process. Takes effect
+    at once; without ``with``, `Protected.close` ends it, and `Protected.check` and a
+    `FaultWarning` report the faults.
 
     :param obj: whatever exports a buffer: ``mmap.mmap``, ``numpy.memmap`` and arrays
         made from it (strided ones too: all the pages from the first element to the
@@ -44,8 +44,8 @@ def protect(
         a buffer is not in one piece of memory (PIL-style arrays), or made of huge
         pages.
     :raises ValueError: `views` is neither of these.
-    :raises BusError: a page of it is a zeroed one already, from a fault that another
-        `protect`, or the mapping itself, has met; or how long a buffer of `obj` is
-        stands in a page that is gone.
+    :raises BusError: a page of it is a zeroed one already, from a fault under another
+        `protect` or in a view of the mapping itself; or the page that holds the length
+        of one of its buffers is lost.
     """
     return Protected(obj, buffers(obj), views)

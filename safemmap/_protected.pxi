@@ -1,10 +1,10 @@
-# Protection for memory that somebody else has mapped.
+# protect(): protection for foreign mappings.
 
 
 @cython.no_gc_clear
 @cython.final
 cdef class _Held:
-    """A buffer of somebody else's, exported, and its pages registered for `owner`."""
+    """An exported foreign buffer, whose pages are registered for `owner`."""
 
     cdef Py_buffer view
     cdef bint exported
@@ -30,8 +30,8 @@ cdef class _Held:
         _ensure_handler_for_buffer()
         while True:
             behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
-            # What another region has replaced looks like memory of the process's own:
-            # only when this one is registered, and not refused for that, it is told.
+            # Zeros that replaced pages of another region look like private memory. Only
+            # registering this region tells: it is refused over such pages.
             known = behind if behind is not None else _maps.PRIVATE
             if known.page_size > <Py_ssize_t>sysconf(_SC_PAGESIZE):
                 raise BufferError(
@@ -61,7 +61,7 @@ cdef class _Held:
         self.region.forget()
 
     cdef void extent(self, char **ret_low, char **ret_high) noexcept:
-        """From the lowest byte of any element to behind the highest."""
+        """From the lowest byte of any element to past the highest."""
         cdef Py_ssize_t reach
         cdef int i
 
@@ -116,7 +116,7 @@ cdef class Protected:
         self.obj = obj
         for buffer in buffers:
             self.held.append(_Held(buffer, self, interrupts))
-        # How long a buffer is may stand in a page that is gone.
+        # The length of a buffer may have been read from a lost page.
         self.check_for("protect")
 
     def __repr__(self):

@@ -11,7 +11,7 @@ cdef class Region:
     cdef Py_ssize_t size
     cdef Py_ssize_t lent        # buffers that are out
     cdef _Origin origin         # of its errors
-    cdef public bint reported   # the program knows that it is poisoned
+    cdef public bint reported   # by an answer to the program, or an exception
     cdef bint ended             # the last warning was given
     cdef bint warned
     cdef bint told              # an exception has reported it to a thread
@@ -44,14 +44,14 @@ cdef class Region:
         return 0
 
     cdef int remove(self) noexcept:
-        """No Python code runs here: the owner is in the middle of a change. It calls
-        `forget` after that. Returns a negative errno if zeros stay in memory that
-        belongs to somebody else."""
+        """Take the region out of the registry. Runs no Python code, since the owner is
+        in the middle of a change, after which it calls `forget`. Returns a negative
+        errno if zeros stay in foreign memory."""
         # Waits for handlers on other threads, which need no GIL.
         return safemmap_region_remove(&self.c)
 
     cdef void forget(self) noexcept:
-        # Its events can be told from others' as long as it is there.
+        # Its events are recognized only while it is in _live.
         _drain()
         _remember_untold(self)
         _live.pop(self.c.id, None)
@@ -61,16 +61,16 @@ cdef class Region:
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
 
-    # ---- What is known of a fault ----------------------------------------
+    # ---- The fault ---------------------------------------------------------
 
     cdef Py_ssize_t offset_of(self, uintptr_t address) noexcept:
-        """In bytes from the start; the pages hold more than the bytes in question."""
+        """In bytes from `start`, clipped: the pages hold more than the mapped bytes."""
         if address < self.start:
             return 0
         return min(<Py_ssize_t>(address - self.start), self.size - 1)
 
     cdef Py_ssize_t fault_page(self) noexcept:
-        """Where the page begins that was touched first."""
+        """The offset of the page that faulted first."""
         cdef uintptr_t address = self.c.fault.address
 
         return self.offset_of(address - (address - self.c.start) % self.c.page_size)
@@ -79,7 +79,7 @@ cdef class Region:
         return _errno_of(self.c.fault.code)
 
     cdef object error_at(self, uintptr_t address, int code, str operation):
-        """For a page that was touched at this address."""
+        """The exception for a fault at this address."""
         cdef Py_ssize_t offset = self.offset_of(
             address - (address - self.c.start) % self.c.page_size
         )
@@ -97,20 +97,22 @@ cdef class Region:
         return _fault(self.offset_of(fault.address), fault.address, fault.code,
                       fault.thread, fault.time_ns, self.origin)
 
-    # ---- Telling ---------------------------------------------------------
+    # ---- Reporting ---------------------------------------------------------
 
     cdef void tell(self) noexcept:
-        """This thread gets a BusError now, and needs none later."""
+        """Called as this thread gets a BusError: cancels the pending one."""
         self.reported = True
         safemmap_interrupt_cancel(self.c.id, <pid_t>PyThread_get_thread_native_id())
 
     cdef void end_scope(self) noexcept:
-        """With the last buffer it is too late to interrupt other threads."""
+        """At the end of the last scope: cancels exceptions of other threads, for which
+        it is too late when no buffer is out."""
         if self.lent == 0:
             safemmap_interrupt_cancel(self.c.id, 0)
 
     cdef int warn_unasked(self) except -1:
-        """Once, unless somebody knows already, or the end of a scope will tell."""
+        """Warns once, unless the program knows of the fault, or the end of a scope will
+        raise."""
         owner = self.owner()
         if not self.poisoned() or self.reported or self.warned or owner is None:
             return 0

@@ -13,7 +13,7 @@ cdef object _item(object self, Py_ssize_t index):
 
 @cython.final
 cdef class _Iterator:
-    """The same, one after the other."""
+    """iter(m): bytes of length one."""
 
     cdef mmap mapping           # None when it is exhausted
     cdef Py_ssize_t index

@@ -1,8 +1,8 @@
 """A module to take the place of the standard ``mmap``, for programs that do not know
 this library.
 
-Its class is called as the standard one is, and interrupts who reads zeros: such a
-program never calls `check`.
+Its class has the name of the standard one, and its views interrupt a thread that reads
+zeros: such a program never calls `check`.
 """
 
 from __future__ import annotations

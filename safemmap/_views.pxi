@@ -1,14 +1,13 @@
-# Views: the buffers that a mapping hands out, what becomes of them, and the scope in
-# which one is handed to other code.
+# Views: the buffers that a mapping exports, their faults, and access() scopes.
 
-# Code that is not ours reads and writes through a buffer, and cannot be guarded.
-# While one may be out the mapping is a registered region: a page that faults
-# becomes a private zeroed one, and the region is poisoned.
+# Foreign code reads and writes through a buffer, and cannot be guarded. From the first
+# buffer on the mapping is a registered region: a page that faults is replaced by a
+# private zeroed one, and the region is poisoned.
 
 # (What it refers to does not refer to it.)
 @cython.no_gc
 cdef class _Exporter(_Memory):
-    """Memory of which other code can have a buffer."""
+    """Memory that exports buffers."""
 
     cdef Views views
     cdef Py_ssize_t scopes      # entered, and not left yet
@@ -27,7 +26,7 @@ cdef class _Exporter(_Memory):
     @cython.final
     cdef int lend(self, Py_buffer *view, object exporter, Py_ssize_t start,
                   Py_ssize_t stop, bint readonly, int flags) except -1:
-        # Other threads may run meanwhile, and cannot close or move it.
+        # From here on other threads, which may run meanwhile, cannot close or move it.
         self.exports += 1
         try:
             self.register()
@@ -44,7 +43,7 @@ cdef class _Exporter(_Memory):
         self.exports -= 1
         if self.region is not None:
             self.region.lent -= 1
-            # (Python 3.11 tells the main thread alone that there is anything, and that
+            # (On Python 3.11 only the main thread is asked to empty the queue, and it
             # may be waiting.)
             _drain()
 
@@ -79,14 +78,13 @@ cdef class _Exporter(_Memory):
             else:
                 region.remove()  # another thread was quicker
                 region.forget()
-            # From here on nobody uninstalls it.
+            # From here on the handler cannot be uninstalled.
             _ensure_handler_for_buffer()
         return 0
 
     @cython.final
     cdef bint has_told(self, object error) noexcept:
-        """Whether this is what a view's fault raises, in the thread or by an
-        operation."""
+        """Whether this exception reports a fault of one of this mapping's views."""
         return (
             isinstance(error, BusError) and error.poisoned
             and <uintptr_t>self.data <= <uintptr_t>error.address
@@ -97,30 +95,30 @@ cdef class _Exporter(_Memory):
 
     @property
     def faulted(self):
-        """Whether a view met a page that was gone since the mapping was made or
-        `reset`."""
+        """Whether a view has touched a lost page since the mapping was made or `reset`.
+        """
         return self.fault is not None
 
     @property
     def fault(self):
-        """The first `Fault` of a view that met a page which was gone, or None."""
+        """The first `Fault` of a view, or None."""
         if not self.poisoned():
             return None
         self.region.reported = True
         return self.region.first_fault()
 
     def check(self):
-        """Do nothing unless a view met a page that was gone.
+        """Raise if a view has touched a lost page, and got zeros in its place.
 
         :raises BusError: one did; see `fault`.
         """
         self.check_data("check")
 
     def reset(self):
-        """Map the file again, so that what was replaced by zeros is data again.
+        """Map the file again, in the place of the zeroed pages.
 
         Does nothing on a mapping that is not poisoned. Changes made through
-        ``ACCESS_COPY`` are gone with the old pages.
+        ``ACCESS_COPY`` are lost with the old pages.
 
         :raises BufferError: a view is still out, or an operation under way.
         :raises BusError: the file is still too short.
@@ -155,18 +153,18 @@ cdef class _Exporter(_Memory):
             with m.access() as view:
                 total = numpy.frombuffer(view, dtype="u1").sum()
 
-        The code gets zeros for a page that is gone. Leaving the scope then raises, so
-        that no zero passes for data. Scopes nest, and may be held on many threads.
+        The code reads zeros for a lost page. Leaving the scope then raises, so that no
+        zero passes for data. Scopes nest, and may be held on many threads.
 
         :param writable: whether the view may be written to.
         :raises ValueError: the range is not in the mapping.
         :raises TypeError: `writable`, and the mapping is read-only.
         :raises BusError: when entered, the mapping is poisoned; when left, a view on
-            any thread met a page that was gone, or the file is shorter than the range.
+            any thread has touched a lost page, or the file is shorter than the range.
             (A file that was cut and has grown again cannot be told from one that holds
             zeros.)
-        :raises BufferError: when left, something still holds the view. The memory
-            stays mapped until that is gone.
+        :raises BufferError: when left, an object still holds the view. The memory stays
+            mapped until that object is deleted.
         """
         cdef Access scope = Access.__new__(Access)
 
@@ -219,8 +217,8 @@ cdef int _fill(Py_buffer *view, object exporter, char *start, Py_ssize_t size,
     return 0
 
 
-# Its memoryview refers to it: cleared by the collector, it could not say to which
-# mapping the buffer goes back.
+# Its memoryview refers to it, and needs its `mapping` to give the buffer back, so the
+# collector must not clear it.
 @cython.no_gc_clear
 @cython.final
 cdef class Access:
@@ -240,8 +238,7 @@ cdef class Access:
             raise RuntimeError("an access scope is made by mmap.access()")
         if self.entered:
             raise RuntimeError("this access scope is entered already")
-        # (The file may be too short already, or the very next moment: it is looked at
-        # in the end.)
+        # (The file may already be too short, or the next moment: __exit__ checks.)
         self.mapping.check_data("access")
         self.entered = True
         self.resets = self.mapping.resets
@@ -262,7 +259,7 @@ cdef class Access:
         try:
             view.release()
         except BufferError:
-            pass  # told below, together with what was made from it
+            pass  # reported below, together with objects made from it
         if self.mapping.region is not None:
             self.mapping.region.end_scope()
         if self.mapping.poisoned() and self.mapping.has_told(exc_value):
@@ -270,13 +267,14 @@ cdef class Access:
             return
         self.mapping.check_data("access")
         if self.resets != self.mapping.resets:
-            # Which it can only be when it was poisoned.
+            # Another thread has reset it, which it does only to a poisoned mapping.
             raise self.mapping.poison_error(
                 EFAULT, self.mapping.reset_fault, BUS_ADRERR, "access"
             )
         self.mapping.check_file("access", self.start, self.stop)
         if self.exports > 0 and exc_value is None:
-            # (An exception under way holds on to the frames, and they to the view.)
+            # (The traceback of an exception under way keeps frames alive, and with them
+            # the view.)
             raise BufferError(
                 f"a view of bytes {self.start} to {self.stop} outlives its access "
                 "scope, and what it reads from now on is not checked any more: delete "

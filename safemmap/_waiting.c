@@ -1,9 +1,9 @@
-/* Which Python thread waits for one that Python does not know.
+/* Finds the Python thread that waits for a thread which Python does not know.
  *
- * Whoever has a library work in its pool has called that library, and waits in it:
- * its return addresses lie on both stacks. Only memory is read that may be
- * unreadable, or change meanwhile; what is taken for a return address and is none
- * does no harm that another library's could not undo.
+ * A thread that has a library work in the library's own pool has called that library,
+ * and waits in it: the library's return addresses lie on both stacks. Any memory read
+ * here may be unreadable or changing, so the kernel copies it. A false return address
+ * only makes the guess worse.
  */
 #include "_waiting.h"
 
@@ -34,7 +34,7 @@ safemmap_stack_copy(struct safemmap_stack *ret_stack, uintptr_t start)
 
 /* ---- The libraries of the process --------------------------------------- */
 
-/* Their code, by the address, and the number of the library that it is of. */
+/* The ranges of their code, each with the number of its library. */
 struct libraries {
     int count;
     int ranges;
@@ -45,7 +45,7 @@ struct libraries {
     bool everybodys[OBJECTS];
 };
 
-/* Is on the stack of threads that have nothing to do with each other. */
+/* Whether unrelated threads have this library on their stacks. */
 static bool
 is_everybodys(const struct dl_phdr_info *info, uintptr_t start, uintptr_t end)
 {
@@ -91,7 +91,7 @@ add_library(struct dl_phdr_info *info, size_t size, void *context)
     return 0;
 }
 
-/* Adds those which are on the stack. */
+/* Adds the libraries that are on the stack. */
 static void
 find_on(const struct libraries *libraries, const struct safemmap_stack *stack,
         bool *found)
@@ -107,7 +107,7 @@ find_on(const struct libraries *libraries, const struct safemmap_stack *stack,
 
 /* ---- The threads -------------------------------------------------------- */
 
-/* Where the stack begins of a thread that is in a system call; or 0. */
+/* The stack pointer of a thread that is in a system call; or 0. */
 static uintptr_t
 stack_pointer(unsigned long thread)
 {
@@ -131,7 +131,8 @@ stack_pointer(unsigned long thread)
     return field == NULL ? 0 : (uintptr_t)strtoul(field, NULL, 16);
 }
 
-/* That of the outermost frames, of a thread that computes. */
+/* For a thread that computes: an address from which the outermost frames fit into a
+ * struct safemmap_stack. */
 static uintptr_t
 stack_before_end(const PyThreadState *thread)
 {

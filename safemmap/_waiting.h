@@ -1,5 +1,5 @@
-/* Which Python thread waits for one that Python does not know: of a pool that a
- * library has started. */
+/* Finds the Python thread that waits for a thread which Python does not know, such as
+ * one of a library's pool. */
 #ifndef SAFEMMAP_WAITING_H
 #define SAFEMMAP_WAITING_H
 
@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-/* What lies on a thread's stack, from the innermost frame outwards. */
+/* The words on a thread's stack, from the innermost frame outwards. */
 enum { SAFEMMAP_STACK_WORDS = 2048 };
 struct safemmap_stack {
     size_t count;
@@ -17,8 +17,8 @@ struct safemmap_stack {
 /* Copies the stack that begins at this address; of any thread. Async-signal-safe. */
 void safemmap_stack_copy(struct safemmap_stack *ret_stack, uintptr_t start);
 
-/* The thread whose stack has most libraries in common with `stack`; or NULL. With the
- * GIL. `left`: what calls that have returned left on the stack of the calling thread,
+/* The thread whose stack has most libraries in common with `stack`; or NULL. Needs
+ * the GIL. `left`: remains of returned calls on the stack of the calling thread,
  * which may have waited until just now. */
 PyThreadState *safemmap_waiting_thread(PyInterpreterState *interpreter,
                                        const struct safemmap_stack *stack,

@@ -1,16 +1,17 @@
 /* The thread that warns of faults.
  *
- * There is none until a view has faulted, and it ends when it has warned. It is not
- * made by threading.Thread: Python does not count it, and nothing that patches
- * threads (gevent, eventlet) makes anything else of it.
+ * It starts after a view has faulted, and ends when it has warned. It is not a
+ * threading.Thread: Python does not count it, and libraries that patch threads
+ * (gevent, eventlet) do not replace it.
  *
  *   signal handler --ask()--> some Python thread --start()--> the watcher
  *
  * A signal handler cannot start a thread. It asks the interpreter for a pending call,
- * which one of the threads that run Python makes, and which may.
+ * which some thread that runs Python code makes; that call starts the watcher.
  *
- * The watcher blocks all signals but while it runs Python code: what the program
- * waits for with sigwait(3) is not taken by it.
+ * The watcher blocks all signals, so that it takes none that the program waits for
+ * with sigwait(3). While it runs Python code, it unblocks those that its own faults
+ * raise.
  */
 #include <Python.h>
 
@@ -103,7 +104,9 @@ sleep_until_needed(void)
     return needed && !ending;
 }
 
-/* Those by which a thread is killed that blocks them. */
+/* Unblocks the signals of a thread's own faults, which kill a thread that blocks
+ * them.
+ */
 static void
 unblock_own_faults(sigset_t *ret_before)
 {
@@ -184,7 +187,8 @@ safemmap_watcher_start(double seconds)
     pthread_mutex_unlock(&lock);
 }
 
-/* Whether the kernel counts it no more, which is so a little after its end. */
+/* Whether the kernel no longer counts the thread, which takes a little after its end.
+ */
 static bool
 is_gone(void)
 {

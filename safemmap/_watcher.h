@@ -4,32 +4,31 @@
 
 #include <stdbool.h>
 
-/* What _fault_queue.pxi does, with the GIL held: */
+/* Callbacks into _fault_queue.pxi, with the GIL held. */
 struct safemmap_watched {
     /* Events have come: called on some Python thread, between two instructions. */
     void (*news)(void);
-    /* Warns of what is due. Returns in how many seconds more will be, or a negative
-     * number: nothing will. */
+    /* Gives the warnings that are due. Returns the seconds until the next one, or a
+     * negative number if there is none. */
     double (*warn)(void);
 };
 
-/* Has events looked after in the calling interpreter, from now until
+/* Calls these in the calling interpreter when there are events, until
  * safemmap_watcher_leave(). Called again by the child of a fork. */
 void safemmap_watcher_attend(const struct safemmap_watched *watched);
-/* Of the end of the interpreter: nothing of it is touched any more. */
+/* At the end of the interpreter, which is not used any more from here on. */
 void safemmap_watcher_leave(void);
 
-/* Asks for `news` on some thread that runs Python, or is about to. Async-signal-safe.
- * */
+/* Has `news` called soon, on some thread that runs Python code. Async-signal-safe. */
 void safemmap_watcher_ask(void);
 
 /* These need the GIL. */
 
-/* Has `warn` called in so many seconds, and on. Without a thread to be had nothing
- * happens; nor between hold and release. */
+/* Has `warn` called in so many seconds, and later as it returns. Does nothing if no
+ * thread can be started, or between hold and release. */
 void safemmap_watcher_start(double seconds);
-/* Ends the thread, and keeps others from being started. Waits for a warning that is
- * being given, with the GIL released, but not for ever. */
+/* Ends the thread, and keeps it from being started. With the GIL released, waits for
+ * a warning that is being given, up to a second. */
 void safemmap_watcher_hold(void);
 void safemmap_watcher_release(void);
 

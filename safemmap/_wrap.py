@@ -1,4 +1,5 @@
-"""The front door for a file descriptor that came from somebody else."""
+"""wrap(): checks a descriptor from an untrusted peer (type, mode, size, filesystem),
+then maps it."""
 
 from __future__ import annotations
 
@@ -49,9 +50,9 @@ def wrap(
 ) -> mmap:
     """Map a file descriptor that an untrusted peer sent.
 
-    Makes sure that it is what it should be before anything is mapped, on a
-    duplicate of its own (close-on-exec), so that nothing which happens to `fd`
-    afterwards matters; `fd` stays open and yours to close.
+    Checks the type, the mode, the size and the filesystem of the file before it maps
+    anything. All of it happens on a close-on-exec duplicate of `fd`, so that later
+    changes to `fd` do not matter; `fd` stays open and yours to close.
 
     :param fd: an open file descriptor of a regular file (a memfd is one).
     :param length: how many bytes to map, as the peer says; 0 for all there are.
@@ -64,8 +65,9 @@ def wrap(
     :param filesystems: where the file may lie: in ``"memory"`` (a memfd, or a file on
         a tmpfs, hugetlbfs or ramfs); on a ``"local"`` disk too, but not on FUSE, a
         network filesystem, or one that this module does not know; or on ``"any"``,
-        where the server of the file can make this function wait for ever, and every
-        page fault. What a disk consists of, or an overlayfs, is not looked at.
+        where the server of the file can make this function, and every page fault, wait
+        for ever. The device below a disk, and the layers of an overlayfs, are not
+        checked.
     :raises ValueError: the file is shorter than `length` and `offset` say, or
         empty; `access`, `protection`, `views` or `filesystems` is none of the
         above.
@@ -94,7 +96,7 @@ def wrap(
             f"({ALLOCATIONGRANULARITY})",
         )
     flags = _open_flags(fd)
-    # Before anything that the filesystem gets to see. Closing a duplicate is, as well.
+    # close() asks the filesystem too, so check before we duplicate.
     check_filesystem(fd, filesystems)
     own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     try:

@@ -1,7 +1,7 @@
-"""The SIGBUS handler: who has it, and what it did.
+"""The SIGBUS handler: its place among other handlers, and its counts.
 
-It is installed with the first mapping that needs it, and looks after itself; nothing
-here has to be called.
+The first mapping that needs the handler installs it, and later ones check that it is on
+top. No program has to call anything here.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Status:
 
     :ivar installed: whether the handler is there, on top or below others.
     :ivar on_top: whether it is the one that the kernel calls.
-    :ivar displaced_by: who is above it, as well as that can be told, or None.
-    :ivar below: to whom it passes on what is not its own, one after the other. (To whom
-        a handler that was there before passes it on, nobody can see.)
-    :ivar reinstalls: how often it was put above somebody who had displaced it.
+    :ivar displaced_by: the handler above it, as far as it can be named, or None.
+    :ivar below: the handlers to which it forwards foreign signals, one after the other.
+        (To whom one of these forwards them cannot be seen.)
+    :ivar reinstalls: how often it was put back above a handler that had displaced it.
     :ivar recovered: faults that ended an operation with `BusError`.
     :ivar overlaid: faults of views, answered with zeros.
-    :ivar forwarded: signals that were others'.
+    :ivar forwarded: signals that were forwarded to a previous handler.
     """
 
     installed: bool
@@ -64,7 +64,7 @@ def status() -> Status:
 
 
 def install() -> None:
-    """Put the handler in place now, or back on top of who has displaced it.
+    """Install the handler now, or put it back above one that has displaced it.
 
     :raises RuntimeError: ``SAFEMMAP_HANDLER=0`` forbids it, or others have displaced it
         too often.
@@ -81,9 +81,9 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Put back the action that was there before.
+    """Restore the previous handler.
 
-    Guarded mappings then go by way of the kernel, and hand out no views, until
+    Guarded mappings then go through system calls, and hand out no views, until
     `install`.
 
     :raises RuntimeError: the handler is not on top of all others, or below it is one
@@ -110,7 +110,7 @@ def uninstall() -> None:
 
 
 def _name(file: str | None, symbol: str | None) -> str:
-    """Of a handler, for a reader."""
+    """A handler's name, as a reader knows it."""
     if file is None:
         return symbol or "a handler in memory that belongs to no library"
     if _is_python(file):
