@@ -95,13 +95,7 @@ def _protect(file: File, stack: ExitStack) -> Reader:
 def _enable(file: File, stack: ExitStack) -> Reader:
     safemmap.enable()
     stack.callback(safemmap.disable)
-    m = _standard(file, stack)
-
-    def read(start: int, stop: int) -> bytes:
-        m.seek(start)
-        return m.read(stop - start)  # a call, unlike a slice, raises itself
-
-    return read
+    return _mmap(file, stack)
 
 
 def _pread(file: File, stack: ExitStack) -> Reader:
