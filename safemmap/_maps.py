@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import re
 import struct
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safemmap._core import address_of
+from safemmap._standard import PAGESIZE, PROT_EXEC, PROT_READ, PROT_WRITE
 
 _QUERY = 0xC0686611
 _QUERY_LAYOUT = struct.Struct("=9Q4I2Q")
@@ -45,7 +45,7 @@ class Area:
 
 
 #: Memory of the process's own.
-PRIVATE = Area(0, 0, mmap.PROT_READ | mmap.PROT_WRITE, mmap.PAGESIZE, has_file=False)
+PRIVATE = Area(0, 0, PROT_READ | PROT_WRITE, PAGESIZE, has_file=False)
 
 
 def file_behind(start: int, end: int) -> Area | None:
@@ -111,9 +111,9 @@ def _query(fd: int, address: int) -> Area | None:
     fields = _QUERY_LAYOUT.unpack(query)
     _, _, _, start, end, flags, page_size, _, inode, major, minor, length, *_ = fields
     protection = (
-        (mmap.PROT_READ if flags & _READABLE else 0)
-        | (mmap.PROT_WRITE if flags & _WRITABLE else 0)
-        | (mmap.PROT_EXEC if flags & _EXECUTABLE else 0)
+        (PROT_READ if flags & _READABLE else 0)
+        | (PROT_WRITE if flags & _WRITABLE else 0)
+        | (PROT_EXEC if flags & _EXECUTABLE else 0)
     )
     # (A filesystem may have a file of number 0.)
     has_file = any((inode, major, minor))
@@ -134,10 +134,10 @@ def _parsed(start: int, end: int) -> Iterator[Area]:
                 continue
             protection = 0
             for letter, bit in zip(
-                b"rwx", (mmap.PROT_READ, mmap.PROT_WRITE, mmap.PROT_EXEC), strict=True
+                b"rwx", (PROT_READ, PROT_WRITE, PROT_EXEC), strict=True
             ):
                 protection |= bit if letter in match[3] else 0
-            page_size = mmap.PAGESIZE
+            page_size = PAGESIZE
             if not (first | last | int(match[5], 16)) % _HUGE:
                 page_size = _kernel_page_size(first)
             has_file = match[6].strip(b"0: ") != b""
@@ -156,4 +156,4 @@ def _kernel_page_size(start: int) -> int:
                 found = int(match[1], 16) == start
             elif found and line.startswith(b"KernelPageSize:"):
                 return int(line.split()[1]) * 1024
-    return mmap.PAGESIZE
+    return PAGESIZE

@@ -93,6 +93,16 @@ print(*(name for name in sys.modules if name.startswith("safemmap.")))
     assert modules - {*run(script).split()} <= FOR_RUN
 
 
+def test_what_stands_in_the_place_of_mmap_is_not_asked() -> None:
+    """What is loaded late has the constants from before."""
+    script = """
+import sys, types, safemmap
+sys.modules["mmap"] = types.ModuleType("mmap")
+print(*(name for name in dir(safemmap) if getattr(safemmap, name, None) is None))
+"""
+    assert run(script) == ""
+
+
 def test_every_name_is_there() -> None:
     names: dict[str, object] = {}
     exec("from safemmap import *", names)
