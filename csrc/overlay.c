@@ -191,7 +191,8 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
     poison_all(owner, fault, &one);
     fault->announced = true;
     if (!extent(owner, page, info, &first, &last) &&
-        owner->singles++ >= SINGLES_ALLOWED) {
+        (owner->singles++ >= SINGLES_ALLOWED ||
+         safemmap__os_set_mappings_aside() < 0)) {
         first = 0;
         last = safemmap__page_count(owner);
     }
@@ -278,7 +279,9 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
         safemmap__runs_around(owner->overlaid, page, count, &first, &last);
     fault->later = true;
     fault->announced = safemmap__steps_go_on(&owner->steps, start, owner->page_size);
-    if (!lost && !known && !fault->announced && owner->singles++ >= SINGLES_ALLOWED) {
+    if (!lost && !known && !fault->announced &&
+        (owner->singles++ >= SINGLES_ALLOWED ||
+         safemmap__os_set_mappings_aside() < 0)) {
         lost = true;
         first = 0;
         last = count;

@@ -18,7 +18,7 @@
  * that replaces another can be had, nor can pages be moved. So some are set aside:
  * neighbours of different protection, which become one when that is made the same.
  */
-enum { ASIDE = 16 };
+enum { ASIDE = 64 };
 
 /* Guarded by safemmap__pages. */
 static struct {
@@ -51,10 +51,11 @@ safemmap__os_set_mappings_aside(void)
 bool
 safemmap__os_give_mappings(int error)
 {
-    if (error != -ENOMEM || aside.start == NULL)
+    if (error != -ENOMEM || aside.start == NULL ||
+        mprotect(aside.start, (ASIDE + 1) * safemmap__page_size, PROT_NONE) < 0)
         return false;
     aside.whole = false;
-    return mprotect(aside.start, (ASIDE + 1) * safemmap__page_size, PROT_NONE) == 0;
+    return true;
 }
 
 /* ---- Memory files ------------------------------------------------------- */

@@ -549,6 +549,36 @@ fault_in_full_table(const void *kind)
     }
 }
 
+/* Pages here and there, in several regions. (A page that grows back is as good as one
+ * that was there.) */
+static void
+holes_in_full_table(const void *kind)
+{
+    struct file file[3];
+    struct safemmap_region region[3];
+
+    begin();
+    for (int i = 0; i < 3; i++) {
+        file[i] = file_new(64);
+        region[i] = region_of(&file[i]);
+        region[i].withdrawable = *(const int *)kind & 1;
+        region[i].put_back = (*(const int *)kind & 2) != 0;
+        region[i].fd = -1;
+        CHECK_EQ(safemmap_region_add(&region[i]), 0);
+    }
+    fill_table();
+    for (int i = 0; i < 3; i++)
+        for (size_t page = 3; page < 64; page += 7) {
+            file_cut(&file[i], page);
+            CHECK_EQ(load(&file[i], page * PAGE), 0);
+            CHECK_CALL(ftruncate(file[i].fd, 64 * (off_t)PAGE));
+        }
+    for (int i = 0; i < 3; i++) {
+        CHECK(safemmap_region_poisoned(&region[i]));
+        CHECK_EQ(safemmap_region_remove(&region[i]), 0);
+    }
+}
+
 static void
 full_table(void)
 {
@@ -559,6 +589,7 @@ full_table(void)
     for (int kind = 0; kind < 8; kind++) {
         note = NOTE("kind", kind, 0);
         CHECK_EQ(end_in_child(fault_in_full_table, &kind), 0);
+        CHECK_EQ(end_in_child(holes_in_full_table, &kind), 0);
     }
 }
 
