@@ -267,7 +267,7 @@ def the_hook_for_warnings_forks() -> None:
     warnings.simplefilter("always")
     done: list[int] = []
 
-    def show(message: Warning, *_: object, **__: object) -> None:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
         if "FaultWarning" not in type(message).__name__:
             return  # of a fork in a process with threads: it is one
         child = os.fork()
@@ -420,7 +420,7 @@ def taken_on_several_threads() -> None:
     found += safemmap.faults()
     assert dropped == 0
     assert sorted(fault.address for fault in found) == sorted(
-        lost.map.fault.address for lost in maps
+        lost.map.fault.address for lost in maps if lost.map.fault is not None
     ), (made, len(found))
     for lost in maps:
         lost.close()
