@@ -80,8 +80,9 @@ static int decide(void *argument);
 
 /* ---- What differs between versions ------------------------------------- */
 
-/* Has `decide` called in the thread, or soon by any; false where that is not to be
- * had. */
+/* Queues a call of `decide`, in the thread or soon in any; false if it cannot be
+ * queued.
+ */
 static bool
 queue_call(const PyThreadState *thread, struct record *record)
 {

@@ -1,4 +1,4 @@
-"""The documents name what is there."""
+"""The documents name files, tests and links that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`safemmap.enable`: every mapping of a file in the process, whoever has made it."""
+"""`safemmap.enable`: every mapping of a file in the process, foreign ones included."""
 
 from __future__ import annotations
 

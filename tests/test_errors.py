@@ -1,4 +1,4 @@
-"""What a BusError says."""
+"""BusError: attributes, messages, pickling."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A program that does not know that its mappings are safemmap's does not end with
-status 0 and results from zeros."""
+"""The exit status is 1, not 0, after a fault that was not reported to a program which
+does not know of safemmap."""
 
 from __future__ import annotations
 

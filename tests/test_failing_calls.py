@@ -1,4 +1,4 @@
-"""What changes a mapping does all of it or nothing, whichever system call fails."""
+"""An operation that changes a mapping does all or nothing, whichever system call fails."""
 
 from __future__ import annotations
 

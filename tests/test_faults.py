@@ -1,4 +1,4 @@
-"""Every operation, over every way in which its range can meet a lost page."""
+"""Every operation, with a lost page at every place in its range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a peer's file may lie."""
+"""wrap(filesystems=): files on filesystems whose server could stall us are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SIGBUS that is not ours does what it did without us."""
+"""A foreign SIGBUS has the same effect as without us."""
 
 from __future__ import annotations
 

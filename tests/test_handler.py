@@ -1,4 +1,4 @@
-"""`safemmap.handler`: who has SIGBUS, and what became of it."""
+"""`safemmap.handler`: status(), install() and uninstall()."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whoever else handles SIGBUS, in whatever order: faults of ours are recovered, and any
-other signal does what it does without us.
+"""Other SIGBUS handlers, installed in every order: our faults are recovered, and any
+other signal has the same effect as without us.
 
 Each cell of the table is a process of its own. What cannot be had says why.
 """

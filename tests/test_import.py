@@ -1,4 +1,4 @@
-"""What importing the package loads, and what it leaves for later."""
+"""Which modules the import of the package loads, and which are loaded at first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`views="interrupt"`: the exception comes before anybody can use a zero."""
+"""`views="interrupt"`: the exception is raised before the program can use a zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""protect() of what users hold: frames, series, tensors, shared memory, ..."""
+"""protect() of frames, series, tensors, shared memory and other containers."""
 
 from __future__ import annotations
 

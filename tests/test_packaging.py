@@ -1,4 +1,4 @@
-"""What is published: an sdist that builds, and a wheel with what users need."""
+"""The sdist builds, and the wheel has the files that users need."""
 
 from __future__ import annotations
 

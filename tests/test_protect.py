@@ -1,4 +1,4 @@
-"""protect(): memory that somebody else has mapped."""
+"""protect(): foreign mappings."""
 
 from __future__ import annotations
 

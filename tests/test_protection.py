@@ -1,4 +1,4 @@
-"""`protection=`: sealed, guarded, by way of the kernel; and how it is chosen."""
+"""`protection=`: sealed, guarded, through system calls; and how it is chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code of others that runs in the middle of an operation: hooks, destructors."""
+"""Foreign code that runs in the middle of an operation: hooks, destructors."""
 
 import pytest
 from conftest import run_isolated

@@ -1,4 +1,4 @@
-"""Hours of bad luck in seconds: a peer that never rests, and a million overlays."""
+"""Stress: a peer that changes the file all the time, and a million overlays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Interpreters but the first are refused, and the first one is none the worse."""
+"""Only the first interpreter of a process can import safemmap; another one's attempt
+does it no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel is asked for."""
+"""Which system calls operations make, seen by a tracer."""
 
 from __future__ import annotations
 

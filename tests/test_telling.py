@@ -1,4 +1,4 @@
-"""Faults of views are told while the program does something else."""
+"""Faults of views are reported: by warnings, faults() and fault_fd()."""
 
 from __future__ import annotations
 

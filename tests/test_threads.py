@@ -1,4 +1,5 @@
-"""Faults on many threads, and operations while another thread has other plans."""
+"""Faults on many threads at once, and operations while another thread closes or resizes
+the mapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under valgrind, which finds what is read beyond its end and never given back."""
+"""Under valgrind, which finds reads out of bounds and leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`views=`: what becomes of buffers that are handed out."""
+"""`views=`: how faults through exported buffers are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thread that warns of faults: when there is one, and what a program sees of it."""
+"""The thread that warns of faults: when it runs, and that programs do not notice it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front door: what a peer may send, and what it may not."""
+"""wrap(): which descriptors of a peer it accepts, and which it refuses."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
  *
  * A read or write of a mapped page raises SIGBUS when the page cannot be
  * brought in: the file was made shorter, its filesystem is full, the device
- * answers with an error, the memory is poisoned. Two ways survive it here:
+ * answers with an error, the memory is poisoned. There are three ways to survive it:
  *
  * - The guarded operations (safemmap_copy and its kin) are bounded accesses
  *   that end with an error from the very call that faulted. They need no
@@ -14,6 +14,8 @@
  * - A registered region (safemmap_region_add) is for accesses by code that
  *   cannot be guarded: the page that faults is replaced by a private zeroed one,
  *   the region is marked as poisoned, and the access goes on.
+ * - The whole process (safemmap_process_enable) is for mappings that nobody
+ *   registers: the same, in any ordinary mapping of a regular file.
  *
  * Everything here is thread-safe. After fork() the child has a working handler,
  * and its regions stay registered.
@@ -42,13 +44,14 @@ struct safemmap_fault {
 
 /* Makes the SIGBUS handler of this library the one that the kernel calls. Does
  * nothing when it already is; otherwise installs it above the present action,
- * to which every signal that is not ours is forwarded. Guarded operations call
- * it by themselves: on a thread's first one; and on every 64th after that, and
- * whenever SAFEMMAP_BULK bytes or more are at stake, unless this thread did so in the
- * last 100 microseconds.
+ * to which it forwards every signal that is not ours. Guarded operations call this
+ * themselves: a thread's first one; and every 64th after that, and each on
+ * SAFEMMAP_BULK bytes or more, unless this thread did so in the last 100
+ * microseconds.
  *
- * Others may do the same for ever: after SAFEMMAP_REINSTALLS times above those who
- * are still there it answers -EBUSY, until one of them has left. */
+ * Other libraries may do the same again and again: once it has gone above
+ * SAFEMMAP_REINSTALLS handlers that are still installed, it returns -EBUSY, until one
+ * of them is removed. */
 #define SAFEMMAP_REINSTALLS 63
 int safemmap_install(void);
 
@@ -59,16 +62,16 @@ int safemmap_install(void);
  * the whole process protected). */
 int safemmap_uninstall(void);
 
-/* Has a thread of its own make sure that the handler is on top, 20 times a second and
- * more often at first: for processes that call nothing else in here, while others
+/* Starts a thread that checks 20 times a second, and more often at first, that the
+ * handler is on top: for processes that call no other function here, while libraries
  * install handlers. A forked child has its own. Fails as pthread_create(3); does
- * nothing where there is such a thread. */
+ * nothing if the thread runs already. */
 int safemmap_checks_start(void);
-/* Returns when the thread is gone. */
+/* Returns when the thread has ended. */
 void safemmap_checks_stop(void);
 
-/* Who gets a SIGBUS, one after the other: fills in as many as there is room for, and
- * returns how many there are. */
+/* The actions that get a SIGBUS, one after the other: fills in as many as there is
+ * room for, and returns how many there are. */
 struct safemmap_action {
     bool ours;
     bool ignores;       /* SIG_IGN */
@@ -80,7 +83,7 @@ size_t safemmap_get_actions(struct safemmap_action *ret_actions, size_t room);
 struct safemmap_counts {
     uint64_t recovered; /* faults that ended a guarded operation */
     uint64_t overlaid;  /* faults answered with zeroed pages in a region */
-    uint64_t forwarded; /* signals handed to the action that was there before */
+    uint64_t forwarded; /* signals handed to the previous action */
     uint64_t installs;  /* times the handler was installed or put back on top */
 };
 void safemmap_get_counts(struct safemmap_counts *ret_counts);
@@ -191,9 +194,8 @@ struct safemmap_region {
     int fd;            /* the mapped file, or -1; lets all pages past its end be
                           replaced in one call */
     off_t offset;      /* of `start` in that file */
-    bool put_back;     /* remove undoes the replacement: for memory that belongs to
-                          somebody else (not on hugetlbfs, and for the pages of a file
-                          from Linux 5.13 on) */
+    bool put_back;     /* remove undoes the replacement: for foreign mappings (not on
+                          hugetlbfs, and for the pages of a file from Linux 5.13 on) */
     bool withdrawable; /* each fault is reported to the fault hook, and its zeroed
                           pages last until safemmap_withdraw(): the next touch after
                           it faults, and is reported, anew. What was stored in them is
@@ -221,13 +223,13 @@ struct safemmap_region {
     } steps;
 };
 
-/* Registers a region, whose private part is zero or what an earlier one left. Fails
- * with -EINVAL (not aligned or empty), -EEXIST (it is registered already), -EFAULT (a
- * page in it is one that replaced another, in a registered region which it overlaps),
- * or -ENOMEM. For a withdrawable region also with what memfd_create(2), ftruncate(2)
- * or mmap(2) answer where the kernel gives no memory file for its zeroed pages:
- * -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN (RLIMIT_MEMLOCK under
- * mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
+/* Registers a region, whose private part is zero, or as an earlier remove left it.
+ * Fails with -EINVAL (not aligned or empty), -EEXIST (it is registered already),
+ * -EFAULT (a page in it is one that replaced another, in a registered region which it
+ * overlaps), or -ENOMEM. For a withdrawable region also with what memfd_create(2),
+ * ftruncate(2) or mmap(2) answer where the kernel gives no memory file for its zeroed
+ * pages: -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN (RLIMIT_MEMLOCK
+ * under mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
 int safemmap_region_add(struct safemmap_region *region);
 
 /* Takes a region out. When this returns, no handler acts on its memory any
@@ -258,14 +260,14 @@ int safemmap_process_enable(void);
 void safemmap_process_disable(void);
 bool safemmap_process_enabled(void);
 
-/* Of which file the pages were that a fault in no region was for. */
+/* The file that was mapped where a fault in no region happened. */
 struct safemmap_file {
     uint32_t id;     /* for safemmap_file_path() */
     bool deleted;    /* it has no name any more */
     uint64_t device; /* as stat(2) has it; on overlayfs that of the layer below */
     uint64_t inode;
     uint64_t offset; /* in the file, of the byte at which the fault was */
-    int64_t size;    /* bytes that the file had left; -1 where nothing tells */
+    int64_t size;    /* of the file right after the fault, in bytes; -1: unknown */
 };
 
 /* Writes the file's name as the kernel had it at the fault, and returns its length;
@@ -281,8 +283,8 @@ struct safemmap_event {
     uint64_t region; /* its id; or 0: see `file` */
     struct safemmap_region_fault fault;
     pthread_t pthread; /* of the thread that made the access */
-    uintptr_t stack;   /* where its stack began then; 0 where nothing tells */
-    bool store;        /* it was one, as far as the processor tells */
+    uintptr_t stack;   /* its stack pointer at the fault; 0: unknown */
+    bool store;        /* the access was a store, as far as the processor tells */
     uint64_t token;    /* for safemmap_withdraw(); 0: the pages stay */
     struct safemmap_file file;
 };
@@ -297,9 +299,9 @@ struct safemmap_event {
 typedef void safemmap_fault_hook(const struct safemmap_event *event);
 void safemmap_set_fault_hook(safemmap_fault_hook *hook);
 
-/* Takes away the zeroed pages of a fault, and all that are older: the next touch of
- * them, by anybody, faults anew. Async-signal-safe; any number of times. Returns 0,
- * or -EBADF: somebody has closed the memory file, and they stay. */
+/* Withdraws the zeroed pages of a fault, and all older ones: the next access to them,
+ * by any thread, faults anew. Async-signal-safe; any number of times. Returns 0, or
+ * -EBADF: the program has closed the memory file, and the pages stay. */
 int safemmap_withdraw(uint64_t token);
 
 /* Takes the oldest event out of the queue; false when there is none. Of several

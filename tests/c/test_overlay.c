@@ -1,4 +1,5 @@
-/* Registered regions: what accesses by code without a guard see and leave. */
+/* Registered regions: faults of code without a guard read zeros, poison the region,
+ * and lose no thread's store when pages are replaced. */
 #include "harness.h"
 
 #include <stdarg.h>

@@ -1,8 +1,7 @@
-"""Becomes the Python that runs the program.
+"""``safemmap run``: executes Python anew, with startup/ on PYTHONPATH.
 
-The process executes its own interpreter anew, which `safemmap.enable` has seen to as to
-any other child. So the program is run by Python itself and not by a copy of what Python
-does.
+`safemmap.enable` has set up the environment as for any other child. So Python itself
+runs the program, and not an imitation of Python's own start.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["run"]
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
-    """Run what `arguments` say, which are those that Python would be given.
+    """Run a program, given the arguments that Python would get.
 
     :raises OSError: the whole process cannot be protected here, or as execve(2) has it.
     :raises ValueError: the interpreter is one that does not look at PYTHONPATH.

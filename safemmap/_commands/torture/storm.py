@@ -35,7 +35,7 @@ class WrongOutcome(Exception):
 
 
 class Read(NamedTuple):
-    """What came out of an operation."""
+    """The outcome of an operation."""
 
     start: int  #: the bytes that were touched, from here
     stop: int  #: to before here
