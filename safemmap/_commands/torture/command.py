@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         os._exit(1)  # with readers that may not be able to end
     signal.signal(signal.SIGINT, before)
+    print("no wrong byte, and no zeros that nothing reported", file=sys.stderr)
     print(json.dumps({"seed": str(seed), **dict(sorted(storm.counts.items()))}))
     return 0
 
