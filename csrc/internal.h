@@ -194,6 +194,8 @@ void safemmap__zeros_empty(uint64_t token, size_t size);
  * would otherwise read without a report. */
 void safemmap__zeros_before_fork(void);
 void safemmap__zeros_after_fork(void);
+/* Whether the device may be that of the memory file, or of a parent process's. */
+bool safemmap__zeros_are_on(dev_t device);
 /* The inode of the memory file, in which a token is an offset. */
 ino_t safemmap__zeros_inode(void);
 

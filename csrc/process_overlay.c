@@ -79,10 +79,11 @@ open_maps(void)
 
 /* ---- Files that are mapped executable ---------------------------------- */
 
-/* Finding them all takes time proportional to the number of mappings. The list stays
- * valid while the total size of executable memory is unchanged, which takes some
- * microseconds to check. A file that was not in the list is not looked up again for a
- * moment. Guarded by safemmap__pages. */
+/* Finding them all takes time proportional to the number of mappings. So the list is
+ * made for the first fault in each file, and after that only when the total size of
+ * executable memory has changed, which takes some microseconds to check. A file that
+ * was not in the list is not looked up again for a moment. Guarded by
+ * safemmap__pages. */
 enum { EXECUTABLES = 2048, MOMENT_NS = 10000000 };
 static struct {
     struct {
@@ -137,7 +138,7 @@ is_mapped_executable(struct safemmap__file *file)
     if (file->harmless_at != 0 && time - file->harmless_at < MOMENT_NS)
         return false;
     size = safemmap__os_executable_size();
-    if (size == 0 || size != executables.size) {
+    if (file->harmless_at == 0 || size == 0 || size != executables.size) {
         executables.size = size;
         find_executables();
     }
@@ -248,6 +249,8 @@ find_origin(struct lost *lost)
     uint64_t place = mapping->offset + (lost->page - mapping->start);
     struct safemmap__origin origin;
 
+    if (!safemmap__zeros_are_on(mapping->device))
+        return false;
     if (safemmap__origin_of(mapping->inode, place, &origin)) {
         lost->file = safemmap__file_by_id(origin.file);
         lost->offset = origin.offset + (place - origin.token);
@@ -335,7 +338,8 @@ belongs(const struct lost *lost, const struct safemmap__mapping *other)
 
     if (other->protection != lost->mapping.protection)
         return false;
-    if (safemmap__origin_of(other->inode, other->offset, &origin))
+    if (safemmap__zeros_are_on(other->device) &&
+        safemmap__origin_of(other->inode, other->offset, &origin))
         return origin.file == lost->file->id &&
                origin.offset + (other->offset - origin.token) == offset;
     return other->inode == lost->file->inode && other->device == lost->file->device &&
@@ -428,6 +432,7 @@ describe(struct lost *lost, const siginfo_t *info, const ucontext_t *context)
     event->fault.code = info->si_code;
     event->fault.thread = safemmap__os_thread();
     event->fault.time_ns = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+    event->stack = context == NULL ? 0 : safemmap__stack_pointer(context);
     event->pthread = pthread_self();
     event->store = safemmap__access_of(context) == SAFEMMAP__STORE;
     event->file.offset = lost->offset + (event->fault.address - lost->page);

@@ -163,6 +163,12 @@ safemmap__zeros_prepare(void)
     return error;
 }
 
+bool
+safemmap__zeros_are_on(dev_t device)
+{
+    return device == file.device;
+}
+
 ino_t
 safemmap__zeros_inode(void)
 {

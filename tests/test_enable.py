@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import neighbours
 import pytest
 from conftest import NAMESPACE, possible, run_isolated
 
@@ -223,6 +224,35 @@ print(error.operation, type(error.mapping).__name__)
         )
         assert done.stdout == "protect Protected\n", done.stderr
 
+    @pytest.mark.skipif(
+        sys.version_info < (3, 12), reason="the main thread has to run, and may be late"
+    )
+    def test_who_waits_for_a_thread_of_a_library(self, tmp_path: Path) -> None:
+        library = neighbours.compiled(tmp_path, "pool.c")
+        done = run(
+            PRELUDE
+            + f"library = ctypes.CDLL({str(library)!r})"
+            + """
+library.pool_read.argtypes = [ctypes.c_void_p, ctypes.c_long]
+safemmap.enable()
+byte = ctypes.c_char.from_buffer(lose())
+address = ctypes.addressof(byte)
+met = []
+
+def read():
+    try:
+        met.append(library.pool_read(address, 20_000_000))
+    except safemmap.BusError:
+        met.append("BusError")
+
+thread = threading.Thread(target=read)
+thread.start()
+thread.join()
+print(met)
+"""
+        )
+        assert (done.returncode, done.stdout) == (0, "['BusError']\n"), done.stderr
+
     def test_the_handler_stays(self) -> None:
         done = run("import safemmap; safemmap.enable(); safemmap.handler.uninstall()")
         assert "RuntimeError: " in done.stderr
@@ -306,6 +336,32 @@ class TestWhatStillDies:
             + f"safemmap.enable()\nprint('before', flush=True)\n{crash}\nprint('after')"
         )
         assert (done.returncode, done.stdout) == (-number, "before\n")
+
+    def test_by_the_data_of_a_library_in_the_place_of_another(self) -> None:
+        """As much is mapped executable as when the list of such files was made."""
+        done = run(
+            PRELUDE
+            + """
+import resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+def load():
+    fd = os.memfd_create("library")
+    os.ftruncate(fd, 8192)
+    return fd, mmap.mmap(fd, 8192, prot=mmap.PROT_READ | mmap.PROT_EXEC)
+
+_, code = load()
+safemmap.enable()
+assert raises(bytes, lose())
+code.close()
+fd, code = load()
+data = mmap.mmap(fd, 8192, prot=mmap.PROT_READ)
+os.ftruncate(fd, 0)
+print("before", flush=True)
+bytes(data)
+"""
+        )
+        assert (done.returncode, done.stdout) == (-signal.SIGBUS, "before\n")
 
     def test_after_the_end_of_the_interpreter(self) -> None:
         done = run(

@@ -1,5 +1,6 @@
 /* Faults in memory of no region: what is answered, and what must die. */
 #include "limits.h"
+#include "origins.h"
 
 #include <linux/perf_event.h>
 #include <sys/stat.h>
@@ -229,6 +230,25 @@ huge_pages(void)
     CHECK_EQ(safemmap_withdraw(last.token), 0);
     CHECK_EQ(load(&file, huge + 12345), 0);
     CHECK_EQ(reports_since(), 1);
+}
+
+/* A file on another filesystem may have the inode number of our memory file. */
+static void
+inode_of_zeros(void)
+{
+    struct file file = file_on_disk(8);
+    struct safemmap__origin origin = {.size = 8 * PAGE};
+    struct stat status;
+
+    begin();
+    CHECK_CALL(fstat(file.fd, &status));
+    origin.zeros = status.st_ino;
+    safemmap__origin_add(&origin);
+    file_cut(&file, 3);
+    CHECK_EQ(load(&file, 5 * PAGE), 0);
+    CHECK_EQ(last.file.inode, status.st_ino);
+    check_path(name);
+    CHECK_CALL(unlink(name));
 }
 
 /* ---- Size -------------------------------------------------------------- */
@@ -744,8 +764,8 @@ time_taken(void)
     }
 }
 
-TEST_MAIN(TEST(reported_anew), TEST(kinds_of_mappings), TEST(hole_in_full_filesystem),
-          TEST(region_comes_first), TEST(huge_pages), TEST(large_file_cut_to_nothing),
-          TEST(anywhere), TEST(what_must_die), TEST(devices), TEST(child),
-          TEST(descriptors_closed), TEST(cancelled_thread), TEST(limited),
-          TEST(storm), TEST(time_taken))
+TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
+          TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
+          TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(what_must_die),
+          TEST(devices), TEST(child), TEST(descriptors_closed),
+          TEST(cancelled_thread), TEST(limited), TEST(storm), TEST(time_taken))
