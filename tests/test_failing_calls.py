@@ -1,4 +1,4 @@
-"""An operation that changes a mapping does all or nothing, whichever system call fails."""
+"""Operations that change a mapping do all or nothing, whichever system call fails."""
 
 from __future__ import annotations
 

@@ -420,7 +420,8 @@ def taken_on_several_threads() -> None:
     found += safemmap.faults()
     assert dropped == 0
     assert sorted(fault.address for fault in found) == sorted(
-        lost.map.fault.address for lost in maps if lost.map.fault is not None
+        lost.map.fault.address  # type: ignore[union-attr]
+        for lost in maps
     ), (made, len(found))
     for lost in maps:
         lost.close()
