@@ -1,4 +1,4 @@
-"""``safemmap run``: executes Python anew, with startup/ on PYTHONPATH.
+"""``safemmap run``: executes Python anew, with _startup/ on PYTHONPATH.
 
 `safemmap.enable` has set up the environment as for any other child. So Python itself
 runs the program, and not an imitation of Python's own start.
