@@ -104,15 +104,38 @@ def test_receiver_goes_on_after_a_file_that_could_stall_it(run, tmp_path):
     assert run("sender.py").wait(timeout=LIMIT) == 0
 
 
-def test_first_screen_of_the_readme():
+def test_blocks_of_the_readme(tmp_path):
     text = (EXAMPLES.parent / "README.md").read_text()
-    reader, sender = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)[:2]
+    enable, wrap, scope, sender = re.findall(
+        r"^```python\n(.*?)^```$", text, re.M | re.S
+    )
+
+    pytest.importorskip("numpy")
+    for block, message in [
+        (enable, "the page at offset 4096 of {}/shared.npy is gone, and was read as"),
+        (
+            wrap,
+            "m[i:j] of bytes 0 to 64 of the mapping of '/memfd:frame (deleted)' failed",
+        ),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", block],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"[Errno 14] {message.format(tmp_path)}")
+
+    names: dict[str, Any] = {}
+    exec(f"import numpy, os, safemmap, socket\n{scope}\n{sender}", names)
     data = os.urandom(4096)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        exec(f"import os, safemmap, socket\n{sender}", {"peer": theirs, "data": data})
+        ours.settimeout(LIMIT)
+        names["send"](theirs, data)
         size, [fd], *_ = socket.recv_fds(ours, 64, 1)
-    names: dict[str, Any] = {"fd": fd, "size": int(size)}
-    exec(reader, names)
-    assert names["header"] == data[:64]
+    with safemmap.wrap(fd, int(size)) as m:
+        assert names["total"](m) == sum(data)
     os.close(fd)
