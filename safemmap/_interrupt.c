@@ -423,19 +423,54 @@ is_in_event_loop(PyThreadState *thread)
     return is;
 }
 
-/* Whether a destructor runs, whose exceptions are ignored: the call that faulted may
- * have freed an object. */
 static bool
-is_in_destructor(PyThreadState *thread)
+has_name(PyFrameObject *frame, const char *name)
+{
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    bool has = PyUnicode_CompareWithASCIIString(code->co_name, name) == 0;
+
+    Py_DECREF(code);
+    return has;
+}
+
+/* Exceptions of a destructor are ignored: the call that faulted may have freed an
+ * object. */
+static bool
+is_destructor(PyFrameObject *frame)
+{
+    return has_name(frame, "__del__");
+}
+
+/* Whether it is a loop's call_soon(), called for a future that is done: an exception
+ * would leave those that wait for the future waiting for ever. (Futures and tasks
+ * pass a context. Without one, the program calls, and can have the exception.) */
+static bool
+is_scheduling(PyFrameObject *frame)
+{
+    PyObject *locals, *context = NULL;
+    bool is;
+
+    if (!has_name(frame, "call_soon"))
+        return false;
+    locals = PyFrame_GetLocals(frame);
+    if (locals != NULL)
+        context = PyMapping_GetItemString(locals, "context");
+    is = context != Py_None;
+    PyErr_Clear();
+    Py_XDECREF(context);
+    Py_XDECREF(locals);
+    return is;
+}
+
+/* Whether the thread runs such a function, or what one has called. */
+static bool
+is_under(PyThreadState *thread, bool (*is_such)(PyFrameObject *))
 {
     PyFrameObject *frame = PyThreadState_GetFrame(thread);
     bool is = false;
 
     while (frame != NULL && !is) {
-        PyCodeObject *code = PyFrame_GetCode(frame);
-
-        is = PyUnicode_CompareWithASCIIString(code->co_name, "__del__") == 0;
-        Py_DECREF(code);
+        is = is_such(frame);
         Py_SETREF(frame, PyFrame_GetBack(frame));
     }
     Py_XDECREF(frame);
@@ -463,7 +498,9 @@ raise_here(struct record *record)
     PyFrameObject *frame;
     int result = 0;
 
-    if (!own_error && (is_in_event_loop(thread) || is_in_destructor(thread)) &&
+    if (!own_error &&
+        (is_in_event_loop(thread) || is_under(thread, is_scheduling) ||
+         is_under(thread, is_destructor)) &&
         postpone(record))
         return 0;
     error = thread->async_exc == NULL ? error_of(record) : NULL;

@@ -10,6 +10,7 @@ import gc
 import mmap as standard
 import os
 import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -409,6 +410,85 @@ class TestReturned:
             thread.join()
             assert thread not in threading.enumerate()
         assert met == [BusError] * TRIES
+
+
+# ---- In the scheduling of asyncio ------------------------------------------
+
+SETS_A_RESULT = """
+import asyncio, mmap, os, sys
+import numpy
+import safemmap
+
+fd = os.memfd_create("gone")
+os.ftruncate(fd, 4096)
+array = numpy.frombuffer(mmap.mmap(fd, 4096), "u1")
+os.ftruncate(fd, 0)
+safemmap.enable()
+way, loop_class, debug = sys.argv[1:]
+
+class Loop(asyncio.SelectorEventLoop):
+    def call_soon(self, *args, **kwargs):
+        return super().call_soon(*args, **kwargs)
+
+async def main():
+    def set_result():
+        future.set_result(array[-1])
+
+    def set_exception():
+        future.set_exception(errors[array[-1]])
+
+    def cancel():
+        future.cancel(array[-1])
+
+    async def wait():
+        await future
+
+    met, errors = [], [KeyError()]
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: met.append(context["exception"]))
+    future = loop.create_future()
+    task = asyncio.create_task(wait())
+    loop.call_later(0.01, locals()[way])
+    done = await asyncio.gather(task, return_exceptions=True)
+    print(*[type(error).__name__ for error in met + done])
+
+loop = globals().get(loop_class, asyncio.SelectorEventLoop)()
+loop.set_debug(debug == "debug")
+loop.run_until_complete(asyncio.wait_for(main(), 10))
+"""
+
+
+@pytest.mark.parametrize("debug", ["plain", "debug"])
+@pytest.mark.parametrize("loop", ["own", "Loop"])
+@pytest.mark.parametrize(
+    ("way", "done"),
+    [
+        ("set_result", "NoneType"),
+        ("set_exception", "KeyError"),
+        ("cancel", "CancelledError"),
+    ],
+)
+def test_a_future_done_with_a_zero_wakes_those_that_wait(
+    way: str, done: str, loop: str, debug: str
+) -> None:
+    """The callback gets the exception only after it has scheduled them."""
+    command = [sys.executable, "-c", SETS_A_RESULT, way, loop, debug]
+    child = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert child.stdout == f"BusError {done}\n", child.stderr
+
+
+def test_a_direct_call_of_the_loop_raises_at_once(memory: Memory) -> None:
+    async def main() -> None:
+        called: list[object] = []
+        loop = asyncio.get_running_loop()
+        with pytest.raises(BusError):
+            loop.call_soon(called.append, memory.array[-1])
+        await asyncio.sleep(0)
+        assert called == []
+
+    asyncio.run(main())
 
 
 # ---- Many threads ---------------------------------------------------------
