@@ -268,27 +268,33 @@ keep_references(void)
 
 /* ---- Raising ----------------------------------------------------------- */
 
-/* Frees the record, once the exception was raised or dropped. Withdraws all zeros, so
- * that the next touch of any replaced page faults anew. (A thread whose exception is
- * pending gets new zeros.) */
 static void
-finish(struct record *record)
+stop_monitoring(struct record *record)
 {
     bool monitored = record->monitored;
     PyObject *code = record->returns, *last = code;
 
-    if (record->state == ON_ITS_WAY && is_alive(record))
-        safemmap_monitoring_untrace(record->thread);
     record->monitored = false;
     record->returns = NULL;
-    safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
-    __atomic_store_n(&record->state, FREE, __ATOMIC_RELEASE);
     for (struct record *other = records; other < records + RECORDS; other++)
         if (other->returns == code)
             last = NULL;
     if (monitored)
         safemmap_monitoring_stop(last);
     Py_XDECREF(code);
+}
+
+/* Frees the record, once the exception was raised or dropped. Withdraws all zeros, so
+ * that the next touch of any replaced page faults anew. (A thread whose exception is
+ * pending gets new zeros.) */
+static void
+finish(struct record *record)
+{
+    if (record->state == ON_ITS_WAY && is_alive(record))
+        safemmap_monitoring_untrace(record->thread);
+    safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
+    stop_monitoring(record);
+    __atomic_store_n(&record->state, FREE, __ATOMIC_RELEASE);
     keep_references();
 }
 
@@ -345,6 +351,55 @@ is_function(PyFrameObject *frame, const char *name)
     return is;
 }
 
+/* Whether the frame is of a module that both programs and pools are built on. */
+static bool
+is_in_threading(PyFrameObject *frame)
+{
+    return is_module(frame, "threading", false) || is_module(frame, "queue", false) ||
+           is_module(frame, "selectors", false) ||
+           is_module(frame, "_weakrefset", false) ||
+           is_module(frame, "concurrent.futures._base", false);
+}
+
+/* Whether the frame is of a pool: it fetches work, runs it, hands on the result. */
+static bool
+is_in_pool(PyFrameObject *frame)
+{
+    return is_module(frame, "concurrent.futures", true) ||
+           is_module(frame, "multiprocessing", true);
+}
+
+/* Whether an exception would be raised in the code of a pool, or before the thread
+ * runs any code: it would end the thread, and the pool's shutdown, or the thread that
+ * starts it, would wait for ever. (A program's own calls of `threading` may raise.)
+ */
+static bool
+is_between_items(PyThreadState *thread)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(thread);
+    bool is;
+
+    while (frame != NULL && is_in_threading(frame) &&
+           !is_function(frame, "Thread.run"))
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    is = frame == NULL || is_in_pool(frame);
+    Py_XDECREF(frame);
+    return is;
+}
+
+/* Whether the thread waits for work or for other threads, or is only starting, and so
+ * is in no library. (Return addresses on its stack are then remains of earlier calls,
+ * or of an earlier thread.) */
+static bool
+is_idle(PyThreadState *thread)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(thread);
+    bool is = frame == NULL || is_in_threading(frame) || is_in_pool(frame);
+
+    Py_XDECREF(frame);
+    return is;
+}
+
 /* If the function that faulted has already returned to an executor of
  * concurrent.futures, sets the exception of its future. */
 static bool
@@ -353,10 +408,16 @@ tell_future(PyFrameObject *frame, PyObject *error)
     PyObject *locals, *future = NULL;
     bool told;
 
-    if (!is_module(frame, "concurrent.futures._base", false) ||
-        !is_function(frame, "Future.set_result"))
+    Py_INCREF(frame);
+    while (frame != NULL && is_in_threading(frame) &&
+           !is_function(frame, "Future.set_result"))
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    if (frame == NULL || !is_in_threading(frame)) {
+        Py_XDECREF(frame);
         return false;
+    }
     locals = PyFrame_GetLocals(frame);
+    Py_DECREF(frame);
     if (locals != NULL)
         future = PyMapping_GetItemString(locals, "self");
     told = future != NULL && PyObject_SetAttrString(future, "_exception", error) == 0;
@@ -487,6 +548,29 @@ postpone(struct record *record)
     return true;
 }
 
+/* Has the main thread raise the exception, once it runs the program's code. If no
+ * pending call can be made, the next touch of the pages faults and raises. */
+static void
+leave_to_main_thread(struct record *record)
+{
+    record->thread = oldest_thread();
+    record->thread_number = record->thread->id;
+    record->handled = handled_by(record->thread);
+    record->state = QUEUED;
+    if (record->postponed >= POSTPONEMENTS ||
+        !safemmap_pending_add(decide, record, true))
+        finish(record);
+    else
+        record->postponed++;
+}
+
+/* Whether another thread faulted than the one that is to raise. */
+static bool
+is_others(const struct record *record)
+{
+    return record->event.fault.thread != (pid_t)record->thread->native_thread_id;
+}
+
 /* Raises the exception in the calling thread. (Not if a foreign asynchronous
  * exception is pending: that one is raised now.) */
 static int
@@ -496,25 +580,35 @@ raise_here(struct record *record)
     PyObject *handled = handled_by(thread), *error;
     bool own_error = handled != NULL && handled != record->handled;
     PyFrameObject *frame;
+    bool told = true;
     int result = 0;
 
     if (!own_error &&
         (is_in_event_loop(thread) || is_under(thread, is_scheduling) ||
-         is_under(thread, is_destructor)) &&
+         is_under(thread, is_destructor) || (is_others(record) && is_idle(thread))) &&
         postpone(record))
         return 0;
     error = thread->async_exc == NULL ? error_of(record) : NULL;
-    finish(record);
-    if (error == NULL)
+    if (error == NULL) {
+        finish(record);
         return 0;
+    }
     frame = PyThreadState_GetFrame(thread);
     if (own_error)
         become_cause(error, handled);
-    else if (frame == NULL ||
-             (!tell_future(frame, error) && !tell_thread(frame, error))) {
+    else if (frame != NULL &&
+             (tell_future(frame, error) || tell_thread(frame, error)))
+        ;
+    else if (is_between_items(thread))
+        told = false;
+    else {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         result = -1;
     }
+    if (told)
+        finish(record);
+    else
+        leave_to_main_thread(record);
     Py_XDECREF(frame);
     Py_DECREF(error);
     return result;
@@ -538,32 +632,32 @@ raise_there(struct record *record)
     PyThreadState_SetAsyncExc(thread->thread_id, raised_later);
 }
 
-/* Frees the records of threads that have ended before their exception was raised. */
 static void
-forget_dead(void)
+take_back(struct record *record)
 {
-    for (struct record *record = records; record < records + RECORDS; record++)
-        if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == ON_ITS_WAY &&
-            !is_alive(record))
+    if (is_alive(record) && record->thread->async_exc == raised_later)
+        PyThreadState_SetAsyncExc(record->thread->thread_id, NULL);
+}
+
+/* Frees the records of threads that have ended before their exception was raised, and
+ * withdraws the exceptions of threads that have returned to their pool. */
+static void
+withdraw_late(void)
+{
+    for (struct record *record = records; record < records + RECORDS; record++) {
+        if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) != ON_ITS_WAY)
+            continue;
+        if (!is_alive(record))
             finish(record);
+        else if (record->monitored && is_between_items(record->thread)) {
+            take_back(record);
+            stop_monitoring(record);
+            leave_to_main_thread(record);
+        }
+    }
 }
 
-/* Whether it waits for work, and in no library: an executor's thread that lost an
- * exception of its own would keep the others waiting for ever. */
-static bool
-is_idle(PyThreadState *thread)
-{
-    PyFrameObject *frame = PyThreadState_GetFrame(thread);
-    bool is =
-        frame != NULL &&
-        (is_module(frame, "threading", false) || is_module(frame, "queue", false) ||
-         is_module(frame, "selectors", false) || is_function(frame, "_worker"));
-
-    Py_XDECREF(frame);
-    return is;
-}
-
-/* Picks the thread that waits for the one that faulted; or else the main thread. */
+/* Picks the thread that waits for the one that faulted; or NULL. */
 static void
 find_waiting(struct record *record)
 {
@@ -571,11 +665,10 @@ find_waiting(struct record *record)
 
     safemmap_stack_copy(&left,
                         (uintptr_t)__builtin_frame_address(0) - sizeof(left.word));
-    record->thread =
-        safemmap_waiting_thread(interpreter, &stacks[record - records], &left);
-    if (record->thread == NULL || is_idle(record->thread))
-        record->thread = oldest_thread();
-    record->thread_number = record->thread->id;
+    record->thread = safemmap_waiting_thread(interpreter, is_idle,
+                                             &stacks[record - records], &left);
+    if (record->thread != NULL)
+        record->thread_number = record->thread->id;
 }
 
 /* The pending call. */
@@ -585,11 +678,15 @@ decide(void *argument)
     struct record *record = argument;
     PyThreadState *thread = PyThreadState_Get();
 
-    forget_dead();
-    if (record->thread == NULL)
-        find_waiting(record);
+    withdraw_late();
     if (record->state == CANCELLED || record->process != getpid()) {
         finish(record);
+        return 0;
+    }
+    if (record->thread == NULL)
+        find_waiting(record);
+    if (record->thread == NULL) {
+        leave_to_main_thread(record);
         return 0;
     }
     if (record->thread == thread && record->thread_number == thread->id)
@@ -609,13 +706,6 @@ on_its_way(void)
             record->thread == thread && record->thread_number == thread->id)
             return record;
     return NULL;
-}
-
-static void
-take_back(struct record *record)
-{
-    if (is_alive(record) && record->thread->async_exc == raised_later)
-        PyThreadState_SetAsyncExc(record->thread->thread_id, NULL);
 }
 
 /* Whether the exception only signals the end of an iteration. */

@@ -150,6 +150,7 @@ stack_before_end(const PyThreadState *thread)
 
 PyThreadState *
 safemmap_waiting_thread(PyInterpreterState *interpreter,
+                        bool (*is_idle)(PyThreadState *),
                         const struct safemmap_stack *stack,
                         const struct safemmap_stack *left)
 {
@@ -167,9 +168,12 @@ safemmap_waiting_thread(PyInterpreterState *interpreter,
     find_on(&libraries, stack, wanted);
     for (PyThreadState *thread = PyInterpreterState_ThreadHead(interpreter);
          thread != NULL; thread = PyThreadState_Next(thread)) {
-        uintptr_t start = stack_pointer(thread->native_thread_id);
+        uintptr_t start;
         int common = 0;
 
+        if (is_idle(thread))
+            continue;
+        start = stack_pointer(thread->native_thread_id);
         memset(found, 0, sizeof(found));
         safemmap_stack_copy(&other, start != 0 ? start : stack_before_end(thread));
         find_on(&libraries, &other, found);

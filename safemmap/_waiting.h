@@ -5,6 +5,7 @@
 
 #include <Python.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The words on a thread's stack, from the innermost frame outwards. */
@@ -17,10 +18,11 @@ struct safemmap_stack {
 /* Copies the stack that begins at this address; of any thread. Async-signal-safe. */
 void safemmap_stack_copy(struct safemmap_stack *ret_stack, uintptr_t start);
 
-/* The thread whose stack has most libraries in common with `stack`; or NULL. Needs
- * the GIL. `left`: remains of returned calls on the stack of the calling thread,
- * which may have waited until just now. */
+/* The thread, of those which are not idle, whose stack has most libraries in common
+ * with `stack`; or NULL. Needs the GIL. `left`: remains of returned calls on the
+ * stack of the calling thread, which may have waited until just now. */
 PyThreadState *safemmap_waiting_thread(PyInterpreterState *interpreter,
+                                       bool (*is_idle)(PyThreadState *),
                                        const struct safemmap_stack *stack,
                                        const struct safemmap_stack *left);
 

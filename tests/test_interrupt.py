@@ -579,6 +579,41 @@ def test_whoever_waits_for_the_thread_is_told(
         assert [other.result(PATIENCE) for other in others] == [True, True]
 
 
+def test_no_thread_that_only_starts_is_told(memory: Memory, pool: ctypes.CDLL) -> None:
+    """Its stack was the other's, and its starter would wait for ever."""
+    done = threading.Event()
+    counts = {"started": 0, "ran": 0}
+
+    def run() -> None:
+        counts["ran"] += 1
+
+    def start_threads() -> None:
+        while not done.is_set():
+            counts["started"] += 1
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+
+    starters = [
+        threading.Thread(target=start_threads, daemon=True),
+        threading.Thread(target=lambda: sum(iter(done.is_set, True)), daemon=True),
+    ]
+    for starter in starters:
+        starter.start()
+    outcomes = []
+    for _ in range(20 * TRIES):
+        try:
+            outcomes.append(pool.pool_read(memory.address + PAGE, 0))
+        except BusError:
+            outcomes.append(BusError)
+    done.set()
+    for starter in starters:
+        starter.join(PATIENCE)
+        assert not starter.is_alive()
+    assert set(outcomes) == {BusError}
+    assert counts["ran"] == counts["started"]
+
+
 def test_the_main_thread_if_nobody_waits(memory: Memory, pool: ctypes.CDLL) -> None:
     end = time.monotonic() + PATIENCE
     with pytest.raises(BusError):
