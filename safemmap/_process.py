@@ -14,6 +14,7 @@ from _thread import RLock
 from typing import Literal
 
 from safemmap import _core
+from safemmap import _exit_status as _exit_status  # loaded before a chroot(2)
 
 __all__ = ["disable", "enable", "enable_by_environment", "is_enabled"]
 
