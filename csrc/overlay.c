@@ -358,12 +358,12 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
         safemmap__unlock(&safemmap__pages);
     }
     safemmap__stop_reading(&reading);
-    if (owner != NULL)
-        safemmap__event_announce();
     for (size_t i = 0; done && i < fault.reported; i++) {
         fault.event.region = fault.report[i];
         safemmap__event_report(&fault.event);
     }
+    if (owner != NULL)
+        safemmap__event_announce();
     return done;
 }
 

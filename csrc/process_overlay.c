@@ -494,8 +494,8 @@ safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
     done = answer(info, context, &lost, &told);
     safemmap__release_pages(&mask);
     if (done && told) {
-        safemmap__event_announce();
         safemmap__event_report(&lost.event);
+        safemmap__event_announce();
     }
     return done;
 }

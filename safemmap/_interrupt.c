@@ -657,14 +657,22 @@ withdraw_late(void)
     }
 }
 
+/* What returned calls have left on this thread's stack. Too large for a stack; the
+ * GIL is held. */
+static struct safemmap_stack left;
+
+/* Before deeper calls overwrite it. */
+__attribute__((noinline)) static void
+keep_left(void)
+{
+    safemmap_stack_copy(&left,
+                        (uintptr_t)__builtin_frame_address(0) - sizeof(left.word));
+}
+
 /* Picks the thread that waits for the one that faulted; or NULL. */
 static void
 find_waiting(struct record *record)
 {
-    static struct safemmap_stack left; /* too large for a stack; the GIL is held */
-
-    safemmap_stack_copy(&left,
-                        (uintptr_t)__builtin_frame_address(0) - sizeof(left.word));
     record->thread = safemmap_waiting_thread(interpreter, is_idle,
                                              &stacks[record - records], &left);
     if (record->thread != NULL)
@@ -678,6 +686,8 @@ decide(void *argument)
     struct record *record = argument;
     PyThreadState *thread = PyThreadState_Get();
 
+    if (record->thread == NULL)
+        keep_left();
     withdraw_late();
     if (record->state == CANCELLED || record->process != getpid()) {
         finish(record);
