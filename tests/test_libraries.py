@@ -3,6 +3,7 @@ under them."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def outcome(
         text=True,
         timeout=60,
         cwd=folder,
+        env={**os.environ, "PYTHONFAULTHANDLER": ""},
     )
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
