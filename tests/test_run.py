@@ -73,7 +73,9 @@ def run(
     cwd: Path,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes, bytes]:
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTEST")}
+    # (faulthandler names the extension modules there are, of which one is ours.)
+    without = ("PYTHONPATH", "PYTEST", "PYTHONFAULTHANDLER")
+    env = {k: v for k, v in os.environ.items() if k not in without}
     done = subprocess.run(
         command,
         cwd=cwd,
