@@ -450,7 +450,7 @@ cdef class _Memory:
         return 0
 
     @cython.final
-    cdef Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
+    cdef inline Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
                                  Py_ssize_t high, bint backward,
                                  str operation) except? -2:
         cdef safemmap_find_operation *find = (
@@ -481,7 +481,7 @@ cdef class _Memory:
         )
 
     @cython.final
-    cdef Py_ssize_t search_with(self, safemmap_find_operation *find,
+    cdef inline Py_ssize_t search_with(self, safemmap_find_operation *find,
                                 const void *pattern, Py_ssize_t pattern_size,
                                 Py_ssize_t start, Py_ssize_t end, Py_ssize_t low,
                                 Py_ssize_t high, str operation) except? -2:
