@@ -451,8 +451,8 @@ cdef class _Memory:
 
     @cython.final
     cdef inline Py_ssize_t search_range(self, const Py_buffer *pattern, Py_ssize_t low,
-                                 Py_ssize_t high, bint backward,
-                                 str operation) except? -2:
+                                        Py_ssize_t high, bint backward,
+                                        str operation) except? -2:
         cdef safemmap_find_operation *find = (
             self.operations.rfind if backward else self.operations.find
         )
@@ -482,9 +482,9 @@ cdef class _Memory:
 
     @cython.final
     cdef inline Py_ssize_t search_with(self, safemmap_find_operation *find,
-                                const void *pattern, Py_ssize_t pattern_size,
-                                Py_ssize_t start, Py_ssize_t end, Py_ssize_t low,
-                                Py_ssize_t high, str operation) except? -2:
+                                       const void *pattern, Py_ssize_t pattern_size,
+                                       Py_ssize_t start, Py_ssize_t end, Py_ssize_t low,
+                                       Py_ssize_t high, str operation) except? -2:
         """From `start` to `end`, for an operation on all between `low` and `high`."""
         cdef Py_ssize_t size = end - start
         cdef safemmap_fault fault
