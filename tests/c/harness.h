@@ -311,8 +311,9 @@ region_of(const struct file *file)
 }
 
 /* Accesses without a guard. ThreadSanitizer would take the handler's mmap for a store
- * to these bytes. */
-#define UNSEEN __attribute__((no_sanitize("thread"), noinline, unused))
+ * to these bytes; UndefinedBehaviorSanitizer minds NULL. */
+#define UNSEEN \
+    __attribute__((no_sanitize("thread"), no_sanitize("undefined"), noinline, unused))
 
 UNSEEN static unsigned char
 load(const struct file *file, size_t offset)
