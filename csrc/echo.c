@@ -13,6 +13,8 @@
  */
 #include "process_overlay.h"
 
+#include <string.h>
+
 /* How much of the stack is searched, in words; read in pieces, since the handler's
  * own stack may be small. */
 enum { FRAMES = 1024, PIECE = 64 };
@@ -76,6 +78,22 @@ is_of_fault(const ucontext_t *context, const struct safemmap__last_fault *found,
            safemmap__is_genuine(context);
 }
 
+/* Answers the fault as if the kernel had reported it here. False also where the page
+ * can be read. (Not inlined: the siginfo would stay on the handler's own stack.) */
+static __attribute__((noinline)) bool
+overlay_echoed(uintptr_t address)
+{
+    siginfo_t info;
+
+    if (safemmap__os_is_readable(address))
+        return false;
+    memset(&info, 0, sizeof(info));
+    info.si_signo = SIGBUS;
+    info.si_code = BUS_ADRERR;
+    info.si_addr = (void *)address;
+    return safemmap__overlay(&info, NULL) || safemmap__process_overlay(&info, NULL);
+}
+
 bool
 safemmap__is_echo(const siginfo_t *info, const ucontext_t *context)
 {
@@ -91,7 +109,6 @@ safemmap__is_echo(const siginfo_t *info, const ucontext_t *context)
     /* Interrupted in raise(3)? */
     if (safemmap__is_after_system_call(context))
         context = on_stack(safemmap__stack_pointer(context), is_of_fault, last);
-    return context != NULL && (safemmap__fixup_covers(context, address) ||
-                               safemmap__overlay_echoed(address) ||
-                               safemmap__process_overlay_echoed(address));
+    return context != NULL &&
+           (safemmap__fixup_covers(context, address) || overlay_echoed(address));
 }

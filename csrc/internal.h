@@ -221,9 +221,6 @@ ucontext_t *safemmap__fixup_on_stack(uintptr_t address);
 /* Answers a fault in a live region with zeroed pages. False: there is no region, or
  * no page could be replaced. */
 bool safemmap__overlay(const siginfo_t *info, const ucontext_t *context);
-/* The same for a fault that another handler passed on with raise(3). False also where
- * the page can be read. */
-bool safemmap__overlay_echoed(uintptr_t address);
 
 /* ---- shadow.c ---- */
 /* Reserves address space for the pages of a region that is put back;

@@ -366,17 +366,3 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
         safemmap__event_announce();
     return done;
 }
-
-bool
-safemmap__overlay_echoed(uintptr_t address)
-{
-    siginfo_t info;
-
-    if (safemmap__os_is_readable(address))
-        return false;
-    memset(&info, 0, sizeof(info));
-    info.si_signo = SIGBUS;
-    info.si_code = BUS_ADRERR;
-    info.si_addr = (void *)address;
-    return safemmap__overlay(&info, NULL);
-}

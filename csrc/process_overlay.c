@@ -500,20 +500,6 @@ safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
     return done;
 }
 
-bool
-safemmap__process_overlay_echoed(uintptr_t address)
-{
-    siginfo_t info;
-
-    if (safemmap__os_is_readable(address))
-        return false;
-    memset(&info, 0, sizeof(info));
-    info.si_signo = SIGBUS;
-    info.si_code = BUS_ADRERR;
-    info.si_addr = (void *)address;
-    return safemmap__process_overlay(&info, NULL);
-}
-
 /* ---- Beginning and end ------------------------------------------------- */
 
 int

@@ -10,8 +10,6 @@
 /* Answers a fault in memory of no region with zeroed pages. False: it is forwarded.
  */
 bool safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context);
-/* The same for a fault that another handler passed on with raise(3). */
-bool safemmap__process_overlay_echoed(uintptr_t address);
 
 /* Switches this on and off. begin() returns 0, or a negative errno if the list of
  * mappings cannot be read. */
