@@ -25,6 +25,7 @@ from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
 from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
+from safemmap._errors import PeerError as PeerError
 from safemmap._errors import SealError as SealError
 
 # (Type checkers do not see that this module takes its own `mmap` away again.)
@@ -33,6 +34,7 @@ from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, which takes longer to import than this
 if TYPE_CHECKING:
     from safemmap import handler as handler
+    from safemmap._closing import close_fd as close_fd
     from safemmap._codes import BusCode as BusCode
     from safemmap._faults import Faults as Faults
     from safemmap._faults import fault_fd as fault_fd

@@ -120,6 +120,7 @@ from time import monotonic, time_ns
 from safemmap._errors import (
     Fault,
     FaultWarning,
+    PeerError,
     SealError,
     describe_bus_error,
     describe_file_fault,
@@ -205,6 +206,14 @@ cdef Py_ssize_t _index(object value) except? -1:
     return PyNumber_AsSsize_t(value, OverflowError)
 
 
+cdef Py_ssize_t _announced(object value) except? -1:
+    """A size that a peer has chosen."""
+    try:
+        return _index(value)
+    except OverflowError:
+        raise PeerError(EINVAL, f"{value} bytes were announced") from None
+
+
 cdef int _int(object value) except? -1:
     cdef Py_ssize_t number = _index(value)
 
@@ -219,6 +228,12 @@ cdef int _choice(str name, object value, dict choices) except -1:
             f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
         )
     return choices[value]
+
+
+def check_choices(protection, views):
+    """Raise ValueError if `mmap` does not know these."""
+    _choice("protection", protection, _PROTECTIONS)
+    _views(views)
 
 
 include "_defaults.pxi"

@@ -1,9 +1,11 @@
 """The exceptions of the package, and `Fault`, which describes a fault of a view.
 
-Imports nothing: this is loaded with the package.
+Imports nothing but built-in modules: this is loaded with the package.
 """
 
 from __future__ import annotations
+
+from errno import EINVAL
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, which takes longer to import than this
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Fault",
     "FaultWarning",
+    "PeerError",
     "SealError",
     "describe_bus_error",
     "describe_file_fault",
@@ -96,7 +99,18 @@ class Fault:
         return type(self), tuple(getattr(self, name) for name in self.__slots__)
 
 
-class SealError(OSError):
+class PeerError(OSError, ValueError):
+    """`wrap` refuses what a peer sent: the descriptor, or a number that came with it.
+    So does ``mmap.resize(truncate=False)``. Nothing is mapped then that was not before.
+
+    `errno` is ``EINVAL`` for a number that does not suit the file (negative, beyond
+    its end, not aligned); ``EFBIG`` for more bytes than the caller admits; ``EBADF``,
+    ``ENODEV``, ``EACCES`` and ``EOPNOTSUPP`` for a descriptor of the wrong kind, see
+    `wrap`; and else what mmap(2) or mremap(2) has for such a file.
+    """
+
+
+class SealError(PeerError):
     """A file cannot have the seals that were asked for. The message says why.
 
     `errno` is ``EINVAL`` where there can be no such seals, ``EPERM`` where they may
@@ -201,9 +215,10 @@ def describe_file_fault(
     )
 
 
-def file_too_short(length: int, offset: int, size: int) -> ValueError:
+def file_too_short(length: int, offset: int, size: int) -> PeerError:
     """The error for a mapping of `length` bytes from `offset` in a file of `size`."""
-    return ValueError(
+    return PeerError(
+        EINVAL,
         f"{length} bytes from offset {offset} were announced, "
-        f"but the file has only {size}"
+        f"but the file has only {size}",
     )

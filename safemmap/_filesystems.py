@@ -18,14 +18,26 @@ thought of is refused.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
+import stat
 
 from safemmap._core import filesystem_magic
-from safemmap._errors import SealError
+from safemmap._errors import PeerError, SealError
 from safemmap._seals import get_seals
 
-__all__ = ["check_filesystem", "check_name", "is_on_disk", "look_at_root"]
+__all__ = [
+    "OUT_OF_DESCRIPTORS",
+    "check_filesystem",
+    "check_name",
+    "closes_at_once",
+    "is_on_disk",
+    "look_at_root",
+]
+
+#: The errors of a process, or a machine, that has too many open.
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 #: Pages come from memory (and swap). A regular file on the first two can have seals.
 _MEMORY = frozenset({"tmpfs", "hugetlbfs", "devtmpfs", "ramfs"})
@@ -72,7 +84,7 @@ def check_name(filesystems: str) -> None:
 
 
 def check_filesystem(fd: int, filesystems: str) -> None:
-    """Raise OSError (``EOPNOTSUPP``) if `fd` is on none that `filesystems` admits.
+    """Raise PeerError (``EOPNOTSUPP``) if `fd` is on none that `filesystems` admits.
 
     Lets pass what is on no filesystem at all, such as a pipe.
     """
@@ -84,6 +96,8 @@ def check_filesystem(fd: int, filesystems: str) -> None:
         if found in types or not _has_path(fd):
             return
     except OSError as error:
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise
         finding = f"cannot be looked up in /proc ({error.strerror})"
         raise _refusal(fd, finding, filesystems) from error
     if found is None:
@@ -101,14 +115,28 @@ def is_on_disk(fd: int) -> bool:
     return _type_of(fd) in _DISK
 
 
-def _refusal(fd: int, finding: str, filesystems: str) -> OSError:
+def closes_at_once(fd: int) -> bool:
+    """Whether close(2) waits for nobody: it can for the server of a file, and for the
+    other end of a socket or a terminal.
+
+    :raises OSError: `fd` is not open (``EBADF``).
+    """
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH or _has_seals(fd):
+        return True
+    try:
+        return _type_of(fd) in _MEMORY | _DISK and stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
+def _refusal(fd: int, finding: str, filesystems: str) -> PeerError:
     _, described = _ADMITTED[filesystems]
     wider = {
         "memory": "filesystems='local' admits files on local disks, and 'any' whatever "
         "there is",
         "local": "filesystems='any' admits whatever there is",
     }
-    return OSError(
+    return PeerError(
         errno.EOPNOTSUPP,
         f"fd {fd} {finding}; only {described} are admitted, because a page fault "
         f"elsewhere can wait for a server for ever; {wider[filesystems]}",

@@ -17,6 +17,7 @@ NAMES = {
     "Faults": "safemmap._faults",
     "Seal": "safemmap._seals",
     "add_seals": "safemmap._seals",
+    "close_fd": "safemmap._closing",
     "disable": "safemmap._process",
     "enable": "safemmap._process",
     "fault_fd": "safemmap._faults",

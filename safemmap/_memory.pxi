@@ -84,13 +84,21 @@ cdef class _Memory:
         return 0
 
     @cython.final
-    cdef int check_file_reaches(self, off_t end) except -1:
+    cdef int follow(self, Py_ssize_t size) except -1:
+        """Resize the mapping to what the owner of the file says that it has now."""
         cdef struct_stat status
 
+        if size <= 0:
+            raise PeerError(EINVAL, f"a mapping cannot be resized to {size} bytes")
         if fstat(self.fd, &status) == -1:
             raise _os_error(errno)
-        if end > status.st_size:
-            raise file_too_short(end - self.offset, self.offset, status.st_size)
+        if status.st_size < self.offset or status.st_size - self.offset < size:
+            raise file_too_short(size, self.offset, status.st_size)
+        try:
+            self.remap(size)
+        except OSError as error:
+            raise PeerError(error.errno, error.strerror) from None
+        self.choose_protection(self.fd, again=True)
         return 0
 
     @cython.final

@@ -441,14 +441,16 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         :raises BufferError: a buffer is exported, or an operation under way.
         :raises TypeError: the mapping is read-only or copy-on-write (and `truncate`).
         :raises ValueError: `newsize` is negative, or ``trackfd=False``; without
-            `truncate` also: the file is shorter than that, or the memory anonymous.
+            `truncate` also: the memory is anonymous.
+        :raises PeerError: without `truncate`: `newsize` is negative or 0, the file is
+            shorter than that, or mremap(2) refuses it.
         :raises OSError: as ftruncate(2) and mremap(2) have it.
         """
         cdef Py_ssize_t size
         cdef bint file_too = truncate
 
         self.check_open_first()
-        size = _index(newsize)
+        size = _index(newsize) if file_too else _announced(newsize)
         self.check_open()
         if self.exports > 0:
             raise BufferError("mmap can't resize with extant buffers exported.")
@@ -459,7 +461,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
             raise TypeError(
                 "mmap can't resize a readonly or copy-on-write memory map."
             )
-        if size < 0 or PY_SSIZE_T_MAX - size < self.offset:
+        if file_too and (size < 0 or PY_SSIZE_T_MAX - size < self.offset):
             raise ValueError("new size out of range")
         if (
             _KEEPS_ANONYMOUS and self.fd == -1 and not self.flags & MAP_PRIVATE
@@ -471,9 +473,7 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         elif self.fd == -1:
             raise ValueError("mmap can't follow a file: this memory is anonymous")
         else:
-            self.check_file_reaches(self.offset + size)
-            self.remap(size)
-            self.choose_protection(self.fd, again=True)
+            self.follow(size)
 
     @cython.embedsignature(False)  # which has no value for MS_SYNC
     def flush(self, offset=0, size=..., /, *, flags=MS_SYNC):

@@ -8,11 +8,11 @@ import fcntl
 import os
 import stat
 from operator import index
-from typing import Literal
+from typing import Any, Literal
 
-from safemmap._core import mmap
-from safemmap._errors import file_too_short
-from safemmap._filesystems import check_filesystem, check_name
+from safemmap._core import check_choices, mmap
+from safemmap._errors import PeerError, file_too_short
+from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
 from safemmap._standard import (
     ACCESS_COPY,
     ACCESS_READ,
@@ -43,6 +43,7 @@ def wrap(
     length: int = 0,
     *,
     offset: int = 0,
+    max_length: int | None = None,
     access: int = ACCESS_READ,
     protection: Literal["auto", "sealed", "guarded", "kernel"] = "auto",
     views: Literal["auto", "deferred", "interrupt", "deny", "crash"] = "auto",
@@ -52,12 +53,19 @@ def wrap(
 
     Checks the type, the mode, the size and the filesystem of the file before it maps
     anything. All of it happens on a close-on-exec duplicate of `fd`, so that later
-    changes to `fd` do not matter; `fd` stays open and yours to close.
+    changes to `fd` do not matter; `fd` stays open and yours to close (`close_fd`).
+
+    Whatever the peer can do to make this fail, by its descriptor or by the numbers that
+    came with it, is a `PeerError`. Other errors are the caller's own: arguments of the
+    wrong type or none of those below, a descriptor that is not open, and a process
+    that may have no more descriptors (``EMFILE``).
 
     :param fd: an open file descriptor of a regular file (a memfd is one).
     :param length: how many bytes to map, as the peer says; 0 for all there are.
     :param offset: where in the file to begin, in bytes; a multiple of
         ``ALLOCATIONGRANULARITY``.
+    :param max_length: the most bytes to map. A peer can make a file of terabytes that
+        takes no memory; a copy of it (``m[:]``) would.
     :param access: ``ACCESS_READ``, ``ACCESS_WRITE`` (changes reach the peer) or
         ``ACCESS_COPY`` (changes stay private).
     :param protection: how operations survive, see `mmap`.
@@ -68,16 +76,17 @@ def wrap(
         where the server of the file can make this function, and every page fault, wait
         for ever. The device below a disk, and the layers of an overlayfs, are not
         checked.
-    :raises ValueError: the file is shorter than `length` and `offset` say, or
-        empty; `access`, `protection`, `views` or `filesystems` is none of the
+    :raises PeerError: the file is shorter than `length` and `offset` say, or
+        empty; one of them is negative, or `offset` not aligned (all ``EINVAL``); it
+        would be more than `max_length` (``EFBIG``); `fd` was opened with ``O_PATH``
+        (``EBADF``), is not a regular file (``ENODEV``), is not open for what `access`
+        asks (``EACCES``), or lies where `filesystems` does not admit it or cannot be
+        found (``EOPNOTSUPP``); or mmap(2) refuses the file.
+    :raises SealError: ``protection="sealed"``, and the file is not and cannot be. (It
+        is a `PeerError`.)
+    :raises ValueError: `access`, `protection`, `views` or `filesystems` is none of the
         above.
-    :raises OverflowError: `length` or `offset` is negative.
-    :raises OSError: `fd` is not open (``EBADF``), was opened with ``O_PATH``
-        (``EBADF``), is not a regular file (``ENODEV``), lies where `filesystems` does
-        not admit it or cannot be found (``EOPNOTSUPP``), or `offset` is not aligned
-        (``EINVAL``).
-    :raises SealError: ``protection="sealed"``, and the file is not and cannot be.
-    :raises PermissionError: `fd` was not opened for what `access` asks.
+    :raises OSError: `fd` is not open (``EBADF``), or there are too many descriptors.
     """
     fd, length, offset, access = map(index, (fd, length, offset, access))
     if access not in _ACCESSES:
@@ -86,11 +95,14 @@ def wrap(
             f"not {access}"
         )
     check_name(filesystems)
+    check_choices(protection, views)
     for name, number in (("length", length), ("offset", offset)):
         if number < 0:
-            raise OverflowError(f"{name} must not be negative, and is {number}")
+            raise PeerError(
+                errno.EINVAL, f"{name} must not be negative, and is {number}"
+            )
     if offset % ALLOCATIONGRANULARITY != 0:
-        raise OSError(
+        raise PeerError(
             errno.EINVAL,
             f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
             f"({ALLOCATIONGRANULARITY})",
@@ -101,8 +113,8 @@ def wrap(
     own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     try:
         _check_descriptor(own, fd, flags, access)
-        _check_size(own, length, offset)
-        return mmap(
+        length = _checked_length(own, length, offset, max_length)
+        return _map(
             own,
             length,
             access=access,
@@ -122,7 +134,7 @@ def _open_flags(fd: int) -> int:
             raise
         raise OSError(errno.EBADF, f"fd {fd} is not open") from None
     if flags & os.O_PATH:
-        raise OSError(
+        raise PeerError(
             errno.EBADF, f"fd {fd} was opened with O_PATH and cannot be mapped"
         )
     return flags
@@ -132,13 +144,36 @@ def _check_descriptor(own: int, fd: int, flags: int, access: int) -> None:
     mode = os.fstat(own).st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "an anonymous inode")
-        raise OSError(errno.ENODEV, f"fd {fd} is {kind}, not a regular file")
+        raise PeerError(errno.ENODEV, f"fd {fd} is {kind}, not a regular file")
     purpose, modes = _ACCESSES[access]
     if flags & os.O_ACCMODE not in modes:
-        raise PermissionError(errno.EACCES, f"fd {fd} is not open for {purpose}")
+        raise PeerError(errno.EACCES, f"fd {fd} is not open for {purpose}")
 
 
-def _check_size(own: int, length: int, offset: int) -> None:
+def _checked_length(own: int, length: int, offset: int, maximum: int | None) -> int:
     size = os.fstat(own).st_size
-    if length > 0 and offset + length > size:
+    if length == 0:
+        if offset >= size:
+            what = "the file is empty" if size == 0 else f"the file has only {size}"
+            raise PeerError(errno.EINVAL, f"no bytes from offset {offset} on: {what}")
+        length = size - offset
+    elif offset + length > size:
         raise file_too_short(length, offset, size)
+    if maximum is not None and length > maximum:
+        raise PeerError(
+            errno.EFBIG, f"{length} bytes are more than max_length admits: {maximum}"
+        )
+    return length
+
+
+def _map(own: int, length: int, **options: Any) -> mmap:
+    try:
+        return mmap(own, length, **options)
+    except PeerError:
+        raise
+    except ValueError as error:  # the peer has cut the file since
+        raise PeerError(errno.EINVAL, str(error)) from error
+    except OSError as error:
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise
+        raise PeerError(error.errno, error.strerror) from error

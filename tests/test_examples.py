@@ -99,9 +99,58 @@ def test_receiver_goes_on_after_a_file_that_could_stall_it(run, tmp_path):
         peer.connect(min(os.path.relpath(path), path, key=len))
         socket.send_fds(peer, [b"4096"], [file.fileno()])
         line = receiver.stdout.readline()
-    assert line.startswith("a bad peer: OSError(95, ")
+    assert line.startswith("a bad peer: PeerError(95, ")
     assert "on a filesystem of type proc" in line
     assert run("sender.py").wait(timeout=LIMIT) == 0
+
+
+BAD_PEERS = {
+    "negative size": (b"-5", 1, 4096, "PeerError(22, 'length must not be negative"),
+    "no size": (b"spam", 1, 4096, "ValueError"),
+    "long number": (b"9" * 64, 1, 4096, "PeerError(22, '999"),
+    "empty file": (b"0", 1, 0, "PeerError(22, 'no bytes from"),
+    "larger than it is": (b"4097", 1, 4096, "PeerError(22, '4097 bytes from"),
+    "sparse and huge": (b"%d" % (4 << 40), 1, 4 << 40, "PeerError(27, '4398046511104"),
+    "all of that": (b"0", 1, 4 << 40, "PeerError(27, '4398046511104"),
+    "no file": (b"4096", 0, 4096, "ValueError"),
+}
+
+
+def test_receiver_outlives_bad_peers(run, tmp_path):
+    receiver = run("receiver.py")
+    assert receiver.stdout.readline() == "listening\n"
+    path = str(tmp_path / "socket")
+    silent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    silent.connect(min(os.path.relpath(path), path, key=len))
+    for announced, count, size, answer in BAD_PEERS.values():
+        fd = os.memfd_create("bad")
+        os.ftruncate(fd, size)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.connect(min(os.path.relpath(path), path, key=len))
+            socket.send_fds(peer, [announced], [fd] * count)
+            assert receiver.stdout.readline().startswith(f"a bad peer: {answer}")
+        os.close(fd)
+    with silent:
+        assert run("sender.py").wait(timeout=LIMIT) == 0
+    assert receiver.stdout.readline().startswith("1048576 bytes")
+    assert "a bad peer: ValueError" in receiver.stdout.readline()  # who said nothing
+    receiver.send_signal(signal.SIGINT)
+    assert receiver.communicate(timeout=LIMIT) == ("", "")
+    assert receiver.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--spam"], ["--shrink", "x"]])
+def test_sender_says_how_it_is_used(run, arguments):
+    sender = run("sender.py", *arguments)
+    _, err = sender.communicate(timeout=LIMIT)
+    assert sender.returncode == 1 and err.startswith("Send a file over")
+
+
+def test_sender_without_a_receiver(run):
+    sender = run("sender.py")
+    out, err = sender.communicate(timeout=LIMIT)
+    assert (sender.returncode, out) == (1, "")
+    assert err.startswith("no receiver: [Errno 2]")
 
 
 def test_blocks_of_the_readme(tmp_path):

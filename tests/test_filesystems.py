@@ -97,7 +97,7 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
         pytest.skip("/dev/fuse is not there, or not for this user")
     done = run_isolated("stalling_fuse.py", str(tmp_path), inside=NAMESPACE)
     assert (done.returncode, done.stderr) == (0, "")
-    content, memory, local, *unmounted, waited = done.stdout.splitlines()
+    content, memory, local, *unmounted, closed, waited = done.stdout.splitlines()
     assert content == "b'xxxx'"
     for line in (memory, local):
         assert line.startswith(f"{errno.EOPNOTSUPP} True fd ")
@@ -105,7 +105,7 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
     assert len(unmounted) == 2
     for line in unmounted:
         assert line.startswith(f"{errno.EOPNOTSUPP} True fd ") and OUT_OF_SIGHT in line
-    assert waited == "fstat False"
+    assert (closed, waited) == ("close_fd True", "fstat False")
 
 
 @needs_namespace

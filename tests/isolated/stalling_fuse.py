@@ -88,6 +88,8 @@ try:
     # umount(8) would ask the server.
     assert ctypes.CDLL(None).umount2(mount.encode(), MNT_DETACH) == 0
     refuse(fd)
+    safemmap.close_fd(os.dup(fd))
+    print("close_fd", os.path.exists(silence))
     # What it would have been like otherwise: this returns when the server speaks.
     os.fstat(fd)
     print("fstat", os.path.exists(silence))
