@@ -30,6 +30,13 @@
 #include <sys/types.h>
 #include <time.h>
 
+/* What the shared library exports. Linked statically, the names stay inside. */
+#ifdef SAFEMMAP_BUILD_SHARED
+#define SAFEMMAP_API __attribute__((visibility("default")))
+#else
+#define SAFEMMAP_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -53,22 +60,22 @@ struct safemmap_fault {
  * SAFEMMAP_REINSTALLS handlers that are still installed, it returns -EBUSY, until one
  * of them is removed. */
 #define SAFEMMAP_REINSTALLS 63
-int safemmap_install(void);
+SAFEMMAP_API int safemmap_install(void);
 
 /* Puts back the previous action. From then on operations go through system calls,
  * until safemmap_install() is called. Fails with -EBUSY (another handler
  * is above this one, or between it and the one that was there first, and may call
  * it), or -EADDRINUSE (a region is registered, or
  * the whole process protected). */
-int safemmap_uninstall(void);
+SAFEMMAP_API int safemmap_uninstall(void);
 
 /* Starts a thread that checks 20 times a second, and more often at first, that the
  * handler is on top: for processes that call no other function here, while libraries
  * install handlers. A forked child has its own. Fails as pthread_create(3); does
  * nothing if the thread runs already. */
-int safemmap_checks_start(void);
+SAFEMMAP_API int safemmap_checks_start(void);
 /* Returns when the thread has ended. */
-void safemmap_checks_stop(void);
+SAFEMMAP_API void safemmap_checks_stop(void);
 
 /* The actions that get a SIGBUS, one after the other: fills in as many as there is
  * room for, and returns how many there are. */
@@ -77,7 +84,8 @@ struct safemmap_action {
     bool ignores;       /* SIG_IGN */
     uintptr_t function; /* 0 for SIG_DFL and SIG_IGN */
 };
-size_t safemmap_get_actions(struct safemmap_action *ret_actions, size_t room);
+SAFEMMAP_API size_t safemmap_get_actions(struct safemmap_action *ret_actions,
+                                         size_t room);
 
 /* Counts since the process started, all threads together. */
 struct safemmap_counts {
@@ -86,7 +94,7 @@ struct safemmap_counts {
     uint64_t forwarded; /* signals handed to the previous action */
     uint64_t installs;  /* times the handler was installed or put back on top */
 };
-void safemmap_get_counts(struct safemmap_counts *ret_counts);
+SAFEMMAP_API void safemmap_get_counts(struct safemmap_counts *ret_counts);
 
 /* ---- Guarded operations ------------------------------------------------ */
 
@@ -112,37 +120,37 @@ void safemmap_get_counts(struct safemmap_counts *ret_counts);
  */
 
 /* Copies `size` bytes; the ranges may overlap. */
-int safemmap_copy(void *target, const void *source, size_t size,
-                  struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_copy(void *target, const void *source, size_t size,
+                               struct safemmap_fault *ret_fault);
 
 /* Loads or stores one byte. */
-int safemmap_load(const void *source, unsigned char *ret_byte,
-                  struct safemmap_fault *ret_fault);
-int safemmap_store(void *target, unsigned char byte,
-                   struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_load(const void *source, unsigned char *ret_byte,
+                               struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_store(void *target, unsigned char byte,
+                                struct safemmap_fault *ret_fault);
 
 /* Copies `count` bytes that lie `step` bytes apart (step may be negative, not
  * zero) to consecutive ones, and back. Pages that hold none of them are not
  * touched. */
-int safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
-                    struct safemmap_fault *ret_fault);
-int safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
-                     struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_gather(void *target, const void *source, ptrdiff_t step,
+                                 size_t count, struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_scatter(void *target, ptrdiff_t step, const void *source,
+                                  size_t count, struct safemmap_fault *ret_fault);
 
 /* Orders two ranges of `size` bytes: `*ret_order` is below, equal to or above 0
  * as memcmp(3) has it. */
-int safemmap_compare(const void *left, const void *right, size_t size, int *ret_order,
-                     struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_compare(const void *left, const void *right, size_t size,
+                                  int *ret_order, struct safemmap_fault *ret_fault);
 
 /* The lowest and the highest index at which `pattern` starts in `text`, or -1.
  * An empty pattern is found at 0 and at `size`. Bytes beyond the match are not
  * touched, so that one which lies before a page that is gone is still found. */
-int safemmap_find(const void *text, size_t size, const void *pattern,
-                  size_t pattern_size, ptrdiff_t *ret_index,
-                  struct safemmap_fault *ret_fault);
-int safemmap_rfind(const void *text, size_t size, const void *pattern,
-                   size_t pattern_size, ptrdiff_t *ret_index,
-                   struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_find(const void *text, size_t size, const void *pattern,
+                               size_t pattern_size, ptrdiff_t *ret_index,
+                               struct safemmap_fault *ret_fault);
+SAFEMMAP_API int safemmap_rfind(const void *text, size_t size, const void *pattern,
+                                size_t pattern_size, ptrdiff_t *ret_index,
+                                struct safemmap_fault *ret_fault);
 
 /* ---- Other ways -------------------------------------------------------- */
 
@@ -162,16 +170,16 @@ struct safemmap_operations {
 };
 
 /* Those above. */
-extern const struct safemmap_operations safemmap_guarded;
+SAFEMMAP_API extern const struct safemmap_operations safemmap_guarded;
 
 /* Through system calls, without a signal handler: process_vm_readv(2) on the process
  * itself. The rules are the same, but every fault has code BUS_ADRERR, and -EPERM or
  * -ENOSYS says that a sandbox forbids that call; -ENOMEM, that there is no buffer to
  * be had. */
-extern const struct safemmap_operations safemmap_kernel;
+SAFEMMAP_API extern const struct safemmap_operations safemmap_kernel;
 
 /* Without protection, for a file that is sealed. */
-extern const struct safemmap_operations safemmap_plain;
+SAFEMMAP_API extern const struct safemmap_operations safemmap_plain;
 
 /* ---- Regions ----------------------------------------------------------- */
 
@@ -230,17 +238,17 @@ struct safemmap_region {
  * ftruncate(2) or mmap(2) answer where the kernel gives no memory file for its zeroed
  * pages: -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN (RLIMIT_MEMLOCK
  * under mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
-int safemmap_region_add(struct safemmap_region *region);
+SAFEMMAP_API int safemmap_region_add(struct safemmap_region *region);
 
 /* Takes a region out. When this returns, no handler acts on its memory any
  * more, and none will: it may be unmapped and given to someone else. Accepts
  * NULL and a zeroed or already removed region. Returns 0; or, for a region that is
  * put back, a negative errno: some of its memory still holds zeroed pages, and what
  * the file has there is out of reach. */
-int safemmap_region_remove(struct safemmap_region *region);
+SAFEMMAP_API int safemmap_region_remove(struct safemmap_region *region);
 
 /* Whether a page of the region was replaced since it was added. */
-bool safemmap_region_poisoned(const struct safemmap_region *region);
+SAFEMMAP_API bool safemmap_region_poisoned(const struct safemmap_region *region);
 
 /* ---- The whole process ------------------------------------------------- */
 
@@ -255,10 +263,10 @@ bool safemmap_region_poisoned(const struct safemmap_region *region);
  *
  * The pages of memory that the program has unmapped while an access to them is under
  * way may be somebody else's by the time that they are replaced. */
-int safemmap_process_enable(void);
+SAFEMMAP_API int safemmap_process_enable(void);
 /* Faults that come after its return are forwarded again. */
-void safemmap_process_disable(void);
-bool safemmap_process_enabled(void);
+SAFEMMAP_API void safemmap_process_disable(void);
+SAFEMMAP_API bool safemmap_process_enabled(void);
 
 /* The file that was mapped where a fault in no region happened. */
 struct safemmap_file {
@@ -273,7 +281,7 @@ struct safemmap_file {
 /* Writes the file's name as the kernel had it at the fault, and returns its length;
  * -ENOENT after SAFEMMAP_FILES other files, or -ERANGE. */
 #define SAFEMMAP_FILES 64
-ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
+SAFEMMAP_API ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
 
 /* ---- Events ------------------------------------------------------------ */
 
@@ -297,34 +305,34 @@ struct safemmap_event {
  * called for as long as the process lives, after another has been set, too. NULL for
  * none. */
 typedef void safemmap_fault_hook(const struct safemmap_event *event);
-void safemmap_set_fault_hook(safemmap_fault_hook *hook);
+SAFEMMAP_API void safemmap_set_fault_hook(safemmap_fault_hook *hook);
 
 /* Withdraws the zeroed pages of a fault, and all older ones: the next access to them,
  * by any thread, faults anew. Async-signal-safe; any number of times. Returns 0, or
  * -EBADF: the program has closed the memory file, and the pages stay. */
-int safemmap_withdraw(uint64_t token);
+SAFEMMAP_API int safemmap_withdraw(uint64_t token);
 
 /* Takes the oldest event out of the queue; false when there is none. Of several
  * threads each gets events of its own. The queue holds SAFEMMAP_EVENTS; what comes
  * when it is full is dropped, and counted. */
 #define SAFEMMAP_EVENTS 1024
-bool safemmap_event_take(struct safemmap_event *ret_event);
-uint64_t safemmap_events_dropped(void);
+SAFEMMAP_API bool safemmap_event_take(struct safemmap_event *ret_event);
+SAFEMMAP_API uint64_t safemmap_events_dropped(void);
 
 /* Called in the signal handler, on the thread that faulted, when events have come
  * into the queue and before the access goes on. As a fault hook it may call what is
  * async-signal-safe, wait for other threads, and be called after another has been
  * set. NULL for none. A forked child has none, until it sets one. */
 typedef void safemmap_event_hook(void);
-void safemmap_set_event_hook(safemmap_event_hook *hook);
+SAFEMMAP_API void safemmap_set_event_hook(safemmap_event_hook *hook);
 
 /* An eventfd(2) that becomes readable with every event, or a negative errno. There is
  * one for the process; it stays open, and a forked child has its own under the same
  * number. */
-int safemmap_event_fd(void);
+SAFEMMAP_API int safemmap_event_fd(void);
 /* Makes it unreadable until the next event, and readable now. */
-void safemmap_event_fd_clear(void);
-void safemmap_event_fd_set(void);
+SAFEMMAP_API void safemmap_event_fd_clear(void);
+SAFEMMAP_API void safemmap_event_fd_set(void);
 
 #ifdef __cplusplus
 }
