@@ -269,8 +269,10 @@ forward(int entry, int signo, siginfo_t *info, ucontext_t *context)
 static void
 handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
 {
-    int saved_errno = errno;
+    int saved_errno;
 
+    safemmap__enter_handler();
+    saved_errno = errno;
     if (info->si_code > 0) {
         struct safemmap__guard *guard;
 

@@ -104,6 +104,11 @@ safemmap__is_after_system_call(const ucontext_t *context)
            memcmp(code, system_call, sizeof(code)) == 0;
 }
 
+void
+safemmap__enter_handler(void)
+{
+}
+
 /* The kernel leaves it as it is. */
 void
 safemmap__restore_floating_point(const ucontext_t *context)

@@ -147,6 +147,9 @@ uintptr_t safemmap__stack_pointer(const ucontext_t *context);
 /* Whether the instruction before the one that is next makes a system call. */
 bool safemmap__is_after_system_call(const ucontext_t *context);
 
+/* Puts the processor into a state that compiled code works in, where the kernel calls
+ * a handler in that of the interrupted code. */
+void safemmap__enter_handler(void);
 /* Sets how floating-point numbers are rounded, and what traps, as the interrupted
  * code had it, where the kernel changes that for a handler. */
 void safemmap__restore_floating_point(const ucontext_t *context);

@@ -54,6 +54,11 @@ safemmap__is_after_system_call(const ucontext_t *context)
 }
 
 void
+safemmap__enter_handler(void)
+{
+}
+
+void
 safemmap__restore_floating_point(const ucontext_t *context)
 {
     (void)context;

@@ -87,6 +87,19 @@ safemmap__is_after_system_call(const ucontext_t *context)
            memcmp(code, system_call, sizeof(code)) == 0;
 }
 
+/* Whether the processor checks the alignment of accesses. Compilers do not mind a
+ * misaligned one: two neighbours are often stored at once. */
+#define ALIGNMENT_CHECK (1ull << 18)
+
+void
+safemmap__enter_handler(void)
+{
+    unsigned long long flags = __builtin_ia32_readeflags_u64();
+
+    if ((flags & ALIGNMENT_CHECK) != 0)
+        __builtin_ia32_writeeflags_u64(flags & ~ALIGNMENT_CHECK);
+}
+
 /* To set it costs more than to test whether it is the same. */
 void
 safemmap__restore_floating_point(const ucontext_t *context)

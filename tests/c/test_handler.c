@@ -112,6 +112,41 @@ mask_and_errno(void)
         check_state_survives();
 }
 
+/* Every kind of fault in a thread that has the processor check the alignment of
+ * accesses, which compiled code for what follows would not survive. */
+static void
+alignment_checked(void)
+{
+#if defined(__x86_64__) && !SANITIZED
+    const unsigned long long check = 0x40000;
+    static unsigned char bytes[1024] __attribute__((aligned(64)));
+    struct file shared = file_gone();
+    struct safemmap_region region = region_of(&shared);
+    struct safemmap_fault fault;
+    unsigned long long flags;
+
+    gone = file_gone();
+    for (size_t size = 1; size <= sizeof(bytes); size *= 2) {
+        CHECK_EQ(safemmap_copy(bytes, bytes, size, &fault),
+                 0); /* checks the handler */
+        __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | check);
+        CHECK_EQ(safemmap_copy(bytes, gone.map, size, &fault), -EFAULT);
+        CHECK_EQ(fault.address, (uintptr_t)gone.map);
+    }
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | check);
+    bytes[0] = *(volatile unsigned char *)shared.map;
+    flags = __builtin_ia32_readeflags_u64();
+    __builtin_ia32_writeeflags_u64(flags & ~check);
+    CHECK_EQ(flags & check, check);
+    CHECK_EQ(bytes[0], 0);
+    CHECK(safemmap_region_poisoned(&region));
+    safemmap_region_remove(&region);
+#else
+    skip("needs x86-64, and code of which nothing is misaligned");
+#endif
+}
+
 static void *
 operate_with_sigbus_blocked(void *unused)
 {
@@ -485,6 +520,7 @@ stacks(void)
 
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
           TEST(called_at_the_end_of_a_handler_above), TEST(checks_again),
-          TEST(action_changed), TEST(called_without_a_context),
-          TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
+          TEST(action_changed), TEST(alignment_checked),
+          TEST(called_without_a_context), TEST(passed_on_with_raise),
+          TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))

@@ -348,8 +348,7 @@ raise_after_a_fault(void)
 static void
 misaligned(void)
 {
-    /* Nor may what runs next be misaligned: clang's code for the handler is. */
-#if defined(__x86_64__) && !SANITIZED && !defined(__clang__)
+#if defined(__x86_64__) && !SANITIZED
     static char bytes[16];
 
     /* The processor checks it from here on. */
