@@ -103,6 +103,12 @@ check_is_due(void)
     return false;
 }
 
+int
+safemmap__prepare(size_t size)
+{
+    return size >= SAFEMMAP_BULK || check_is_due() ? check_if_time() : 0;
+}
+
 /* The handler was displaced too often: the operation goes through system calls. */
 static int
 fell_back(int error)
@@ -135,6 +141,7 @@ guarded(struct safemmap__guard *guard, safemmap__access *run, const void *argume
 
     guard->outer = safemmap__self.guard;
     guard->deferred = 0;
+    guard->is_block = false;
     guard->fault.code = 0;
     safemmap__self.guard = guard;
     *ret_result = safemmap__call(&guard->place, run, arguments);

@@ -33,7 +33,7 @@ guard_for(uintptr_t address)
     struct safemmap__guard *guard = safemmap__self.guard;
 
     for (; guard != NULL; guard = guard->outer)
-        for (int side = 0; side < 2; side++)
+        for (int side = 0; side < 2 && guard->fault.code == 0; side++)
             if (address >= guard->range[side].start &&
                 address < guard->range[side].end)
                 return guard;
@@ -74,7 +74,7 @@ jump(struct safemmap__guard *guard, const siginfo_t *info, ucontext_t *context,
      bool direct)
 {
     guard->fault = (struct safemmap_fault){(uintptr_t)info->si_addr, info->si_code};
-    safemmap__self.guard = guard->outer;
+    safemmap__self.guard = guard->is_block ? guard : guard->outer;
     safemmap__count(&safemmap__counts.recovered);
     restore(context, direct);
     forget(context);

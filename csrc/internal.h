@@ -30,6 +30,11 @@ struct safemmap__guard {
      * keeps it here, and disarming the guard sends it again if no fault followed. */
     volatile sig_atomic_t deferred;
     siginfo_t deferred_info;
+    /* Of a block (block.c): stays on the stack after a fault, spent, until the
+     * block's frame has taken the fault. */
+    bool is_block;
+    bool armed;
+    int saved_errno;
 };
 
 /* The handler has several entry points: each time that it goes above a handler which
@@ -248,6 +253,11 @@ void safemmap__events_reset(void);
 /* ---- handler.c ---- */
 typedef void safemmap__entry(int signo, siginfo_t *info, void *context);
 extern safemmap__entry *const safemmap__entries[SAFEMMAP__ENTRIES];
+
+/* ---- guard.c ---- */
+/* Checks the handler if that is due, for a guard of so many bytes: 0, or a negative
+ * errno. */
+int safemmap__prepare(size_t size);
 
 /* ---- checks.c ---- */
 /* For a fork: held while the thread is started or stopped. */

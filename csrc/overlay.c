@@ -37,6 +37,27 @@ holds(const struct safemmap_region *region, const struct fault *fault)
     return fault->address >= region->start && fault->address < region->end;
 }
 
+/* Whose event it is. */
+static void
+ascribe(struct safemmap_event *event, const struct safemmap_region *region)
+{
+    event->region = region->id;
+    event->offset = event->fault.address - region->start;
+    memcpy(event->name, region->name, sizeof(event->name));
+}
+
+static void
+mark_poisoned(struct safemmap_region *region,
+              const struct safemmap_region_fault *fault)
+{
+    if (safemmap_region_poisoned(region))
+        return;
+    region->fault = *fault;
+    __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
+    if (region->hook != NULL)
+        region->hook(region->hook_data, fault);
+}
+
 /* safemmap__visitor: marks a region that the coming replacement overlaps. */
 static void
 poison(struct safemmap_region *region, void *context)
@@ -47,15 +68,14 @@ poison(struct safemmap_region *region, void *context)
 
     if (safemmap_region_poisoned(region) && (fault->announced || !inside))
         return;
-    event.region = region->id;
     if (!inside)
         event.fault.address = fault->replacing.start > region->start
                                   ? fault->replacing.start
                                   : region->start;
-    if (!safemmap_region_poisoned(region)) {
-        region->fault = event.fault;
-        __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
-    }
+    ascribe(&event, region);
+    mark_poisoned(region, &event.fault);
+    if (region->updated != NULL)
+        mark_poisoned(region->updated, &event.fault);
     if (!inside || !fault->later)
         safemmap__event_push(&event);
 }
@@ -215,7 +235,7 @@ report(struct safemmap_region *region, void *context)
 
     if (!holds(region, fault))
         return;
-    event.region = region->id;
+    ascribe(&event, region);
     if (!fault->announced)
         safemmap__event_push(&event);
     if (region->withdrawable && fault->reported < REPORTED_ALLOWED)

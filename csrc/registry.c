@@ -322,8 +322,9 @@ remember_file(struct safemmap_region *region)
     region->inode = status.st_ino;
 }
 
-int
-safemmap_region_add(struct safemmap_region *region)
+/* With that id; 0: the next one. */
+static int
+add(struct safemmap_region *region, uint64_t id)
 {
     static uint64_t last_id; /* guarded by `lock` */
     bool replaced;
@@ -358,7 +359,7 @@ safemmap_region_add(struct safemmap_region *region)
     }
 
     safemmap__registry_lock();
-    region->id = ++last_id;
+    region->id = id != 0 ? id : ++last_id;
     error = add_locked(region);
     /* From here on handlers mark it; what they did before they have marked in the
      * regions that were there. */
@@ -372,6 +373,102 @@ safemmap_region_add(struct safemmap_region *region)
     safemmap__registry_unlock();
     if (error < 0)
         free_runs(region);
+    return error;
+}
+
+int
+safemmap_region_add(struct safemmap_region *region)
+{
+    region->updated = NULL;
+    return add(region, 0);
+}
+
+/* Puts `region` in the place of another with the same range. */
+static void
+replace_locked(const struct safemmap_region *other, struct safemmap_region *region)
+{
+    size_t index, position;
+    const struct safemmap__leaf *leaf;
+
+    find(other, &index, &position);
+    leaf = safemmap__directory->entry[index].leaf;
+    spare_leaf->count = leaf->count;
+    copy_entries(spare_leaf, 0, leaf, 0, leaf->count);
+    spare_leaf->entry[position].region = region;
+    publish_leaf(index);
+}
+
+/* Takes over the pages that were replaced, and the zeros that are being laid. */
+static void
+take_over(struct safemmap_region *region, const struct safemmap_region *other)
+{
+    const size_t count = (region->end - region->start) / region->page_size;
+    sigset_t mask = safemmap__hold_pages();
+    size_t first = 0;
+
+    while ((first = safemmap__runs_next(other->overlaid, true, first, count)) <
+           count) {
+        size_t end = safemmap__runs_next(other->overlaid, false, first, count);
+
+        safemmap__runs_add(region->overlaid, first, end);
+        first = end;
+    }
+    safemmap__release_pages(&mask);
+}
+
+/* Another region covers the new range, while this one is out of the registry. */
+static int
+update(struct safemmap_region *region, struct safemmap_region *stand_in)
+{
+    const size_t pages = (stand_in->end - stand_in->start) / stand_in->page_size;
+    struct safemmap__runs *overlaid;
+    int error = add(stand_in, region->id);
+
+    if (error < 0)
+        return error;
+    overlaid = safemmap__runs_new(pages);
+    if (overlaid == NULL) {
+        safemmap_region_remove(stand_in);
+        return -ENOMEM;
+    }
+    safemmap__registry_lock();
+    remove_locked(region);
+    free(region->overlaid);
+    region->overlaid = overlaid;
+    region->start = stand_in->start;
+    region->end = stand_in->end;
+    region->steps = (struct safemmap__steps){0};
+    replace_locked(stand_in, region);
+    take_over(region, stand_in);
+    safemmap__registry_unlock();
+    free_runs(stand_in);
+    return 0;
+}
+
+int
+safemmap_region_update(struct safemmap_region *region, uintptr_t start, uintptr_t end)
+{
+    struct safemmap_region *stand_in;
+    int error;
+
+    if (region->overlaid == NULL || region->put_back || region->page_size == 0 ||
+        start >= end || start % region->page_size != 0 ||
+        end % region->page_size != 0)
+        return -EINVAL;
+    stand_in = calloc(1, sizeof(*stand_in));
+    if (stand_in == NULL)
+        return -ENOMEM;
+    stand_in->start = start;
+    stand_in->end = end;
+    stand_in->page_size = region->page_size;
+    stand_in->protection = region->protection;
+    stand_in->fd = region->fd;
+    stand_in->offset = region->offset;
+    stand_in->withdrawable = region->withdrawable;
+    memcpy(stand_in->name, region->name, sizeof(region->name));
+    stand_in->updated = region;
+    error = update(region, stand_in);
+    free(stand_in);
     return error;
 }
 

@@ -45,7 +45,9 @@ def test_the_header_compiles(family: str, standard: str, tmp_path: Path) -> None
 
 def declared() -> set[str]:
     text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
-    found = re.findall(r"^SAFEMMAP_API [^(;]*?(\w+)(?:\(|;)", text, flags=re.MULTILINE)
+    found = re.findall(
+        r"^SAFEMMAP_(?:API|DATA) [^(;]*?(\w+)[(;]", text, flags=re.MULTILINE
+    )
     assert len(found) > 30
     return set(found)
 

@@ -43,7 +43,7 @@
 /* ---- A call that the handler can end (*_call.c) ------------------------- */
 
 struct safemmap__place {
-    uintptr_t stack; /* for assembly */
+    uintptr_t stack; /* for assembly; 0: the buffer is set */
     sigjmp_buf buffer;
 };
 
@@ -78,7 +78,7 @@ static inline _Noreturn void
 safemmap__leave_call(struct safemmap__place *place)
 {
 #if SAFEMMAP__ASSEMBLY
-    if (!safemmap__calls_end_by_jump)
+    if (place->stack != 0)
         safemmap__leave_by_stack(place);
 #endif
     safemmap__leave_by_jump(place);

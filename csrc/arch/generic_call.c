@@ -11,6 +11,7 @@ uintptr_t
 safemmap__call_by_jump(struct safemmap__place *place, safemmap__access *run,
                        const void *arguments)
 {
+    place->stack = 0;
     return sigsetjmp(place->buffer, 0) == 0 ? run(arguments) : 0;
 }
 

@@ -24,6 +24,7 @@
 #define SAFEMMAP_H
 
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,10 +32,13 @@
 #include <time.h>
 
 /* What the shared library exports. Linked statically, the names stay inside. */
-#ifdef SAFEMMAP_BUILD_SHARED
+#if defined(SAFEMMAP_BUILD_SHARED)
 #define SAFEMMAP_API __attribute__((visibility("default")))
-#else
+#elif !defined(SAFEMMAP_API) /* safemmap_python.h defines them */
 #define SAFEMMAP_API
+#endif
+#ifndef SAFEMMAP_DATA
+#define SAFEMMAP_DATA SAFEMMAP_API
 #endif
 
 #ifdef __cplusplus
@@ -152,6 +156,97 @@ SAFEMMAP_API int safemmap_rfind(const void *text, size_t size, const void *patte
                                 size_t pattern_size, ptrdiff_t *ret_index,
                                 struct safemmap_fault *ret_fault);
 
+/* ---- Guarded code ------------------------------------------------------ */
+
+/* Guards code of the caller's own, for what is no copy, comparison or search:
+ *
+ *     SAFEMMAP_TRY (header, sizeof(*header)) {
+ *         width = header->width;
+ *     } SAFEMMAP_CATCH (fault) {
+ *         return -EFAULT;
+ *     }
+ *
+ * A fault in the range (rounded to whole pages) ends the block, and the second one
+ * runs, with `fault` a `struct safemmap_fault` of its own: the address of the access,
+ * and its code. A code of 0 says that the first block did not run, since the handler
+ * cannot be relied on: it could not be installed, others have displaced it too often,
+ * or this thread blocks SIGBUS. (safemmap_copy() has another way then.)
+ *
+ * The block ends by a jump, whatever it is in the middle of. So it must be bounded
+ * code that reads and writes memory, in the function itself or in functions that it
+ * calls; there, and in the block, no lock may be taken, no memory allocated, no
+ * descriptor opened, no C++ object with a destructor made (one made before the block
+ * is destroyed as ever), and no interpreter called. Of the functions in here the
+ * operations may be called; the block does not see a fault that they return.
+ *
+ * - Local variables that the block changes, and that are read after a fault, must be
+ *   `volatile`, as for setjmp(3). So must be objects that the block stores to for
+ *   another thread's sake.
+ * - `return`, `goto` to the outside and C++ exceptions end the block and its guard;
+ *   `break` and `continue` end the block, and no loop around it. longjmp(3) must not
+ *   leave it: the guard would stay.
+ * - Blocks nest, in one function and across calls. The innermost one whose range
+ * holds the address gets the fault, and those further in are gone.
+ * - Each thread has its own; a block belongs to the stack on which it began, and must
+ *   not be left by switching stacks (swapcontext(3), coroutines).
+ * - fork() in a block: the child goes on in the block, guarded.
+ * - errno, the signal mask and the rounding of floats are in the second block as they
+ *   were before the first. A SIGBUS that this process sends to a thread in the block
+ *   arrives at its end.
+ */
+#define SAFEMMAP_TRY(start, size)                                                    \
+    for (struct safemmap_guard SAFEMMAP__UNIQUE(safemmap__guard_)                    \
+             __attribute__((__cleanup__(safemmap__guard_end))),                      \
+                 *volatile SAFEMMAP__UNIQUE(safemmap__once_) =                       \
+                     &SAFEMMAP__UNIQUE(safemmap__guard_);                            \
+         SAFEMMAP__UNIQUE(safemmap__once_) != NULL;                                  \
+         SAFEMMAP__UNIQUE(safemmap__once_) = NULL)                                   \
+        if (setjmp(SAFEMMAP__UNIQUE(safemmap__guard_).buffer) == 0)                  \
+            for (safemmap__guard_begin(&SAFEMMAP__UNIQUE(safemmap__guard_), (start), \
+                                       (size));                                      \
+                 SAFEMMAP__UNIQUE(safemmap__once_) != NULL;                          \
+                 safemmap__guard_end(&SAFEMMAP__UNIQUE(safemmap__guard_)),           \
+                 SAFEMMAP__UNIQUE(safemmap__once_) = NULL)
+#define SAFEMMAP_CATCH(fault)                                           \
+    else for (struct safemmap_fault fault = safemmap_guard_caught(),    \
+                  *volatile SAFEMMAP__UNIQUE(safemmap__once_) = &fault; \
+              SAFEMMAP__UNIQUE(safemmap__once_) != NULL;                \
+              SAFEMMAP__UNIQUE(safemmap__once_) = NULL)
+
+#define SAFEMMAP__UNIQUE(name) SAFEMMAP__JOIN(name, __LINE__)
+#define SAFEMMAP__JOIN(name, line) SAFEMMAP__JOIN_EXPANDED(name, line)
+#define SAFEMMAP__JOIN_EXPANDED(name, line) name##line
+
+/* What the two are made of. Private, and so are the functions, but that other
+ * languages may need them: the guard's buffer is set (without the signal mask) in a
+ * frame that stays until the guard has ended; arm jumps there if it fails; after a
+ * jump, caught tells what it was. To end a guard that has ended does nothing. */
+struct safemmap_guard {
+    uintptr_t reserved;
+    jmp_buf buffer;
+    uintptr_t room[40];
+};
+SAFEMMAP_API void safemmap_guard_arm(struct safemmap_guard *guard,
+                                     const volatile void *start, size_t size);
+SAFEMMAP_API void safemmap_guard_end(struct safemmap_guard *guard);
+SAFEMMAP_API struct safemmap_fault safemmap_guard_caught(void);
+
+/* (The compiler must move no access over these.) */
+static inline void
+safemmap__guard_begin(struct safemmap_guard *guard, const volatile void *start,
+                      size_t size)
+{
+    safemmap_guard_arm(guard, start, size);
+    __asm__ volatile("" ::: "memory");
+}
+
+static inline void
+safemmap__guard_end(struct safemmap_guard *guard)
+{
+    __asm__ volatile("" ::: "memory");
+    safemmap_guard_end(guard);
+}
+
 /* ---- Other ways -------------------------------------------------------- */
 
 typedef int safemmap_find_operation(const void *, size_t, const void *, size_t,
@@ -170,16 +265,16 @@ struct safemmap_operations {
 };
 
 /* Those above. */
-SAFEMMAP_API extern const struct safemmap_operations safemmap_guarded;
+SAFEMMAP_DATA extern const struct safemmap_operations safemmap_guarded;
 
 /* Through system calls, without a signal handler: process_vm_readv(2) on the process
  * itself. The rules are the same, but every fault has code BUS_ADRERR, and -EPERM or
  * -ENOSYS says that a sandbox forbids that call; -ENOMEM, that there is no buffer to
  * be had. */
-SAFEMMAP_API extern const struct safemmap_operations safemmap_kernel;
+SAFEMMAP_DATA extern const struct safemmap_operations safemmap_kernel;
 
 /* Without protection, for a file that is sealed. */
-SAFEMMAP_API extern const struct safemmap_operations safemmap_plain;
+SAFEMMAP_DATA extern const struct safemmap_operations safemmap_plain;
 
 /* ---- Regions ----------------------------------------------------------- */
 
@@ -189,6 +284,16 @@ struct safemmap_region_fault {
     pid_t thread;      /* kernel id of the thread that made it */
     int64_t time_ns;   /* CLOCK_REALTIME, nanoseconds */
 };
+
+/* Called in the signal handler, on the thread that faulted, as its region becomes
+ * poisoned and before the access goes on. All signals are blocked, and threads that
+ * fault wait: it may store a flag, or write to a descriptor, and must not fault,
+ * wait, or call a function of this library. */
+typedef void safemmap_region_hook(void *data,
+                                  const struct safemmap_region_fault *fault);
+
+/* Bytes of a region's name, with the 0 at its end. */
+#define SAFEMMAP_NAME 32
 
 /* Memory in which a fault outside every guard is answered with zeroed pages.
  * The caller owns the struct, fills in the first part, and keeps it in place
@@ -208,6 +313,9 @@ struct safemmap_region {
                           pages last until safemmap_withdraw(): the next touch after
                           it faults, and is reported, anew. What was stored in them is
                           lost then */
+    char name[SAFEMMAP_NAME];   /* for events; may be empty */
+    safemmap_region_hook *hook; /* or NULL */
+    void *hook_data;
 
     uint64_t id; /* set by add, to another value each time */
 
@@ -229,6 +337,8 @@ struct safemmap_region {
         uint64_t token;
         unsigned places; /* where they were laid anew */
     } steps;
+    struct safemmap_region *updated; /* for which this one stands in */
+    uintptr_t room[8];
 };
 
 /* Registers a region, whose private part is zero, or as an earlier remove left it.
@@ -239,6 +349,14 @@ struct safemmap_region {
  * pages: -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN (RLIMIT_MEMLOCK
  * under mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
 SAFEMMAP_API int safemmap_region_add(struct safemmap_region *region);
+
+/* Has a region, which is not put back, cover another range with the same start in the
+ * file: after the file or the mapping has changed its size. What lies in both ranges
+ * is covered all the time, and what was poisoned stays so. The caller serializes
+ * changes of one region. Fails, with the region as it was, with -EINVAL (it is not
+ * registered, or as for add), -EFAULT (it has pages that are replaced) or -ENOMEM. */
+SAFEMMAP_API int safemmap_region_update(struct safemmap_region *region,
+                                        uintptr_t start, uintptr_t end);
 
 /* Takes a region out. When this returns, no handler acts on its memory any
  * more, and none will: it may be unmapped and given to someone else. Accepts
@@ -295,6 +413,8 @@ struct safemmap_event {
     bool store;        /* the access was a store, as far as the processor tells */
     uint64_t token;    /* for safemmap_withdraw(); 0: the pages stay */
     struct safemmap_file file;
+    size_t offset;            /* of the address from the region's start */
+    char name[SAFEMMAP_NAME]; /* the region's */
 };
 
 /* Called in the signal handler, on the thread that faulted, when a fault in a

@@ -944,6 +944,130 @@ without_address_space(void)
     CHECK_EQ(load(&file, 0), pattern(0));
 }
 
+/* ---- Names, hooks and changes -------------------------------------------- */
+
+struct hooked {
+    int calls;
+    struct safemmap_region_fault fault;
+};
+
+static void
+note_fault(void *data, const struct safemmap_region_fault *fault)
+{
+    volatile struct hooked *hooked = data;
+
+    hooked->calls++;
+    hooked->fault = *fault;
+}
+
+static void
+hook_and_name(void)
+{
+    struct file file = file_new(8);
+    volatile struct hooked hooked = {0};
+    struct safemmap_region region = part_of(&file, 2, 8);
+    struct safemmap_event event;
+
+    strcpy(region.name, "pool 7");
+    region.hook = note_fault;
+    region.hook_data = (void *)&hooked;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 4);
+    CHECK_EQ(hooked.calls, 0);
+    CHECK_EQ(load(&file, 5 * PAGE + 3), 0);
+    CHECK_EQ(load(&file, 6 * PAGE), 0);
+    CHECK_EQ(hooked.calls, 1);
+    CHECK_EQ(hooked.fault.address, (uintptr_t)file.map + 5 * PAGE + 3);
+    CHECK_EQ(hooked.fault.thread, getpid());
+    CHECK(safemmap_event_take(&event));
+    CHECK_EQ(event.region, region.id);
+    CHECK_EQ(event.offset, 3 * PAGE + 3);
+    CHECK_EQ(strcmp(event.name, "pool 7"), 0);
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+}
+
+static void
+load_last(const void *file)
+{
+    load(file, 7 * PAGE);
+}
+
+/* A file and its mapping are resized: every byte is covered before and after. */
+static void
+updated(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region region = part_of(&file, 0, 4);
+    const uint64_t start = region.start;
+    uint64_t id;
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_update(&region, start, start + PAGE), -EINVAL);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    id = region.id;
+    CHECK_EQ(safemmap_region_update(&region, start + 1, start + PAGE), -EINVAL);
+    CHECK_EQ(safemmap_region_update(&region, start, start), -EINVAL);
+    for (size_t pages = 8; pages > 0; pages--) {
+        CHECK_EQ(safemmap_region_update(&region, start, start + pages * PAGE), 0);
+        CHECK_EQ(region.id, id);
+        CHECK_EQ(region.end, start + pages * PAGE);
+    }
+    CHECK_EQ(safemmap_region_update(&region, start, start + 6 * PAGE), 0);
+    file_cut(&file, 3);
+    CHECK_EQ(load(&file, 5 * PAGE), 0);
+    CHECK(safemmap_region_poisoned(&region));
+    CHECK_EQ(safemmap_region_update(&region, start, start + 8 * PAGE), -EFAULT);
+    CHECK_EQ(region.end, start + 6 * PAGE);
+    CHECK(safemmap_region_poisoned(&region));
+    /* What is left has no page that was replaced. */
+    CHECK_EQ(safemmap_region_update(&region, start, start + 3 * PAGE), 0);
+    CHECK(safemmap_region_poisoned(&region));
+    CHECK_EQ(end_in_child(load_last, &file), SIGBUS);
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+}
+
+static struct safemmap_region moving;
+static struct file moving_file;
+static _Atomic bool stop_moving;
+
+static void *
+update_on_and_on(void *unused)
+{
+    (void)unused;
+    for (size_t pages = 4; !stop_moving; pages = 4 + (pages + 1) % 4)
+        safemmap_region_update(&moving, moving.start, moving.start + pages * PAGE);
+    return NULL;
+}
+
+/* Faults in what both ranges hold, while the region changes: none is lost. */
+static void
+updated_under_faults(void)
+{
+    for (int round = 0; round < SCALED(300); round++) {
+        pthread_t thread;
+
+        moving_file = file_new(8);
+        moving = part_of(&moving_file, 0, 4);
+        stop_moving = false;
+        CHECK_EQ(safemmap_region_add(&moving), 0);
+        CHECK_EQ(safemmap_install(), 0);
+        CHECK_EQ(pthread_create(&thread, NULL, update_on_and_on, NULL), 0);
+        for (int i = 0; i < round; i++)
+            sched_yield();
+        file_cut(&moving_file, 1);
+        CHECK_EQ(load(&moving_file, 2 * PAGE), 0);
+        CHECK(safemmap_region_poisoned(&moving));
+        stop_moving = true;
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK(safemmap_region_poisoned(&moving));
+        CHECK_EQ(moving.fault.address, (uintptr_t)moving_file.map + 2 * PAGE);
+        CHECK_EQ(safemmap_region_remove(&moving), 0);
+        file_free(&moving_file);
+    }
+}
+
 TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
@@ -954,4 +1078,5 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(nothing_is_left_behind), TEST(add_errors), TEST(add_twice),
           TEST(remove_anything), TEST(outside_is_foreign), TEST(raise_is_foreign),
           TEST(stale_faults_are_foreign), TEST(cancelled_thread),
-          TEST(without_address_space), TEST(passed_on_with_raise))
+          TEST(without_address_space), TEST(passed_on_with_raise),
+          TEST(hook_and_name), TEST(updated), TEST(updated_under_faults))
