@@ -58,14 +58,13 @@ check_at_intervals(void *own_generation)
 static int
 start(void)
 {
-    sigset_t all, before;
+    sigset_t before;
     pthread_attr_t attributes;
     int error;
 
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
+    safemmap__os_block_signals(&before);
     error = pthread_create(&thread, &attributes, check_at_intervals,
                            (void *)++generation);
     if (error == EINVAL) /* too small for the thread-local storage of all libraries */

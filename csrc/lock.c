@@ -48,10 +48,9 @@ safemmap__unlock(int *word)
 sigset_t
 safemmap__hold_pages(void)
 {
-    sigset_t all, mask;
+    sigset_t mask;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    safemmap__os_block_signals(&mask);
     safemmap__lock(&safemmap__pages);
     return mask;
 }

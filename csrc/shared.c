@@ -53,10 +53,8 @@ struct safemmap__reading
 safemmap__start_reading(void)
 {
     struct safemmap__reading reading;
-    sigset_t all;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &reading.mask);
+    safemmap__os_block_signals(&reading.mask);
     reading.epoch = safemmap__reader_enter();
     return reading;
 }

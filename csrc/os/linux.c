@@ -234,6 +234,15 @@ safemmap__os_send_again(siginfo_t *info)
     syscall(SYS_rt_tgsigqueueinfo, getpid(), safemmap__os_thread(), SIGBUS, info);
 }
 
+int
+safemmap__os_block_signals(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    return -pthread_sigmask(SIG_SETMASK, &all, ret_before);
+}
+
 pid_t
 safemmap__os_thread(void)
 {

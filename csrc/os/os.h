@@ -162,6 +162,8 @@ int safemmap__os_set_action(const struct sigaction *action,
 bool safemmap__os_sent_by_us(const siginfo_t *info);
 /* Sends the calling thread a SIGBUS once more, as it came. */
 void safemmap__os_send_again(siginfo_t *info);
+/* Blocks all signals for the calling thread. */
+int safemmap__os_block_signals(sigset_t *ret_before);
 /* The kernel's number for the calling thread. */
 pid_t safemmap__os_thread(void);
 

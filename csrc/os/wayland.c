@@ -158,11 +158,10 @@ run_client(void *data)
 static void
 have_it_installed(const struct library *library)
 {
-    sigset_t all, before;
+    sigset_t before;
     pthread_t thread;
 
-    sigfillset(&all);
-    if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
+    if (safemmap__os_block_signals(&before) < 0)
         return;
     if (pthread_create(&thread, NULL, run_client, (void *)library) == 0)
         pthread_join(thread, NULL);
