@@ -15,7 +15,7 @@ struct safemmap__file {
     ino_t inode;
     int64_t harmless_at; /* when it was last found not to be mapped executable */
     struct safemmap__steps steps;
-    unsigned singles; /* pages that were replaced alone */
+    unsigned singles; /* replacements with good pages around them */
     char *path;       /* SAFEMMAP__PATH bytes */
 };
 

@@ -12,8 +12,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* So many pages of a region are replaced one by one. With the next one, all that are
- * left are replaced; otherwise a peer could exhaust vm.max_map_count with holes. */
+/* So many times pages of a region are replaced that are not known to be lost with
+ * their neighbours. With the next, all that are left are replaced; otherwise a peer
+ * could exhaust vm.max_map_count with holes. */
 enum { SINGLES_ALLOWED = 256 };
 
 /* The fault hook is called for so many regions that hold one address. */
@@ -274,15 +275,42 @@ map_step(struct safemmap_region *owner, const struct safemmap__range *step,
     return true;
 }
 
+/* Makes one mapping of those pages, all of which are lost. */
 static void
-join_steps(struct safemmap_region *owner, size_t first, size_t last)
+join(struct safemmap_region *owner, size_t first, size_t last)
 {
     struct safemmap__range range = {safemmap__page_address(owner, first),
                                     safemmap__page_address(owner, last)};
 
+    if (first == last)
+        return;
     safemmap__move_aside(owner, first, last);
     safemmap__steps_join(&owner->steps, &range, owner->protection);
     safemmap__visit_overlapping(owner, &range, safemmap__mark, &range);
+}
+
+/* The same for the steps on either side of the page. */
+static void
+join_beside(struct safemmap_region *owner, size_t page)
+{
+    const size_t count = safemmap__page_count(owner);
+    size_t first = page, last = page, other;
+
+    if (page > 0 && safemmap__is_overlaid(owner, page - 1))
+        safemmap__runs_around(owner->overlaid, page - 1, count, &first, &other);
+    if (page + 1 < count && safemmap__is_overlaid(owner, page + 1))
+        safemmap__runs_around(owner->overlaid, page + 1, count, &other, &last);
+    join(owner, first, page);
+    join(owner, page + (last > page), last);
+}
+
+/* Whether one more mapping of its own for the page would be one too many. */
+static bool
+is_one_too_many(struct safemmap_region *owner, uintptr_t page)
+{
+    return (!safemmap__steps_adjoin(&owner->steps, page, owner->page_size) &&
+            owner->singles++ >= SINGLES_ALLOWED) ||
+           safemmap__os_set_mappings_aside() < 0;
 }
 
 static bool
@@ -299,16 +327,18 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
         safemmap__runs_around(owner->overlaid, page, count, &first, &last);
     fault->later = true;
     fault->announced = safemmap__steps_go_on(&owner->steps, start, owner->page_size);
-    if (!lost && !known && !fault->announced &&
-        (owner->singles++ >= SINGLES_ALLOWED ||
-         safemmap__os_set_mappings_aside() < 0)) {
+    if (!lost && !known && is_one_too_many(owner, start)) {
         lost = true;
         first = 0;
         last = count;
     }
     poison_all(owner, fault, &one);
-    if ((lost || known) && safemmap__steps_are_many(&owner->steps))
-        join_steps(owner, first, last);
+    if (safemmap__steps_are_many(&owner->steps)) {
+        if (lost || known)
+            join(owner, first, last);
+        else
+            join_beside(owner, page);
+    }
 
     struct safemmap__range within = {safemmap__page_address(owner, first),
                                      safemmap__page_address(owner, last)};

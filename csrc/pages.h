@@ -54,9 +54,11 @@ int safemmap__step_map(struct safemmap__steps *steps,
 /* Whether the page is near the last step, and that was not withdrawn. */
 bool safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
                            size_t page_size);
-/* Whether steps have left so many mappings behind that all that is lost must be
- * joined into one before the next step. Joining sets steps->token to the token of the
- * whole.
+/* Whether the page is next to the last step. */
+bool safemmap__steps_adjoin(const struct safemmap__steps *steps, uintptr_t page,
+                            size_t page_size);
+/* Whether steps have left so many mappings behind that what is lost must be joined
+ * into one before the next step. Joining sets steps->token to the token of the whole.
  */
 bool safemmap__steps_are_many(const struct safemmap__steps *steps);
 int safemmap__steps_join(struct safemmap__steps *steps,

@@ -23,8 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* So many pages of a file are replaced one by one. With the next one, the whole
- * mapping is replaced; otherwise a peer could exhaust vm.max_map_count. */
+/* So many times pages of a file are replaced that are not known to be lost with their
+ * neighbours. With the next, the whole mapping is replaced; otherwise a peer could
+ * exhaust vm.max_map_count with holes. */
 enum { SINGLES_ALLOWED = 256 };
 
 static int begun;
@@ -363,6 +364,32 @@ widen(struct lost *lost)
         range->end = other.end;
 }
 
+/* Steps have left many mappings behind: makes one of all that is lost, or where that
+ * is not known, of the steps beside the page. */
+static void
+join(struct lost *lost, struct safemmap__steps *steps)
+{
+    const struct safemmap__range range = lost->range;
+
+    if (!lost->known)
+        lost->range = (struct safemmap__range){lost->page, lost->page};
+    widen(lost);
+    if (lost->range.start != lost->range.end &&
+        safemmap__steps_join(steps, &lost->range, lost->mapping.protection) == 0)
+        remember(lost, &lost->range, steps->token);
+    if (!lost->known)
+        lost->range = range;
+}
+
+/* Whether one more mapping of its own for the page would be one too many. */
+static bool
+is_one_too_many(const struct lost *lost, const struct safemmap__steps *steps)
+{
+    return (!safemmap__steps_adjoin(steps, lost->page, lost->mapping.page_size) &&
+            lost->file->singles++ >= SINGLES_ALLOWED) ||
+           safemmap__os_set_mappings_aside() < 0;
+}
+
 static bool
 replace_lost(struct lost *lost)
 {
@@ -372,20 +399,15 @@ replace_lost(struct lost *lost)
         lost->file != NULL ? &lost->file->steps : &steps_of_forgotten;
     struct safemmap__range step;
 
-    if (!lost->known && lost->file != NULL &&
-        !safemmap__steps_go_on(steps, lost->page, page_size) &&
-        lost->file->singles++ >= SINGLES_ALLOWED)
+    if (!lost->known && is_one_too_many(lost, steps))
         lost->known = true;
     step = safemmap__step(steps, lost->page, page_size, &lost->range, lost->known);
     if (!is_unchanged(lost))
         return true; /* the access faults again if the page is still lost */
-    if (lost->known && lost->file != NULL && safemmap__steps_are_many(steps)) {
-        widen(lost);
-        if (safemmap__steps_join(steps, &lost->range, lost->mapping.protection) == 0)
-            remember(lost, &lost->range, steps->token);
-    }
+    if (lost->file != NULL && safemmap__steps_are_many(steps))
+        join(lost, steps);
     if (!map_step(lost, steps, &step) && !map_step(lost, steps, &one) &&
-        !(lost->known && map_step(lost, steps, &lost->range)))
+        !map_step(lost, steps, &lost->range))
         return false;
     lost->event.token = steps->token;
     safemmap__count(&safemmap__counts.overlaid);

@@ -6,13 +6,13 @@
  * twice as large as the one before, whose memory it gives back. So reading all of
  * them takes few faults and little memory.
  *
- * A step elsewhere leaves one more mapping behind. When there are many, all that is
- * lost is joined into one mapping again, every page of which faults when it is
- * touched.
+ * A step leaves one more mapping behind, unless it ends where the last one begins.
+ * When there are many, all that is lost is joined into one mapping again, every page
+ * of which faults when it is touched.
  */
 #include "pages.h"
 
-enum { FIRST = 1 << 16, LARGEST = 1 << 25, PLACES = 256, PROBES = 1024 };
+enum { FIRST = 1 << 16, LARGEST = 1 << 25, MANY = 256, PROBES = 1024 };
 
 /* Whether the page lies in the last step, or near it; and the size and the direction
  * of the step to take then. */
@@ -42,6 +42,14 @@ safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
 
     return goes_on(steps, page, page_size, &size, &downwards) &&
            !safemmap__zeros_are_withdrawn(steps->token);
+}
+
+bool
+safemmap__steps_adjoin(const struct safemmap__steps *steps, uintptr_t page,
+                       size_t page_size)
+{
+    return steps->start != steps->end &&
+           (page == steps->end || page + page_size == steps->start);
 }
 
 /* Ends `step` before the nearest page that can be read, on either side. */
@@ -86,7 +94,7 @@ safemmap__step(const struct safemmap__steps *steps, uintptr_t page, size_t page_
 bool
 safemmap__steps_are_many(const struct safemmap__steps *steps)
 {
-    return steps->places >= PLACES;
+    return steps->left >= MANY;
 }
 
 int
@@ -107,15 +115,15 @@ safemmap__step_map(struct safemmap__steps *steps, const struct safemmap__range *
                    int protection)
 {
     const struct safemmap__steps last = *steps;
-    bool adjacent = step->start == last.end || step->end == last.start;
+    bool merges = step->end == last.start;
     uint64_t token = 0;
     int error =
         safemmap__zeros_map(step->start, step->end - step->start, protection, &token);
 
     if (error < 0)
         return error;
-    *steps = (struct safemmap__steps){step->start, step->end, token,
-                                      last.places + !adjacent};
+    *steps =
+        (struct safemmap__steps){step->start, step->end, token, last.left + !merges};
     if (last.start != last.end &&
         ((step->start >= last.end && step->start - last.end < LARGEST) ||
          (step->end <= last.start && last.start - step->end < LARGEST)))

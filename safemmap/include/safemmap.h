@@ -328,14 +328,14 @@ struct safemmap_region {
     dev_t device; /* of the file, as far as it is known */
     ino_t inode;
     int lost;       /* a negative errno: pages were not moved aside */
-    size_t singles; /* times that one page was replaced alone */
+    size_t singles; /* replacements with good pages around them */
     struct safemmap__runs *overlaid; /* pages that are replaced */
     uintptr_t shadow; /* where the pages of the file wait to be put back, */
     struct safemmap__runs *shadowed; /* these */
     struct safemmap__steps {
         uintptr_t start, end; /* where zeros were laid last */
         uint64_t token;
-        unsigned places; /* where they were laid anew */
+        unsigned left; /* mappings, since they were joined */
     } steps;
     struct safemmap_region *updated; /* for which this one stands in */
     uintptr_t room[8];

@@ -234,11 +234,10 @@ struct file {
 };
 
 static inline struct file
-file_new(size_t pages)
+file_behind(int fd, size_t pages)
 {
-    struct file file = {.pages = pages};
+    struct file file = {.fd = fd, .pages = pages};
 
-    CHECK_CALL(file.fd = memfd_create("test", MFD_CLOEXEC));
     CHECK_CALL(ftruncate(file.fd, (off_t)(pages * PAGE)));
     file.map =
         mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
@@ -246,6 +245,16 @@ file_new(size_t pages)
     for (size_t i = 0; i < pages * PAGE; i++)
         file.map[i] = pattern(i);
     return file;
+}
+
+/* In memory, without a name. */
+static inline struct file
+file_new(size_t pages)
+{
+    int fd;
+
+    CHECK_CALL(fd = memfd_create("test", MFD_CLOEXEC));
+    return file_behind(fd, pages);
 }
 
 static inline void

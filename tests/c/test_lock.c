@@ -1,14 +1,5 @@
 /* How threads wait for one another in the handler, and for handlers. */
-#include "harness.h"
-
-static double
-seconds(clockid_t clock)
-{
-    struct timespec now;
-
-    CHECK_CALL(clock_gettime(clock, &now));
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
+#include "measures.h"
 
 /* ---- One at a time ----------------------------------------------------- */
 

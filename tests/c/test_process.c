@@ -1,39 +1,12 @@
 /* Faults in memory of no region: what is answered, and what must die. */
 #include "limits.h"
+#include "measures.h"
 #include "origins.h"
+#include "reports.h"
 
 #include <linux/perf_event.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-
-/* ---- Reports ----------------------------------------------------------- */
-
-static unsigned reports;
-static struct safemmap_event last;
-
-static void
-note_report(const struct safemmap_event *event)
-{
-    last = *event;
-    reports++;
-}
-
-static unsigned
-reports_since(void)
-{
-    return __atomic_exchange_n(&reports, 0, __ATOMIC_SEQ_CST);
-}
-
-static unsigned
-events_since(void)
-{
-    struct safemmap_event event;
-    unsigned count = 0;
-
-    while (safemmap_event_take(&event))
-        count++;
-    return count;
-}
 
 static void
 begin(void)
@@ -51,17 +24,11 @@ static char name[] = "/tmp/safemmap-test-XXXXXX";
 static struct file
 file_on_disk(size_t pages)
 {
-    struct file file = {.pages = pages};
+    int fd;
 
     strcpy(name, "/tmp/safemmap-test-XXXXXX");
-    CHECK_CALL(file.fd = mkstemp(name));
-    CHECK_CALL(ftruncate(file.fd, (off_t)(pages * PAGE)));
-    file.map =
-        mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
-    CHECK(file.map != MAP_FAILED);
-    for (size_t i = 0; i < pages * PAGE; i++)
-        file.map[i] = pattern(i);
-    return file;
+    CHECK_CALL(fd = mkstemp(name));
+    return file_behind(fd, pages);
 }
 
 static void
@@ -253,17 +220,6 @@ inode_of_zeros(void)
 
 /* ---- Size -------------------------------------------------------------- */
 
-static size_t
-resident(void)
-{
-    unsigned long size, pages;
-    FILE *statm = fopen("/proc/self/statm", "re");
-
-    CHECK(statm != NULL && fscanf(statm, "%lu %lu", &size, &pages) == 2);
-    fclose(statm);
-    return pages * PAGE;
-}
-
 static void
 large_file_cut_to_nothing(void)
 {
@@ -317,6 +273,38 @@ anywhere(void)
             CHECK_EQ(last.file.offset, page * PAGE);
         if (i % 3 == 0)
             CHECK_EQ(safemmap_withdraw(last.token), 0);
+    }
+}
+
+/* On through a large file, whether its size is known or not, and whether each step
+ * follows the one before: they leave few mappings behind. */
+static void
+steps_far_apart(void)
+{
+    static const size_t apart[] = {(size_t)1 << 23, (size_t)1 << 25};
+
+    begin();
+    for (size_t i = 0; i < 2 * COUNT_OF(apart); i++) {
+        const size_t size = (size_t)1200 * apart[i / 2];
+        struct file file = i % 2 == 0 ? file_on_disk(1) : file_new(1);
+        unsigned before = mappings();
+
+        note = NOTE("way", (long)i);
+        if (SANITIZED && i % 2 == 1)
+            continue; /* many thousand pages are probed */
+        CHECK_CALL(munmap(file.map, PAGE));
+        CHECK_CALL(ftruncate(file.fd, (off_t)size));
+        file.map =
+            mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, file.fd, 0);
+        CHECK(file.map != MAP_FAILED);
+        file_cut(&file, 0);
+        for (size_t at = 0; at < size; at += apart[i / 2])
+            CHECK_EQ(load(&file, at), 0);
+        CHECK(mappings() < before + 700);
+        CHECK_CALL(munmap(file.map, size));
+        CHECK_CALL(close(file.fd));
+        if (i % 2 == 0)
+            CHECK_CALL(unlink(name));
     }
 }
 
@@ -641,6 +629,39 @@ limited(void)
     }
 }
 
+/* More than there is room for. Then the rest of the mapping is lost, and each touch
+ * of it is reported. */
+static void
+holes_in_full_table(const void *unused)
+{
+    char layout[201] = "";
+    int other;
+    struct file file;
+
+    (void)unused;
+    for (size_t page = 0; page < 100; page++)
+        strcat(layout, "d-");
+    file = file_on_full_filesystem(layout, &other);
+    begin();
+    fill_table();
+    for (size_t page = 1; page < file.pages; page += 2)
+        CHECK_EQ(load(&file, page * PAGE), 0);
+    CHECK(reports_since() > 0);
+    CHECK_EQ(safemmap_withdraw(last.token), 0);
+    CHECK_EQ(load(&file, (file.pages - 2) * PAGE), 0);
+    CHECK_EQ(reports_since(), 1);
+}
+
+static void
+full_table(void)
+{
+    if (SANITIZED)
+        skip("a sanitizer needs mappings of its own");
+    if (map_limit() > 100000)
+        skip("vm.max_map_count is too large");
+    CHECK_EQ(end_in_child(holes_in_full_table, NULL), 0);
+}
+
 /* ---- A storm ----------------------------------------------------------- */
 
 static bool stop;
@@ -705,15 +726,6 @@ storm(void)
 
 /* ---- Time -------------------------------------------------------------- */
 
-static double
-seconds(clockid_t clock)
-{
-    struct timespec time;
-
-    CHECK_CALL(clock_gettime(clock, &time));
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* Whatever the number of mappings. */
 static void
 time_taken(void)
@@ -766,6 +778,7 @@ time_taken(void)
 
 TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
           TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
-          TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(what_must_die),
-          TEST(devices), TEST(child), TEST(descriptors_closed),
-          TEST(cancelled_thread), TEST(limited), TEST(storm), TEST(time_taken))
+          TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(steps_far_apart),
+          TEST(what_must_die), TEST(devices), TEST(child), TEST(descriptors_closed),
+          TEST(cancelled_thread), TEST(limited), TEST(full_table), TEST(storm),
+          TEST(time_taken))

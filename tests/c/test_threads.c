@@ -1,22 +1,10 @@
 /* Many threads that fault at once, each on its own: none gets another's fault,
  * and nothing is used up. */
-#include "harness.h"
+#include "measures.h"
 
 #include <dirent.h>
 
 #define THREADS 4
-
-static size_t
-resident_pages(void)
-{
-    size_t size, resident;
-    FILE *statm = fopen("/proc/self/statm", "re");
-
-    CHECK(statm != NULL);
-    CHECK_EQ(fscanf(statm, "%zu %zu", &size, &resident), 2);
-    fclose(statm);
-    return resident;
-}
 
 static int
 open_files(void)
@@ -110,18 +98,18 @@ static void
 own_faults(void)
 {
     struct safemmap_counts counts;
-    size_t resident;
+    size_t before;
     int files;
 
     /* Whatever is allocated once is allocated now. */
     run(100);
     files = open_files();
-    resident = resident_pages();
+    before = resident();
     run(SCALED(25000));
     CHECK_EQ(open_files(), files);
     /* A sanitizer keeps what is freed. */
     if (!SANITIZED)
-        CHECK(resident_pages() < resident + 64);
+        CHECK(resident() < before + 64 * PAGE);
     safemmap_get_counts(&counts);
     CHECK(counts.recovered >= (uint64_t)THREADS * SCALED(25000));
     CHECK_EQ(counts.forwarded, 0);

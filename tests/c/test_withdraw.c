@@ -1,37 +1,10 @@
 /* Regions whose zeroed pages can be withdrawn: what is reported, and what they cost.
  */
 #include "limits.h"
+#include "measures.h"
+#include "reports.h"
 
 #include <sys/stat.h>
-
-/* ---- The hook ---------------------------------------------------------- */
-
-static unsigned reports;
-static struct safemmap_event last;
-
-static void
-note_report(const struct safemmap_event *event)
-{
-    last = *event;
-    __atomic_fetch_add(&reports, 1, __ATOMIC_SEQ_CST);
-}
-
-static unsigned
-reports_since(void)
-{
-    return __atomic_exchange_n(&reports, 0, __ATOMIC_SEQ_CST);
-}
-
-static unsigned
-events_since(void)
-{
-    struct safemmap_event event;
-    unsigned count = 0;
-
-    while (safemmap_event_take(&event))
-        count++;
-    return count;
-}
 
 static struct safemmap_region
 add_region(const struct file *file)
@@ -223,31 +196,6 @@ each_thread_is_told(void)
 
 /* ---- What they take ---------------------------------------------------- */
 
-static size_t
-resident(void)
-{
-    unsigned long size, pages;
-    FILE *statm = fopen("/proc/self/statm", "re");
-
-    CHECK(statm != NULL && fscanf(statm, "%lu %lu", &size, &pages) == 2);
-    fclose(statm);
-    return pages * PAGE;
-}
-
-static unsigned
-mappings(void)
-{
-    char line[512];
-    unsigned count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof(line), maps) != NULL)
-        count++;
-    fclose(maps);
-    return count;
-}
-
 /* Nothing was ever stored in it: its pages take no memory. */
 static struct file
 large_file(size_t size)
@@ -316,6 +264,26 @@ reading_anywhere(void)
         if (i % 1000 == 0)
             CHECK(mappings() < before + 1000);
     }
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+}
+
+/* On through the file, in steps that lie apart, where its size is not known. */
+static void
+steps_far_apart(void)
+{
+    const size_t apart = (size_t)1 << 23, steps = SANITIZED ? 300 : 600;
+    struct file file = large_file(steps * apart);
+    struct safemmap_region region = add_region(&file);
+    unsigned before;
+
+    begin();
+    region.fd = -1;
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 0);
+    before = mappings();
+    for (size_t at = 0; at < steps * apart; at += apart)
+        CHECK_EQ(load(&file, at), 0);
+    CHECK(mappings() < before + 550);
     CHECK_EQ(safemmap_region_remove(&region), 0);
 }
 
@@ -497,33 +465,6 @@ limited(void)
         }
 }
 
-static unsigned
-map_limit(void)
-{
-    unsigned limit;
-    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
-
-    CHECK(file != NULL && fscanf(file, "%u", &limit) == 1);
-    fclose(file);
-    return limit;
-}
-
-/* Not one more is to be had, be it in the place of another. */
-static void
-fill_table(void)
-{
-    char *pages = mmap(NULL, 2 * map_limit() * PAGE, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    int protection = PROT_READ;
-
-    CHECK(pages != MAP_FAILED);
-    for (size_t i = 0; mprotect(pages + i * PAGE, PAGE, PROT_READ) == 0; i += 2)
-        ;
-    while (mmap(NULL, PAGE, protection, MAP_SHARED | MAP_ANONYMOUS, -1, 0) !=
-           MAP_FAILED)
-        protection ^= PROT_READ;
-}
-
 /* And what was put aside comes back all the same. */
 static void
 fault_in_full_table(const void *kind)
@@ -686,6 +627,6 @@ child(void)
 
 TEST_MAIN(TEST(reported_anew), TEST(without_a_hook), TEST(hook_waits),
           TEST(each_thread_is_told), TEST(reading_all), TEST(reading_anywhere),
-          TEST(huge_and_sparse), TEST(holes), TEST(put_back), TEST(overlapping),
-          TEST(limited), TEST(full_table), TEST(nothing_left), TEST(not_put_back),
-          TEST(child))
+          TEST(steps_far_apart), TEST(huge_and_sparse), TEST(holes), TEST(put_back),
+          TEST(overlapping), TEST(limited), TEST(full_table), TEST(nothing_left),
+          TEST(not_put_back), TEST(child))

@@ -1,0 +1,34 @@
+/* Notes what is reported to the fault hook. */
+#ifndef REPORTS_H
+#define REPORTS_H
+
+#include "harness.h"
+
+static unsigned reports;
+static struct safemmap_event last;
+
+static inline void
+note_report(const struct safemmap_event *event)
+{
+    last = *event;
+    __atomic_fetch_add(&reports, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline unsigned
+reports_since(void)
+{
+    return __atomic_exchange_n(&reports, 0, __ATOMIC_SEQ_CST);
+}
+
+static inline unsigned
+events_since(void)
+{
+    struct safemmap_event event;
+    unsigned count = 0;
+
+    while (safemmap_event_take(&event))
+        count++;
+    return count;
+}
+
+#endif
