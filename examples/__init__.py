@@ -1,0 +1,1 @@
+"""Programs that receive files from strangers, and strangers that attack them."""

@@ -1,0 +1,145 @@
+"""The event loop: connections, frames, and the faults of clients' memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safemmap
+
+from . import png
+from .client import Client
+from .data_device import Manager
+from .output import Output
+from .resource import Resource
+from .screen import Screen
+from .seat import Seat
+from .shell import Shell
+from .shm import Pool, Shm
+from .subsurface import Subcompositor
+from .surface import Compositor
+
+RATE = 60  # frames per second
+MOST_CLIENTS = 256
+MOST_OF_A_PROCESS = 64
+
+
+class Server:
+    globals: tuple[type[Resource], ...] = (
+        Compositor, Shm, Shell, Seat, Output, Subcompositor, Manager,
+    )  # fmt: skip
+
+    def __init__(self, path: str, width: int, height: int) -> None:
+        self.screen = Screen(width, height)
+        self.clients: list[Client] = []
+        self.pools: dict[safemmap.mmap, Pool] = {}
+        self.map = safemmap.wrap
+        self.redraw = True
+        self.drawn = 0  # frames
+        self._path = path
+
+    async def run(
+        self, frames: int | None, each: Callable[[Server], object] = lambda _: None
+    ) -> None:
+        """Until so many are drawn; `each` is called after each of them."""
+        self.loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self._path)
+            try:
+                listener.listen(128)
+                listener.setblocking(False)
+                self.loop.add_reader(listener, self.accept, listener)
+                self.loop.add_reader(safemmap.fault_fd(), self.part_with_failed)
+                await self._frames(frames, each)
+            finally:
+                for client in [*self.clients]:
+                    client.close()
+                self.loop.remove_reader(safemmap.fault_fd())
+                self.loop.remove_reader(listener)
+                os.unlink(self._path)
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            # No descriptors are left, or the client has gone. The next frame tries
+            # again, so that the loop does not spin.
+            self.loop.remove_reader(listener)
+            self.loop.call_later(
+                1 / RATE, self.loop.add_reader, listener, self.accept, listener
+            )
+            return
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid, _, _ = struct.unpack("3i", credentials)
+        of_process = Counter(client.pid for client in self.clients)[pid]
+        if len(self.clients) >= MOST_CLIENTS or of_process >= MOST_OF_A_PROCESS:
+            connection.close()
+            return
+        self.clients.append(Client(self, connection, pid))
+
+    async def _frames(
+        self, frames: int | None, each: Callable[[Server], object]
+    ) -> None:
+        due = self.loop.time()
+        while frames is None or self.drawn < frames:
+            if self.redraw:
+                self.redraw = False
+                self.draw()
+                self.drawn += 1
+                each(self)
+                self._tell_clients()
+            for client in [*self.clients]:
+                client.next_frame()
+            due = max(due + 1 / RATE, self.loop.time())
+            await asyncio.sleep(max(0, due - self.loop.time()))
+
+    # [draw
+    def draw(self) -> None:
+        """Draw what all clients show; without those whose memory fails meanwhile."""
+        while True:
+            try:
+                self.screen.draw(self.clients)
+            except safemmap.BusError as error:
+                self._part_with(error.mapping, error)
+            else:
+                if not self.part_with_failed():
+                    return
+
+    def part_with_failed(self) -> bool:
+        """Part with the clients in whose memory a page was gone when it was read.
+
+        Called by the event loop, too, since a fault makes `fault_fd` readable."""
+        faults = safemmap.faults()
+        failed = {fault.mapping: str(fault.code) for fault in faults}
+        if faults.dropped:  # too many to be told of each
+            failed |= {memory: "faulted" for memory in self.pools if memory.faulted}
+        for memory, why in failed.items():
+            self._part_with(memory, why)
+        return bool(failed)
+
+    def _part_with(self, memory: Any, why: object) -> None:
+        pool = self.pools.get(memory)
+        if pool is not None:
+            pool.client.fail(pool.shm.error(Shm.INVALID_FD, f"a page is gone: {why}"))
+
+    # draw]
+
+    def _tell_clients(self) -> None:
+        now = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
+        for client in [*self.clients]:
+            for surface in client.surfaces:
+                surface.shown(now)
+
+
+def writes_png(folder: Path) -> Callable[[Server], None]:
+    def write(server: Server) -> None:
+        png.write(folder / f"frame-{server.drawn:06}.png", server.screen.frame)
+
+    return write
