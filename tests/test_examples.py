@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 import safemmap
+from examples.hostile.files import NO_FILES
+from safemmap import testing
 
+SEQPACKET = socket.AF_UNIX, socket.SOCK_SEQPACKET
 ROOT = pathlib.Path(safemmap.__file__).resolve().parent.parent
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 STRICT_PYTHON = [sys.executable, "-X", "dev", "-W", "error"]
@@ -73,7 +76,7 @@ def test_receiver_outlives_a_sender_that_shrinks_its_file(run, tmp_path):
 
 
 def test_sender_seals_what_it_does_not_shrink(run, tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    with socket.socket(*SEQPACKET) as server:
         path = str(tmp_path / "socket")
         server.bind(min(os.path.relpath(path), path, key=len))
         server.listen()
@@ -93,7 +96,7 @@ def test_receiver_goes_on_after_a_file_that_could_stall_it(run, tmp_path):
     assert receiver.stdout.readline() == "listening\n"
     path = str(tmp_path / "socket")
     with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer,
+        socket.socket(*SEQPACKET) as peer,
         open("/proc/self/status", "rb") as file,
     ):
         peer.connect(min(os.path.relpath(path), path, key=len))
@@ -120,16 +123,25 @@ def test_receiver_outlives_bad_peers(run, tmp_path):
     receiver = run("receiver.py")
     assert receiver.stdout.readline() == "listening\n"
     path = str(tmp_path / "socket")
-    silent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    silent = socket.socket(*SEQPACKET)
     silent.connect(min(os.path.relpath(path), path, key=len))
     for announced, count, size, answer in BAD_PEERS.values():
         fd = os.memfd_create("bad")
         os.ftruncate(fd, size)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        with socket.socket(*SEQPACKET) as peer:
             peer.connect(min(os.path.relpath(path), path, key=len))
             socket.send_fds(peer, [announced], [fd] * count)
             assert receiver.stdout.readline().startswith(f"a bad peer: {answer}")
         os.close(fd)
+    for name, make in NO_FILES.items():
+        try:
+            with make() as fd, socket.socket(*SEQPACKET) as peer:
+                peer.connect(min(os.path.relpath(path), path, key=len))
+                socket.send_fds(peer, [b"4096"], [fd])
+                answer = receiver.stdout.readline()
+        except testing.Unavailable:
+            continue
+        assert answer.startswith("a bad peer: PeerError("), name
     with silent:
         assert run("sender.py").wait(timeout=LIMIT) == 0
     assert receiver.stdout.readline().startswith("1048576 bytes")

@@ -55,6 +55,7 @@ class Server:
             try:
                 listener.listen(128)
                 listener.setblocking(False)
+                print("listening", flush=True)
                 self.loop.add_reader(listener, self.accept, listener)
                 self.loop.add_reader(safemmap.fault_fd(), self.part_with_failed)
                 await self._frames(frames, each)
@@ -107,7 +108,7 @@ class Server:
             try:
                 self.screen.draw(self.clients)
             except safemmap.BusError as error:
-                self._part_with(error.mapping, error)
+                self._part_with(error.mapping, str(error))
             else:
                 if not self.part_with_failed():
                     return
@@ -117,17 +118,22 @@ class Server:
 
         Called by the event loop, too, since a fault makes `fault_fd` readable."""
         faults = safemmap.faults()
-        failed = {fault.mapping: str(fault.code) for fault in faults}
-        if faults.dropped:  # too many to be told of each
-            failed |= {memory: "faulted" for memory in self.pools if memory.faulted}
+        failed: dict[Any, str] = {
+            fault.mapping: f"{fault.path} has no page at offset {fault.offset}"
+            for fault in faults
+        }
+        if faults.dropped:  # there were too many
+            failed |= {
+                memory: "a page is gone" for memory in self.pools if memory.faulted
+            }
         for memory, why in failed.items():
             self._part_with(memory, why)
         return bool(failed)
 
-    def _part_with(self, memory: Any, why: object) -> None:
+    def _part_with(self, memory: Any, why: str) -> None:
         pool = self.pools.get(memory)
         if pool is not None:
-            pool.client.fail(pool.shm.error(Shm.INVALID_FD, f"a page is gone: {why}"))
+            pool.client.fail(pool.shm.error(Shm.INVALID_FD, why))
 
     # draw]
 

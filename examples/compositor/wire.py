@@ -24,7 +24,8 @@ class Malformed(ValueError):
 
 
 def encode(target: int, opcode: int, signature: str, arguments: Iterable[Any]) -> bytes:
-    body = b"".join(map(_encoded, signature, arguments))
+    """Without the descriptors, which `arguments` does not have."""
+    body = b"".join(map(_encoded, signature.replace("h", ""), arguments))
     size = HEADER.size + len(body)
     return HEADER.pack(target, size << 16 | opcode) + body
 

@@ -1,0 +1,407 @@
+"""examples/compositor: real clients, honest ones, and hostile ones."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from conftest import ISOLATED
+
+np = pytest.importorskip("numpy")
+
+import examples.compositor  # noqa: E402
+from examples.compositor.resource import Event, Resource  # noqa: E402
+from examples.compositor.screen import BACKGROUND, blend  # noqa: E402
+from examples.hostile.attacks import ATTACKS  # noqa: E402
+from examples.hostile.honest import HEIGHT, WIDTH, Honest, is_right  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+LIMIT = 60  # seconds
+
+
+class Running:
+    """The server in a child, and what it said at its end."""
+
+    def __init__(self, folder: str, *options: str) -> None:
+        self.path, self.folder = f"{folder}/s", Path(folder)
+        script = str(ISOLATED / "compositor.py")
+        self.process = subprocess.Popen(
+            [sys.executable, script, self.path, str(os.getpid()), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "listening\n"
+
+    def finish(self) -> dict[str, Any]:
+        out, err = self.process.communicate(timeout=LIMIT)
+        assert self.process.returncode == 0
+        assert "Traceback" not in err
+        return dict(json.loads(out)) | {"log": err}
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+
+        def start(*options: str) -> Running:
+            running = Running(folder, *(option.format(folder) for option in options))
+            stack.callback(running.process.communicate)
+            stack.callback(running.process.kill)
+            return running
+
+        yield start
+
+
+def read_png(path: Path) -> Any:
+    """As the server writes them: one IDAT, no filter."""
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack_from(">II", content, 16)
+    (size,) = struct.unpack_from(">I", content, 33)
+    assert content[37:41] == b"IDAT"
+    rows = np.frombuffer(zlib.decompress(content[41 : 41 + size]), np.uint8)
+    rows = rows.reshape(height, 1 + width * 3)
+    assert not rows[:, 0].any()
+    red, green, blue = (rows[:, at::3][:, :width].astype(np.uint32) for at in (1, 2, 3))
+    return red << 16 | green << 8 | blue
+
+
+# ---- The protocol ----------------------------------------------------------
+
+
+def resources() -> list[type[Resource]]:
+    found: set[type[Resource]] = set()
+    for module in pkgutil.iter_modules(examples.compositor.__path__):
+        if module.name != "__main__":
+            loaded = importlib.import_module(f"examples.compositor.{module.name}")
+            found |= {
+                value
+                for value in vars(loaded).values()
+                if inspect.isclass(value) and issubclass(value, Resource)
+            }
+    return sorted(found - {Resource}, key=lambda kind: kind.interface)
+
+
+def interfaces() -> dict[str, ElementTree.Element]:
+    paths = [
+        Path("/usr/share/wayland/wayland.xml"),
+        Path("/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml"),
+    ]
+    if not all(path.exists() for path in paths):
+        pytest.skip("needs Debian's libwayland-dev and wayland-protocols")
+    return {
+        str(interface.get("name")): interface
+        for path in paths
+        for interface in ElementTree.parse(path).iter("interface")
+    }
+
+
+def signature(message: ElementTree.Element) -> str:
+    letters = {"int": "i", "uint": "u", "fixed": "f", "string": "s", "object": "o",
+               "array": "a", "fd": "h"}  # fmt: skip
+    found = ""
+    for argument in message.iter("arg"):
+        kind = str(argument.get("type"))
+        if kind == "new_id":
+            found += "n" if argument.get("interface") else "sun"
+        else:
+            nullable = "?" if argument.get("allow-null") == "true" else ""
+            found += nullable + letters[kind]
+    return found
+
+
+def test_messages_are_those_of_the_protocol() -> None:
+    known = interfaces()
+    kinds = resources()
+    assert len(kinds) > 20
+    for kind in kinds:
+        requests = [
+            (str(message.get("name")), signature(message))
+            for message in known[kind.interface].iter("request")
+            if int(message.get("since", "1")) <= kind.version
+        ]
+        ours = [(one.name, one.signature) for one in kind.requests]
+        if kind.version > 1 or not requests[len(ours) :]:
+            assert ours == requests, kind.interface
+        events = [*known[kind.interface].iter("event")]
+        for event in vars(kind).values():
+            if isinstance(event, Event):
+                assert event.signature == signature(events[event.opcode])
+        for one in kind.requests:
+            assert one.signature.count("o") == len(one.types), one
+
+
+def test_wire_refuses_what_is_no_message() -> None:
+    from examples.compositor import wire
+
+    words = struct.Struct("=II")
+    for body, letters in [
+        (b"", "u"),
+        (b"1234", ""),
+        (b"\xff\xff\xff\xff", "s"),
+        (b"\0\0\0\0", "s"),
+        (b"\0\0\0\0", "o"),
+        (b"\0\0\0\0", "n"),
+        (b"\4\0\0\0abcd", "s"),
+        (b"\4\0\0\0a\0\0\0", "s"),
+        (b"\5\0\0\0abcd", "a"),
+    ]:
+        with pytest.raises(wire.Malformed):
+            wire.decode(letters, body, lambda: -1)
+    for size in 0, 4, 7, 9:
+        with pytest.raises(wire.Malformed):
+            list(wire.messages(bytearray(words.pack(1, size << 16))))
+    message = wire.encode(7, 3, "oisa", (0, -1, "né", b"\0\1\2"))
+    received = bytearray(message * 2 + message[:-1])
+    taken = list(wire.messages(received))
+    assert [one[:2] for one in taken] == [(7, 3)] * 2 and received == message[:-1]
+    decoded = wire.decode("?oisah", taken[0][2], lambda: 42)
+    assert decoded == [None, -1, "né", b"\0\1\2", 42]
+
+
+def test_blending() -> None:
+    below = np.full((2, 3), 0x204060, np.uint32)
+    above = np.array([[0, 0xFF123456, 0x80101010]] * 2, np.uint32)
+    blend(above, below)
+    assert [hex(pixel) for pixel in below[1]] == ["0x204060", "0x123456", "0x203040"]
+
+
+# ---- Honest clients ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_frames_show_what_a_client_has_drawn(
+    run: Callable[..., Running], sealed: bool
+) -> None:
+    server = run("{}")
+    client = Honest(server.path, 1, sealed)
+    client.start()
+    while client.frames < 20 and client.is_alive():
+        client.join(0.01)
+    client.stop()
+    report = server.finish()
+    assert client.problem == report["log"] == ""
+    assert report["wrong"] == 0 and report["pictures"] >= 20
+    assert report["protections"] == (["sealed"] if sealed else ["guarded"])
+    right = 0
+    for path in server.folder.glob("*.png"):
+        frame = read_png(path)
+        shown = frame[:HEIGHT, :WIDTH]
+        right += is_right(shown) and np.all(frame[HEIGHT:] == BACKGROUND)
+    assert right >= 20
+
+
+def test_ends_after_so_many_frames(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--socket", f"{folder}/s", "--frames", "10", "--png", str(tmp_path)]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "examples.compositor", *options, "--size=400x300"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert server.stdout is not None and server.stdout.readline()
+        client = Honest(f"{folder}/s", 1)
+        client.start()
+        out, err = server.communicate(timeout=LIMIT)
+        client.join()
+        assert (server.returncode, out, err) == (0, "", "")
+        assert client.problem == "Left()"
+        assert os.listdir(folder) == []
+    names = [f"frame-{number:06}.png" for number in range(1, 11)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert read_png(tmp_path / names[-1]).shape == (300, 400)
+
+
+# ---- Hostile clients --------------------------------------------------------
+
+REFUSED = {
+    r"create_pool (0|-.*)": "wl_shm error 1",
+    r"create_buffer .* 909199186": "wl_shm error 0",
+    r"create_buffer .*": "wl_shm error 1",
+    r"(more )?descriptors .*": "closed",
+    r"no descriptor|a message of . bytes|no such request": "wl_display error 1",
+    r"a string without an end|noise|half a message": "wl_display error 1",
+    r"no such object|an id that is taken": "wl_display error 0",
+    r"ten thousand objects": "wl_display error 2",
+    r"a thousand pools": "wl_shm error 2",
+    r"events that nobody reads": "closed|served",
+    r"a circle of subsurfaces": "wl_subcompositor error 0",
+    r"shrink and grow": "served|wl_shm error 2",
+    r"a (thousand|hundred) .*|pools that .*|four .*|odd .*": "served",
+    r".*": "wl_shm error 2",
+}
+# What some machines cannot do.
+OPTIONAL = {"full tmpfs", "huge pages that are not there", "no file: FUSE"}
+
+
+def expected(name: str) -> str:
+    return next(end for start, end in REFUSED.items() if re.fullmatch(start, name))
+
+
+def test_each_attack_ends_itself_alone(run: Callable[..., Running]) -> None:
+    server = run()
+    honest = Honest(server.path, 1, sealed=False)
+    honest.start()
+    before, made = 0, []
+    with subprocess.Popen(
+        [sys.executable, "-m", "examples.hostile", server.path],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as hostile:
+        assert hostile.stdout is not None
+        for line in hostile.stdout:
+            name, end = line.rstrip("\n").split("\t")
+            made.append(name)
+            # The honest client goes on.
+            while honest.frames == before and honest.is_alive():
+                honest.join(0.01)
+            before = honest.frames
+            if name not in OPTIONAL or not end.startswith("not tried: "):
+                assert re.fullmatch(expected(name), end), line
+    honest.stop()
+    report = server.finish()
+    assert len(made) == len(ATTACKS) > 50
+    assert honest.problem == ""
+    assert report["wrong"] == 0 and report["pictures"] > len(ATTACKS) / 2
+    assert report["mapped"] == 0
+    assert report["descriptors"] < 20
+
+
+@pytest.mark.slow
+def test_many_of_both() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.hostile.soak", "--seconds", "20"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+    )
+    report = json.loads(done.stdout)
+    assert report["server ended with"] == 0, report
+    assert report["problems"] == [] and report["wrong"] == 0, report
+    assert report["pictures"] > 1000
+
+
+# ---- Real clients -----------------------------------------------------------
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    package = {"foot": "foot"}.get(program, "weston")
+    return pytest.mark.skipif(
+        shutil.which(program) is None, reason=f"needs {program} (Debian's {package})"
+    )
+
+
+UNSEALED = ["strace", "-fqq", "-o", "/dev/null", "-e", "trace=memfd_create",
+            "-e", "inject=memfd_create:error=ENOSYS"]  # fmt: skip
+
+
+def frames_of(server: Running, *command: str) -> Iterator[Any]:
+    """The frames that come once the client has been started. It is ended with them."""
+    with tempfile.TemporaryFile() as said:
+        client = subprocess.Popen(
+            command,
+            env=os.environ
+            | {"WAYLAND_DISPLAY": server.path, "XDG_RUNTIME_DIR": str(server.folder)},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        seen: set[Path] = set()
+        try:
+            while client.poll() is None:
+                for path in sorted({*server.folder.glob("*.png")} - seen):
+                    seen.add(path)
+                    yield read_png(path)
+            said.seek(0)
+            pytest.fail(said.read().decode())
+        finally:
+            os.killpg(client.pid, signal.SIGKILL)  # strace, too, and what it traces
+            client.wait()
+
+
+def takes_strace() -> bool:
+    return shutil.which("strace") is not None and (
+        subprocess.run([*UNSEALED, "true"], capture_output=True).returncode == 0
+    )
+
+
+@needs("weston-simple-shm")
+@pytest.mark.parametrize("sealed", [True, False])
+def test_weston_simple_shm(run: Callable[..., Running], sealed: bool) -> None:
+    """It draws a square of 250 pixels with a white margin of 20, and moves circles in
+    it."""
+    if not sealed and not takes_strace():
+        pytest.skip("needs strace, and to be allowed to use it")
+    server = run("{}")
+    before, different = None, 0
+    command = [*([] if sealed else UNSEALED), "weston-simple-shm"]
+    frames = frames_of(server, *command)
+    for frame in frames:
+        picture = frame[:250, :250]
+        if np.all(picture == BACKGROUND):
+            continue
+        assert np.all(frame[250:] == BACKGROUND)
+        assert np.all(frame[:, 250:] == BACKGROUND)
+        assert np.all(picture[:20] == 0xFFFFFF) and np.all(picture[:, :20] == 0xFFFFFF)
+        assert len(np.unique(picture)) > 100
+        different += before is not None and not np.array_equal(picture, before)
+        before = picture
+        if different == 5:
+            break
+    frames.close()  # type: ignore[attr-defined]
+    report = server.finish()
+    assert report["log"] == ""
+    assert report["protections"] == (["sealed"] if sealed else ["guarded"])
+
+
+@pytest.mark.parametrize(
+    ("command", "colour"),
+    [
+        pytest.param(
+            ["foot", "--override=colors.background=123456", "sleep", "60"],
+            0x123456,
+            marks=needs("foot"),
+        ),
+        pytest.param(
+            ["weston-terminal", "--shell=/bin/cat"],
+            0x000000,
+            marks=needs("weston-terminal"),
+        ),
+    ],
+)
+def test_terminals(
+    run: Callable[..., Running], command: list[str], colour: int
+) -> None:
+    server = run("{}")
+    frames = frames_of(server, *command)
+    for frame in frames:
+        if np.count_nonzero(frame == colour) > 50_000:
+            break
+    frames.close()  # type: ignore[attr-defined]
+    assert server.finish()["log"] == ""
