@@ -206,7 +206,7 @@ def test_frames_show_what_a_client_has_drawn(
     assert report["wrong"] == 0 and report["pictures"] >= 20
     assert report["protections"] == (["sealed"] if sealed else ["guarded"])
     right = 0
-    for path in server.folder.glob("*.png"):
+    for path in server.folder.glob("frame-*.png"):
         frame = read_png(path)
         shown = frame[:HEIGHT, :WIDTH]
         right += is_right(shown) and np.all(frame[HEIGHT:] == BACKGROUND)
@@ -335,7 +335,7 @@ def frames_of(server: Running, *command: str) -> Iterator[Any]:
         seen: set[Path] = set()
         try:
             while client.poll() is None:
-                for path in sorted({*server.folder.glob("*.png")} - seen):
+                for path in sorted({*server.folder.glob("frame-*.png")} - seen):
                     seen.add(path)
                     yield read_png(path)
             said.seek(0)
