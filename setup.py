@@ -10,6 +10,7 @@ setup(
             "safemmap._core",
             [
                 "safemmap/_core.pyx",
+                "safemmap/_capsule.c",
                 "safemmap/_interrupt.c",
                 "safemmap/_monitoring.c",
                 "safemmap/_pending.c",
@@ -21,7 +22,7 @@ setup(
             depends=[
                 *glob("safemmap/*.p?[di]"),
                 *glob("safemmap/*.h"),
-                "safemmap/include/safemmap.h",
+                *glob("safemmap/include/*.h"),
                 *glob("csrc/**/*.[ch]", recursive=True),
             ],
             define_macros=[("_GNU_SOURCE", None)],

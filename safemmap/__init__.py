@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from safemmap._faults import Faults as Faults
     from safemmap._faults import fault_fd as fault_fd
     from safemmap._faults import faults as faults
+    from safemmap._include import get_include as get_include
     from safemmap._process import disable as disable
     from safemmap._process import enable as enable
     from safemmap._process import is_enabled as is_enabled

@@ -19,6 +19,7 @@ Its parts, each built on those before it:
     _mmap_type.pxi    what Cython has no syntax for in that class
     _handler.pxi      the SIGBUS handler: when it is needed, and its state
     _protected.pxi    protection for foreign buffers
+    _capsule.pxi      the functions of the core for extension modules
 
 The behaviour of `mmap` is that of `Modules/mmapmodule.c` of the running CPython,
 quirks included. Every access to mapped memory goes through a guarded operation of the
@@ -65,6 +66,7 @@ from libc.errno cimport (
     EINVAL,
     ENOMEM,
     EOPNOTSUPP,
+    EPERM,
     errno,
 )
 from libc.limits cimport INT_MAX, INT_MIN
@@ -78,7 +80,7 @@ from libc.stdint cimport (
     uintptr_t,
 )
 from libc.stdio cimport snprintf
-from libc.string cimport strcpy
+from libc.string cimport strcpy, strlen
 from posix.fcntl cimport fcntl
 from posix.mman cimport (
     MAP_ANONYMOUS,
@@ -251,4 +253,5 @@ include "_sequence.pxi"
 include "_mmap_type.pxi"
 include "_handler.pxi"
 include "_protected.pxi"
+include "_capsule.pxi"
 include "_exports.pxi"

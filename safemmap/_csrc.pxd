@@ -53,6 +53,8 @@ cdef extern from "safemmap.h" nogil:
         bint store
         uint64_t token
         safemmap_file file
+        size_t offset
+        char *name
 
     const size_t SAFEMMAP_BULK
 

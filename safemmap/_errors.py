@@ -28,10 +28,10 @@ _DAMAGED_MEMORY = (4, 5)  # BusCode.MCEERR_AR and MCEERR_AO
 
 class Fault:
     """A page that was gone when a view, or under `enable` any code, touched it.
-    Immutable; two are equal if they differ in `mapping` and `path` alone.
+    Immutable; two are equal if they differ in `mapping`, `path` and `name` alone.
 
     :ivar offset: of the byte that was touched, from the start of the mapping (or of the
-        buffer that is protected; under `enable`, of the file).
+        buffer that is protected, or the region; under `enable`, of the file).
     :ivar address: of that byte.
     :ivar code: a `BusCode`, or the bare ``si_code`` where it has no name.
     :ivar thread: the kernel's id of the thread, see `threading.get_native_id`.
@@ -39,6 +39,8 @@ class Fault:
     :ivar mapping: what was touched, an `mmap` (which may be closed) or a `Protected`;
         None when that is gone, and under `enable`.
     :ivar path: the file behind it as the kernel names it, see `BusError`.
+    :ivar name: of the region, where an extension module has registered the memory (see
+        docs/extensions.md); else None.
     """
 
     # (Not a dataclass: `dataclasses` takes longer to import than all of this package.)
@@ -50,6 +52,7 @@ class Fault:
         "time",
         "mapping",
         "path",
+        "name",
     )
 
     offset: int
@@ -59,6 +62,7 @@ class Fault:
     time: float
     mapping: mmap | Protected | None
     path: str | None
+    name: str | None
 
     def __init__(
         self,
@@ -69,8 +73,9 @@ class Fault:
         time: float,
         mapping: mmap | Protected | None = None,
         path: str | None = None,
+        name: str | None = None,
     ) -> None:
-        values = (offset, address, code, thread, time, mapping, path)
+        values = (offset, address, code, thread, time, mapping, path, name)
         for name, value in zip(self.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
 

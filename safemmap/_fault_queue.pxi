@@ -3,6 +3,9 @@
 
 # The code that empties the core's queue calls no Python function, so that a pending
 # exception of this thread (`views="interrupt"`, Ctrl-C) cannot be raised in the middle.
+cdef extern from "Python.h":
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+
 cdef dict _live = {}            # the regions, by their ids
 cdef list _recent = []          # faults that `faults` has not returned yet
 cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
@@ -15,29 +18,34 @@ cdef Py_ssize_t _CAPACITY = 1024
 cdef double _GRACE = 0.1
 
 
+cdef _Origin _NO_ORIGIN = _origin(None, -1, None, False)
+
+
 cdef object _drain():
     """Empty the core's queue, on any thread."""
     global _lost
     cdef safemmap_event event
     cdef Region region
     cdef _Origin origin
-    cdef object offset
+    cdef object offset, name
 
     while safemmap_event_take(&event):
         region = _live.get(event.region)
+        name = None
         if event.region == 0:
             origin, offset = _note_file(&event), event.file.offset
         elif region is not None:
             origin, offset = region.origin, region.offset_of(event.fault.address)
             _warn_later(event.region)
-        else:
-            continue
+        else:  # of an extension module
+            origin, offset = _NO_ORIGIN, event.offset
+            name = PyUnicode_DecodeUTF8(event.name, strlen(event.name), "replace")
         if len(_recent) >= _CAPACITY:
             del _recent[0]
             _lost += 1
         _recent.append((
             origin, event.region, offset, event.fault.address, event.fault.code,
-            event.fault.thread, event.fault.time_ns,
+            event.fault.thread, event.fault.time_ns, name,
         ))
 
 
@@ -178,8 +186,8 @@ def take_faults():
     _recent.clear()
     try:
         found = [
-            _fault(offset, address, code, thread, time_ns, origin)
-            for origin, _, offset, address, code, thread, time_ns in taken
+            _fault(offset, address, code, thread, time_ns, origin, name)
+            for origin, _, offset, address, code, thread, time_ns, name in taken
         ]
     except BaseException:
         # An exception that was on its way to this thread.

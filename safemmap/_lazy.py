@@ -22,6 +22,7 @@ NAMES = {
     "enable": "safemmap._process",
     "fault_fd": "safemmap._faults",
     "faults": "safemmap._faults",
+    "get_include": "safemmap._include",
     "get_seals": "safemmap._seals",
     "handler": "safemmap.handler",
     "is_enabled": "safemmap._process",

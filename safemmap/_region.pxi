@@ -95,7 +95,7 @@ cdef class Region:
         cdef const safemmap_region_fault *fault = &self.c.fault
 
         return _fault(self.offset_of(fault.address), fault.address, fault.code,
-                      fault.thread, fault.time_ns, self.origin)
+                      fault.thread, fault.time_ns, self.origin, None)
 
     # ---- Reporting ---------------------------------------------------------
 
@@ -170,9 +170,9 @@ cdef class Region:
 
 
 cdef object _fault(Py_ssize_t offset, uintptr_t address, int code, pid_t thread,
-                   int64_t time_ns, _Origin origin):
+                   int64_t time_ns, _Origin origin, object name):
     return Fault(
         offset=offset, address=address, code=_code(code), thread=thread,
         time=time_ns / 1e9, path=origin.path(),
-        mapping=None if origin.mapping is None else origin.mapping(),
+        mapping=None if origin.mapping is None else origin.mapping(), name=name,
     )

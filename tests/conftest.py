@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from packages import installed as installed
+from packages import sdist as sdist
+from packages import wheel as wheel
 
 import safemmap
 

@@ -116,7 +116,8 @@ def test_a_fault_is_a_value() -> None:
     assert fault != Fault(1, 2, 3, 4, 6.0)
     assert fault != (1, 2, 3, 4, 5.0)
     text = (
-        "Fault(offset=1, address=2, code=3, thread=4, time=5.0, mapping='m', path=None)"
+        "Fault(offset=1, address=2, code=3, thread=4, time=5.0, mapping='m', "
+        "path=None, name=None)"
     )
     assert repr(fault) == text
     copied = pickle.loads(pickle.dumps(fault))

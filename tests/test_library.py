@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,26 @@ def test_the_header_compiles(family: str, standard: str, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize("cc", ["gcc", "g++", "clang", "clang++"])
+def test_the_header_for_extensions_compiles(cc: str, tmp_path: Path) -> None:
+    cxx = cc.endswith("++")
+    source = tmp_path / f"header.{'cc' if cxx else 'c'}"
+    source.write_text('#include "safemmap_python.h"\n#include "safemmap_python.h"\n')
+    subprocess.run(
+        [
+            compiler(cc),
+            *(f"-std={'c++17' if cxx else 'c11'}", *STRICT, "-fsyntax-only"),
+            *("-isystem", sysconfig.get_path("include")),
+            *("-I", HEADER.parent, source),
+        ],
+        check=True,
+    )
+
+
 def declared() -> set[str]:
     text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
     found = re.findall(
-        r"^SAFEMMAP_(?:API|DATA) [^(;]*?(\w+)[(;]", text, flags=re.MULTILINE
+        r"^SAFEMMAP_(?:API|DATA|OWNER) [^(;]*?(\w+)[(;]", text, flags=re.MULTILINE
     )
     assert len(found) > 30
     return set(found)
@@ -68,10 +85,11 @@ def test_meson_knows_all_files() -> None:
     assert names == {path.stem[5:] for path in (ROOT / "tests/c").glob("test_*.c")}
 
 
-def test_meson_has_the_version_of_the_package() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     version = re.search(r"^version = \"(.*)\"$", text_of("pyproject.toml"), re.M)
     assert version is not None
     assert f"version: '{version[1]}'" in text_of("meson.build")
+    assert f'#define SAFEMMAP_RELEASE "{version[1]}"' in HEADER.read_text()
 
 
 def text_of(name: str) -> str:

@@ -23,6 +23,8 @@
 #ifndef SAFEMMAP_H
 #define SAFEMMAP_H
 
+#define SAFEMMAP_RELEASE "0.1.0"
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdbool.h>
@@ -39,6 +41,8 @@
 #endif
 #ifndef SAFEMMAP_DATA
 #define SAFEMMAP_DATA SAFEMMAP_API
+/* For whoever owns the handler: not for extension modules of Python. */
+#define SAFEMMAP_OWNER SAFEMMAP_API
 #endif
 
 #ifdef __cplusplus
@@ -71,15 +75,15 @@ SAFEMMAP_API int safemmap_install(void);
  * is above this one, or between it and the one that was there first, and may call
  * it), or -EADDRINUSE (a region is registered, or
  * the whole process protected). */
-SAFEMMAP_API int safemmap_uninstall(void);
+SAFEMMAP_OWNER int safemmap_uninstall(void);
 
 /* Starts a thread that checks 20 times a second, and more often at first, that the
  * handler is on top: for processes that call no other function here, while libraries
  * install handlers. A forked child has its own. Fails as pthread_create(3); does
  * nothing if the thread runs already. */
-SAFEMMAP_API int safemmap_checks_start(void);
+SAFEMMAP_OWNER int safemmap_checks_start(void);
 /* Returns when the thread has ended. */
-SAFEMMAP_API void safemmap_checks_stop(void);
+SAFEMMAP_OWNER void safemmap_checks_stop(void);
 
 /* The actions that get a SIGBUS, one after the other: fills in as many as there is
  * room for, and returns how many there are. */
@@ -381,10 +385,10 @@ SAFEMMAP_API bool safemmap_region_poisoned(const struct safemmap_region *region)
  *
  * The pages of memory that the program has unmapped while an access to them is under
  * way may be somebody else's by the time that they are replaced. */
-SAFEMMAP_API int safemmap_process_enable(void);
+SAFEMMAP_OWNER int safemmap_process_enable(void);
 /* Faults that come after its return are forwarded again. */
-SAFEMMAP_API void safemmap_process_disable(void);
-SAFEMMAP_API bool safemmap_process_enabled(void);
+SAFEMMAP_OWNER void safemmap_process_disable(void);
+SAFEMMAP_OWNER bool safemmap_process_enabled(void);
 
 /* The file that was mapped where a fault in no region happened. */
 struct safemmap_file {
@@ -399,7 +403,7 @@ struct safemmap_file {
 /* Writes the file's name as the kernel had it at the fault, and returns its length;
  * -ENOENT after SAFEMMAP_FILES other files, or -ERANGE. */
 #define SAFEMMAP_FILES 64
-SAFEMMAP_API ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
+SAFEMMAP_OWNER ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
 
 /* ---- Events ------------------------------------------------------------ */
 
@@ -425,34 +429,34 @@ struct safemmap_event {
  * called for as long as the process lives, after another has been set, too. NULL for
  * none. */
 typedef void safemmap_fault_hook(const struct safemmap_event *event);
-SAFEMMAP_API void safemmap_set_fault_hook(safemmap_fault_hook *hook);
+SAFEMMAP_OWNER void safemmap_set_fault_hook(safemmap_fault_hook *hook);
 
 /* Withdraws the zeroed pages of a fault, and all older ones: the next access to them,
  * by any thread, faults anew. Async-signal-safe; any number of times. Returns 0, or
  * -EBADF: the program has closed the memory file, and the pages stay. */
-SAFEMMAP_API int safemmap_withdraw(uint64_t token);
+SAFEMMAP_OWNER int safemmap_withdraw(uint64_t token);
 
 /* Takes the oldest event out of the queue; false when there is none. Of several
  * threads each gets events of its own. The queue holds SAFEMMAP_EVENTS; what comes
  * when it is full is dropped, and counted. */
 #define SAFEMMAP_EVENTS 1024
-SAFEMMAP_API bool safemmap_event_take(struct safemmap_event *ret_event);
-SAFEMMAP_API uint64_t safemmap_events_dropped(void);
+SAFEMMAP_OWNER bool safemmap_event_take(struct safemmap_event *ret_event);
+SAFEMMAP_OWNER uint64_t safemmap_events_dropped(void);
 
 /* Called in the signal handler, on the thread that faulted, when events have come
  * into the queue and before the access goes on. As a fault hook it may call what is
  * async-signal-safe, wait for other threads, and be called after another has been
  * set. NULL for none. A forked child has none, until it sets one. */
 typedef void safemmap_event_hook(void);
-SAFEMMAP_API void safemmap_set_event_hook(safemmap_event_hook *hook);
+SAFEMMAP_OWNER void safemmap_set_event_hook(safemmap_event_hook *hook);
 
 /* An eventfd(2) that becomes readable with every event, or a negative errno. There is
  * one for the process; it stays open, and a forked child has its own under the same
  * number. */
-SAFEMMAP_API int safemmap_event_fd(void);
+SAFEMMAP_OWNER int safemmap_event_fd(void);
 /* Makes it unreadable until the next event, and readable now. */
-SAFEMMAP_API void safemmap_event_fd_clear(void);
-SAFEMMAP_API void safemmap_event_fd_set(void);
+SAFEMMAP_OWNER void safemmap_event_fd_clear(void);
+SAFEMMAP_OWNER void safemmap_event_fd_set(void);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,42 @@
+# The functions of the core for extension modules: see include/safemmap_python.h.
+
+cdef extern from "_capsule.h":
+    struct safemmap_own_functions:
+        # (`raise` is a word of Cython's.)
+        int (*install)() noexcept nogil
+        PyObject *(*raise_error "raise")(
+            const safemmap_fault *fault, const volatile void *start, size_t size,
+            const char *operation, bint poisoned
+        ) except? NULL
+    object safemmap_capsule_new(const safemmap_own_functions *functions)
+
+
+cdef int _install_if_allowed() noexcept nogil:
+    return safemmap_install() if _handler_allowed else -EPERM
+
+
+cdef PyObject *_raise_for_extension(
+    const safemmap_fault *fault, const volatile void *start, size_t size,
+    const char *operation, bint poisoned
+) except? NULL:
+    cdef uintptr_t first = <uintptr_t>start
+    cdef BusError exception
+
+    if fault.code == 0:
+        raise RuntimeError(
+            f"{operation.decode()}: the memory cannot be guarded now, and was not "
+            "touched: the SIGBUS handler cannot be installed, others have taken its "
+            "place, or this thread blocks the signal"
+        )
+    exception = _bus_error(
+        _errno_of(fault.code), <Py_ssize_t>max(first, fault.address) - first,
+        fault.address, fault.code, operation.decode(), 0, size,
+    )
+    exception.poisoned = poisoned
+    raise exception
+
+
+cdef safemmap_own_functions _own_functions
+_own_functions.install = _install_if_allowed
+_own_functions.raise_error = _raise_for_extension
+_C_API = safemmap_capsule_new(&_own_functions)
