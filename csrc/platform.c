@@ -10,12 +10,19 @@
 #include "os/os.h"
 
 #include "arch/generic_call.c"
-#if SAFEMMAP__X86_64_ASSEMBLY
+#if !SAFEMMAP__ASSEMBLY
+#include "arch/generic_copy.c"
+#elif defined(__x86_64__)
 #include "arch/x86_64_call.c"
 #include "arch/x86_64_copy.c"
+#else
+#include "arch/aarch64_call.c"
+#include "arch/aarch64_copy.c"
+#endif
+
+#if SAFEMMAP__RESTORER
 #include "arch/x86_64_restorer.c"
 #else
-#include "arch/generic_copy.c"
 #include "arch/generic_restorer.c"
 #endif
 
@@ -24,7 +31,7 @@
 #include "arch/x86_64_search.c"
 #elif defined(__aarch64__)
 #include "arch/aarch64_context.c"
-#include "arch/generic_search.c"
+#include "arch/aarch64_search.c"
 #else
 #include "arch/generic_context.c"
 #include "arch/generic_search.c"

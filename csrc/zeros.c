@@ -61,7 +61,7 @@ static struct {
 static int
 replace_source(int fd, uint64_t offset, ino_t inode, struct source *source)
 {
-    uintptr_t address;
+    uintptr_t address = 0;
     int error = safemmap__os_map_source(fd, offset, &address);
 
     if (error < 0)

@@ -1,8 +1,8 @@
 /* The interface to a processor. A new one needs arch/X_context.c, and its name in
- * platform.c; for the other parts the generic files work. With assembly for copies,
- * calls and the restorer it also needs files like x86_64_{copy,call,restorer}.c, a
- * macro like SAFEMMAP__X86_64_ASSEMBLY for SAFEMMAP__ASSEMBLY, and their names in
- * platform.c. Not installed. */
+ * platform.c; for the other parts the generic files work. Assembly for copies and
+ * calls comes in files like x86_64_{copy,call}.c, one for the restorer in one like
+ * x86_64_restorer.c; then it belongs into the conditions of SAFEMMAP__ASSEMBLY and
+ * SAFEMMAP__RESTORER. Not installed. */
 #ifndef SAFEMMAP_ARCH_H
 #define SAFEMMAP_ARCH_H
 
@@ -22,20 +22,30 @@
 #define SAFEMMAP__HAS(feature) 0
 #endif
 
-/* Whether copies, calls and the restorer are assembly, and for which processor.
- * (ThreadSanitizer must see the return from each function.) */
-#if defined(__x86_64__) && defined(__LP64__) && !defined(__SANITIZE_THREAD__) && \
-    !SAFEMMAP__HAS(thread_sanitizer)
-#define SAFEMMAP__X86_64_ASSEMBLY 1
+/* Whether copies and calls are assembly, and for which processor. (ThreadSanitizer
+ * must see the return from each function. On ARM a stack of return addresses that the
+ * compiler maintains, and a jump would have to, is possible.) */
+#if defined(__SANITIZE_THREAD__) || SAFEMMAP__HAS(thread_sanitizer) || \
+    SAFEMMAP__HAS(shadow_call_stack) || !defined(__LP64__)
+#define SAFEMMAP__ASSEMBLY 0
+#elif defined(__x86_64__) || (defined(__aarch64__) && !defined(__AARCH64EB__))
+#define SAFEMMAP__ASSEMBLY 1
 #else
-#define SAFEMMAP__X86_64_ASSEMBLY 0
+#define SAFEMMAP__ASSEMBLY 0
 #endif
-#define SAFEMMAP__ASSEMBLY SAFEMMAP__X86_64_ASSEMBLY
+/* And the restorer. */
+#if defined(__x86_64__)
+#define SAFEMMAP__RESTORER SAFEMMAP__ASSEMBLY
+#else
+#define SAFEMMAP__RESTORER 0
+#endif
 
-/* The first instruction of an assembly function, where -fcf-protection has compilers
- * begin theirs so. */
+/* The first instruction of an assembly function, where the compiler is told to begin
+ * each so. */
 #if defined(__CET__) && __CET__ % 2 == 1
 #define SAFEMMAP__LANDING "endbr64"
+#elif defined(__ARM_FEATURE_BTI_DEFAULT)
+#define SAFEMMAP__LANDING "hint #34" /* bti c */
 #else
 #define SAFEMMAP__LANDING ""
 #endif
@@ -157,7 +167,7 @@ void safemmap__restore_floating_point(const ucontext_t *context);
 /* ---- Returning from a handler (*_restorer.c) ---------------------------- */
 
 /* Where a handler set by safemmap__os_set_action() returns to if the kernel has
- * called it; without assembly no handler does. */
+ * called it; without SAFEMMAP__RESTORER no handler does. */
 void safemmap__sigaction_restorer(void);
 
 /* ---- Searching (*_search.c) --------------------------------------------- */

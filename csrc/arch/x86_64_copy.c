@@ -11,8 +11,7 @@
  * Short ones read all before they write anything: the ranges may overlap, and nothing
  * is written where the source is gone.
  */
-#include "arch.h"
-#include "../os/os.h"
+#include "operands.h"
 
 /* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT, and in %rcx and
  * %r8 what safemmap__fixup_report() needs. Sizes are cut into classes; within one,
@@ -311,15 +310,6 @@ _Noreturn void safemmap__fixup_return(const greg_t *registers, uintptr_t address
                                       int code, safemmap__fixup_reporter *report);
 #pragma GCC visibility pop
 
-static bool
-on_pages_of(greg_t start, greg_t size, uintptr_t address)
-{
-    const uintptr_t page = address & ~(safemmap__page_size - 1);
-
-    return page + safemmap__page_size > (uintptr_t)start &&
-           page < (uintptr_t)(start + size);
-}
-
 bool
 safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 {
@@ -328,8 +318,10 @@ safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 
     return instruction >= (uintptr_t)safemmap__fixup_copy &&
            instruction < (uintptr_t)safemmap__fixup_end &&
-           (on_pages_of(registers[REG_RDI], registers[REG_RDX], address) ||
-            on_pages_of(registers[REG_RSI], registers[REG_RDX], address));
+           (on_pages_of((uintptr_t)registers[REG_RDI], (uintptr_t)registers[REG_RDX],
+                        address) ||
+            on_pages_of((uintptr_t)registers[REG_RSI], (uintptr_t)registers[REG_RDX],
+                        address));
 }
 
 _Noreturn void

@@ -5,13 +5,15 @@
 
 #include <immintrin.h>
 
+#define SAFEMMAP__VECTOR_TARGET __attribute__((target("avx2")))
 enum { VECTOR = 32, BLOCK = 4 * VECTOR };
+typedef unsigned places_mask;
 
 struct vectors {
     __m256i byte[SAFEMMAP__FILTERED];
 };
 
-__attribute__((target("avx2"))) static inline struct vectors
+SAFEMMAP__VECTOR_TARGET static inline struct vectors
 vectors_of(const struct safemmap__filter *filter)
 {
     struct vectors vectors;
@@ -22,7 +24,7 @@ vectors_of(const struct safemmap__filter *filter)
 }
 
 /* All ones for each of the 32 places from `from` on that has the first `count`. */
-__attribute__((target("avx2"))) static inline __m256i
+SAFEMMAP__VECTOR_TARGET static inline __m256i
 matches(bytes from, const struct safemmap__filter *filter,
         const struct vectors *vectors, int count)
 {
@@ -38,15 +40,15 @@ matches(bytes from, const struct safemmap__filter *filter,
 }
 
 /* Bits for those that have all. */
-__attribute__((target("avx2"))) static inline unsigned
+SAFEMMAP__VECTOR_TARGET static inline places_mask
 places(bytes from, const struct safemmap__filter *filter,
        const struct vectors *vectors)
 {
-    return (unsigned)_mm256_movemask_epi8(
+    return (places_mask)_mm256_movemask_epi8(
         matches(from, filter, vectors, SAFEMMAP__FILTERED));
 }
 
-__attribute__((target("avx2"))) static inline bool
+SAFEMMAP__VECTOR_TARGET static inline bool
 any_quick(bytes from, const struct safemmap__filter *filter,
           const struct vectors *vectors)
 {
@@ -58,54 +60,19 @@ any_quick(bytes from, const struct safemmap__filter *filter,
     return !_mm256_testz_si256(any, any);
 }
 
-__attribute__((target("avx2"))) static bytes
-first_by_avx2(bytes from, bytes to, struct safemmap__filter *filter)
+static inline int
+first_place(places_mask places)
 {
-    const struct vectors vectors = vectors_of(filter);
-    unsigned found;
-
-    if (to - from < VECTOR)
-        return first_by_memchr(from, to, filter);
-    for (; to - from >= BLOCK; from += BLOCK)
-        if (any_quick(from, filter, &vectors)) {
-            for (int i = 0; i < BLOCK; i += VECTOR)
-                if ((found = places(from + i, filter, &vectors)) != 0)
-                    return from + i + __builtin_ctz(found);
-            filter->in_vain++;
-        }
-    for (; to - from >= VECTOR; from += VECTOR)
-        if ((found = places(from, filter, &vectors)) != 0)
-            return from + __builtin_ctz(found);
-    if (from == to)
-        return NULL;
-    /* The last ones, once more together with some of those before. */
-    found = places(to - VECTOR, filter, &vectors);
-    return found != 0 ? to - VECTOR + __builtin_ctz(found) : NULL;
+    return __builtin_ctz(places);
 }
 
-__attribute__((target("avx2"))) static bytes
-last_by_avx2(bytes from, bytes to, struct safemmap__filter *filter)
+static inline int
+last_place(places_mask places)
 {
-    const struct vectors vectors = vectors_of(filter);
-    unsigned found;
-
-    if (to - from < VECTOR)
-        return last_by_memchr(from, to, filter);
-    for (; to - from >= BLOCK; to -= BLOCK)
-        if (any_quick(to - BLOCK, filter, &vectors)) {
-            for (int i = VECTOR; i <= BLOCK; i += VECTOR)
-                if ((found = places(to - i, filter, &vectors)) != 0)
-                    return to - i + VECTOR - 1 - __builtin_clz(found);
-            filter->in_vain++;
-        }
-    for (; to - from >= VECTOR; to -= VECTOR)
-        if ((found = places(to - VECTOR, filter, &vectors)) != 0)
-            return to - 1 - __builtin_clz(found);
-    if (from == to)
-        return NULL;
-    found = places(from, filter, &vectors);
-    return found != 0 ? from + VECTOR - 1 - __builtin_clz(found) : NULL;
+    return VECTOR - 1 - __builtin_clz(places);
 }
+
+#include "blocks.h"
 
 bool safemmap__search_by_vectors;
 
@@ -114,18 +81,4 @@ ask_for_avx2(void)
 {
     __builtin_cpu_init();
     safemmap__search_by_vectors = __builtin_cpu_supports("avx2");
-}
-
-const unsigned char *
-safemmap__first_candidate(bytes from, bytes to, struct safemmap__filter *filter)
-{
-    return safemmap__search_by_vectors ? first_by_avx2(from, to, filter)
-                                       : first_by_memchr(from, to, filter);
-}
-
-const unsigned char *
-safemmap__last_candidate(bytes from, bytes to, struct safemmap__filter *filter)
-{
-    return safemmap__search_by_vectors ? last_by_avx2(from, to, filter)
-                                       : last_by_memchr(from, to, filter);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,18 +27,18 @@ read_page_size(void)
     safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
 }
 
+/* On x86-64 from Linux 6.6 on, on ARM from 6.13 on. */
 bool
 safemmap__os_has_shadow_stack(void)
 {
-#ifdef SYS_arch_prctl
-    enum { ASK = 0x5005, SHADOW_STACK = 1 }; /* <asm/prctl.h>, from Linux 6.6 on */
+    enum { ASK_X86 = 0x5005, ASK = 74 }; /* <asm/prctl.h>, <linux/prctl.h> */
     unsigned long features = 0;
 
-    return syscall(SYS_arch_prctl, ASK, &features) == 0 &&
-           (features & SHADOW_STACK) != 0;
-#else
-    return false;
+#ifdef SYS_arch_prctl
+    if (syscall(SYS_arch_prctl, ASK_X86, &features) == 0)
+        return (features & 1) != 0;
 #endif
+    return prctl(ASK, &features, 0, 0, 0) == 0 && (features & 1) != 0;
 }
 
 /* ---- Memory that may be gone -------------------------------------------- */
@@ -179,7 +180,7 @@ safemmap__os_punch(int fd, uint64_t offset, uint64_t size)
 
 /* ---- Signals ------------------------------------------------------------ */
 
-#if SAFEMMAP__ASSEMBLY
+#if SAFEMMAP__RESTORER
 
 /* What rt_sigaction(2) takes. */
 struct kernel_action {
