@@ -1,6 +1,6 @@
 /* Runs only outside the signal: the guarded operations.
  *
- * Short copies need no guard (arch/x86_64_copy.c). Each of the others arms one and
+ * Short copies need no guard (arch/x86_64_copy.c, for one). Each of the others arms one and
  * calls a function that touches memory in a straight line of plain C. A fault inside
  * makes the handler return from that call, so in such a function there is no
  * allocation, no lock, and no foreign code but the string functions of the C library.

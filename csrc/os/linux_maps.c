@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -57,7 +58,8 @@ query(int fd, uintptr_t address, uint64_t flags, struct safemmap__mapping *ret,
                           .path_size = ret_path != NULL ? SAFEMMAP__PATH : 0,
                           .path = (uintptr_t)ret_path};
 
-    if (ioctl(fd, QUERY, &query) < 0)
+    /* (Not ioctl(2), whose request is an int in musl, and another type in glibc.) */
+    if (syscall(SYS_ioctl, fd, QUERY, &query) < 0)
         return -errno;
     *ret = (struct safemmap__mapping){
         .start = (uintptr_t)query.start,
@@ -305,8 +307,9 @@ safemmap__os_file_of(const char *file, struct safemmap__file_status *ret)
 #ifdef STATX_SIZE
     struct statx all;
 
-    if (statx(AT_FDCWD, file, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT,
-              STATX_TYPE | STATX_SIZE | STATX_INO, &all) == 0) {
+    /* (glibc has the function from 2.28 on.) */
+    if (syscall(SYS_statx, AT_FDCWD, file, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT,
+                STATX_TYPE | STATX_SIZE | STATX_INO, &all) == 0) {
         *ret = (struct safemmap__file_status){
             .device = makedev(all.stx_dev_major, all.stx_dev_minor),
             .inode = (ino_t)all.stx_ino,

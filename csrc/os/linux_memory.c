@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -60,6 +62,13 @@ safemmap__os_give_mappings(int error)
 
 /* ---- Memory files ------------------------------------------------------- */
 
+/* (glibc has the function from 2.27 on.) */
+static int
+memfd(unsigned flags)
+{
+    return (int)syscall(SYS_memfd_create, "safemmap zeros", flags);
+}
+
 /* (No larger than RLIMIT_FSIZE: a signal would be sent.) */
 int
 safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
@@ -73,10 +82,9 @@ safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
         size = limit.rlim_cur / least * least;
     if (size == 0)
         return -EFBIG;
-    fd = memfd_create("safemmap zeros",
-                      MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    fd = memfd(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-        fd = memfd_create("safemmap zeros", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        fd = memfd(MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
     /* F_SEAL_GROW: the file can never grow back, even if our recorded size is wrong.

@@ -18,7 +18,6 @@
 #include <link.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -143,10 +142,10 @@ static void *
 run_client(void *data)
 {
     const struct library *library = data;
-    int file = memfd_create("safemmap wayland", MFD_CLOEXEC), pair[2];
+    uint64_t size;
+    int file = safemmap__os_memory_file(POOL_SIZE, POOL_SIZE, &size), pair[2];
 
-    if (file >= 0 && ftruncate(file, POOL_SIZE) == 0 &&
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
+    if (file >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
         access_once(library, pair[0], pair[1], file);
         close(pair[1]);
     }
