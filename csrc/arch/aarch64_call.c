@@ -5,8 +5,8 @@
 #include "../os/os.h"
 
 /* x0: the place, a word that gets the stack pointer, x1: the function, x2: its
- * argument. What belongs to our caller is on the stack meanwhile. (Unwinders know d8 to
- * d15 as 72 to 79.) */
+ * argument. What belongs to our caller is on the stack meanwhile. (Unwinders know d8
+ * to d15 as 72 to 79.) */
 __asm__(".pushsection .text\n"
         ".p2align 4\n"
         ".globl safemmap__call_by_stack\n"

@@ -40,7 +40,7 @@ safemmap__access_of(const ucontext_t *context)
 
     if (context == NULL)
         return SAFEMMAP__UNKNOWN;
-    at = context->uc_mcontext.__reserved;
+    at = (const void *)context->uc_mcontext.__reserved;
     end = at + sizeof(context->uc_mcontext.__reserved);
     while (end - at >= (ptrdiff_t)(sizeof(struct record) + sizeof(uint64_t))) {
         struct record record;

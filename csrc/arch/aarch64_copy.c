@@ -270,16 +270,15 @@ choose_size(void)
 
 #pragma GCC visibility push(hidden)
 extern const char safemmap__fixup_end[];
-_Noreturn void safemmap__fixup_return(const unsigned long long *registers,
-                                      uintptr_t address, int code,
-                                      safemmap__fixup_reporter *report,
+_Noreturn void safemmap__fixup_return(const void *registers, uintptr_t address,
+                                      int code, safemmap__fixup_reporter *report,
                                       const void *vectors);
 #pragma GCC visibility pop
 
 bool
 safemmap__fixup_covers(const ucontext_t *context, uintptr_t address)
 {
-    const unsigned long long *registers = context->uc_mcontext.regs;
+    const uint64_t *registers = (const void *)context->uc_mcontext.regs;
     uintptr_t instruction = (uintptr_t)context->uc_mcontext.pc;
 
     return instruction >= (uintptr_t)safemmap__fixup_copy &&
@@ -295,5 +294,5 @@ safemmap__fixup_leave(const ucontext_t *context, struct safemmap_fault fault)
 {
     safemmap__fixup_return(context->uc_mcontext.regs, fault.address, fault.code,
                            safemmap__fixup_report,
-                           context->uc_mcontext.__reserved + 16);
+                           (const char *)context->uc_mcontext.__reserved + 16);
 }
