@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import platform
 import re
 import shutil
 import subprocess
@@ -98,6 +99,17 @@ def test_the_reading_order_names_every_file() -> None:
         name = str(path.relative_to(CORE))
         part = re.sub(r"/(x86_64|aarch64|generic)_", "/*_", name)
         assert f"`{part}`" in table or f"`{path.name}`" in table, name
+
+
+@compiles
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs cc -m32")
+def test_32_bits_are_refused() -> None:
+    flags = f"-m32 -D_GNU_SOURCE -fsyntax-only -I{CORE} -I{PACKAGE / 'include'}".split()
+    done = subprocess.run(
+        ["cc", *flags, CORE / "shared.c"], stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode != 0
+    assert "safemmap needs a 64-bit system" in done.stderr
 
 
 @compiles

@@ -6,6 +6,11 @@
 #ifndef SAFEMMAP_ARCH_H
 #define SAFEMMAP_ARCH_H
 
+#if !defined(__LP64__)
+#error \
+    "safemmap needs a 64-bit system: overlays take address space, and nobody tests it"
+#endif
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -26,7 +31,7 @@
  * must see the return from each function. On ARM a stack of return addresses that the
  * compiler maintains, and a jump would have to, is possible.) */
 #if defined(__SANITIZE_THREAD__) || SAFEMMAP__HAS(thread_sanitizer) || \
-    SAFEMMAP__HAS(shadow_call_stack) || !defined(__LP64__)
+    SAFEMMAP__HAS(shadow_call_stack)
 #define SAFEMMAP__ASSEMBLY 0
 #elif defined(__x86_64__) || (defined(__aarch64__) && !defined(__AARCH64EB__))
 #define SAFEMMAP__ASSEMBLY 1
