@@ -251,7 +251,7 @@ REFUSED = {
     r"events that nobody reads": "closed|served",
     r"a circle of subsurfaces": "wl_subcompositor error 0",
     r"shrink and grow": "served|wl_shm error 2",
-    r"a (thousand|hundred) .*|pools that .*|four .*|odd .*": "served",
+    r"a (thousand|hundred|window) .*|disorder .*|pools that .*|four .*|odd .*": "served",
     r".*": "wl_shm error 2",
 }
 # What some machines cannot do.

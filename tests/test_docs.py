@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -42,3 +43,17 @@ def test_each_link_leads_somewhere() -> None:
     for page in pages:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), (page, target)
+
+
+def test_code_of_the_page_on_services_is_that_of_the_server() -> None:
+    root = TESTS.parent
+    page = (root / "docs/services.md").read_text()
+    blocks = re.findall(
+        r"^<!-- (\S+): (\w+) -->\n\n```python\n(.*?)^```$", page, re.M | re.S
+    )
+    assert len(blocks) >= 5
+    for path, name, code in blocks:
+        source = (root / path).read_text()
+        section = re.search(rf"^ *# \[{name}\n(.*?)^ *# {name}\]$", source, re.M | re.S)
+        assert section is not None, (path, name)
+        assert code.strip() == textwrap.dedent(section[1]).strip(), (path, name)

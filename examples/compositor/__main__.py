@@ -29,9 +29,11 @@ def main() -> None:
     # Every pool takes a descriptor.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    each = writes_png(options.png) if options.png else lambda _: None
+    server = Server(path, width, height)
+    if options.png:
+        server.each = writes_png(options.png)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Server(path, width, height).run(options.frames, each))
+        asyncio.run(server.run(options.frames))
 
 
 if __name__ == "__main__":

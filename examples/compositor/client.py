@@ -72,6 +72,7 @@ class Client:
 
     def read(self) -> None:
         """Take what there is on the socket, and do what it says."""
+        # [receive
         try:
             data, fds, flags, _ = socket.recv_fds(
                 self.socket, MOST_PER_FRAME, MOST_FDS, socket.MSG_CMSG_CLOEXEC
@@ -85,6 +86,7 @@ class Client:
         if not data or flags & socket.MSG_CTRUNC or len(self._fds) > MOST_FDS:
             self.close()
             return
+        # receive]
         self._received += data
         self._read_in_frame += len(data)
         try:

@@ -36,8 +36,16 @@ class Server:
         Compositor, Shm, Shell, Seat, Output, Subcompositor, Manager,
     )  # fmt: skip
 
-    def __init__(self, path: str, width: int, height: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        width: int,
+        height: int,
+        each: Callable[[Server], object] = lambda _: None,
+    ) -> None:
+        """`each` is called after each frame."""
         self.screen = Screen(width, height)
+        self.each = each
         self.clients: list[Client] = []
         self.pools: dict[safemmap.mmap, Pool] = {}
         self.map = safemmap.wrap
@@ -45,10 +53,8 @@ class Server:
         self.drawn = 0  # frames
         self._path = path
 
-    async def run(
-        self, frames: int | None, each: Callable[[Server], object] = lambda _: None
-    ) -> None:
-        """Until so many are drawn; `each` is called after each of them."""
+    async def run(self, frames: int | None = None) -> None:
+        """Until so many are drawn, or it is cancelled."""
         self.loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self._path)
@@ -58,7 +64,7 @@ class Server:
                 print("listening", flush=True)
                 self.loop.add_reader(listener, self.accept, listener)
                 self.loop.add_reader(safemmap.fault_fd(), self.part_with_failed)
-                await self._frames(frames, each)
+                await self._frames(frames)
             finally:
                 for client in [*self.clients]:
                     client.close()
@@ -85,21 +91,25 @@ class Server:
             return
         self.clients.append(Client(self, connection, pid))
 
-    async def _frames(
-        self, frames: int | None, each: Callable[[Server], object]
-    ) -> None:
+    async def _frames(self, frames: int | None) -> None:
         due = self.loop.time()
         while frames is None or self.drawn < frames:
             if self.redraw:
-                self.redraw = False
-                self.draw()
-                self.drawn += 1
-                each(self)
-                self._tell_clients()
+                self.show_frame()
             for client in [*self.clients]:
                 client.next_frame()
             due = max(due + 1 / RATE, self.loop.time())
-            await asyncio.sleep(max(0, due - self.loop.time()))
+            await asyncio.sleep(due - self.loop.time())
+
+    def show_frame(self) -> None:
+        self.redraw = False
+        self.draw()
+        self.drawn += 1
+        self.each(self)
+        now = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
+        for client in self.clients:
+            for surface in client.surfaces:
+                surface.shown(now)
 
     # [draw
     def draw(self) -> None:
@@ -123,9 +133,8 @@ class Server:
             for fault in faults
         }
         if faults.dropped:  # there were too many
-            failed |= {
-                memory: "a page is gone" for memory in self.pools if memory.faulted
-            }
+            others = [memory for memory in self.pools if memory.faulted]
+            failed |= dict.fromkeys(others, "a page is gone")
         for memory, why in failed.items():
             self._part_with(memory, why)
         return bool(failed)
@@ -136,12 +145,6 @@ class Server:
             pool.client.fail(pool.shm.error(Shm.INVALID_FD, why))
 
     # draw]
-
-    def _tell_clients(self) -> None:
-        now = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
-        for client in [*self.clients]:
-            for surface in client.surfaces:
-                surface.shown(now)
 
 
 def writes_png(folder: Path) -> Callable[[Server], None]:

@@ -148,6 +148,9 @@ class XdgSurface(Resource, Role):
             self.window.configure(0, 0, b"")
             self.configure(1)
 
+    def gone(self) -> None:
+        self.surface.role = None
+
 
 class Shell(Resource):
     interface = "xdg_wm_base"

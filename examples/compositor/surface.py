@@ -109,6 +109,7 @@ class Surface(Resource):
             self.buffer = None
 
     def gone(self) -> None:
+        self.buffer = self._attached = None
         self.client.surfaces.remove(self)
         self.client.server.redraw = True
 

@@ -13,6 +13,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import safemmap
+from examples.compositor.resource import Resource
+from examples.compositor.shell import Shell, Toplevel, XdgSurface
+from examples.compositor.shm import Buffer, Pool, Shm
+from examples.compositor.subsurface import Subcompositor, Subsurface
+from examples.compositor.surface import Compositor, Surface
 from safemmap import testing
 
 from .client import Connection, Left, Refused, Window
@@ -283,6 +288,97 @@ def a_circle_of_subsurfaces(connection: Connection) -> None:
     manager = connection.globals["wl_subcompositor"]
     connection.request(manager, 1, "noo", connection.new_id(), one, other)
     connection.request(manager, 1, "noo", connection.new_id(), other, one)
+
+
+@attack
+def a_window_without_its_surface(connection: Connection) -> None:
+    with opened(memory()) as fd:
+        window = Window(connection)
+        pool = connection.pool(fd, SIZE)
+        buffer = connection.buffer(pool, WIDTH, HEIGHT)
+        connection.wait_for(window.show(buffer))
+        for id, opcode in (window.surface, 0), (buffer, 0), (pool, 1):
+            connection.request(id, opcode)
+        other, callback = connection.surface(), connection.new_id()
+        connection.request(other, 3, "n", callback)
+        connection.request(other, 6)
+        connection.wait_for(callback)
+
+
+# ---- Requests in any order -----------------------------------------------
+
+#: What a request makes. (Others that make something make nothing of interest.)
+MADE: dict[str, type[Resource]] = {
+    "create_surface": Surface,
+    "create_pool": Pool,
+    "create_buffer": Buffer,
+    "get_xdg_surface": XdgSurface,
+    "get_toplevel": Toplevel,
+    "get_subsurface": Subsurface,
+}
+
+
+def disorder(seed: int, connection: Connection) -> None:
+    """Requests that each are legal, to objects that are destroyed in any order."""
+    chance = random.Random(seed)
+    kinds = {kind.interface: kind for kind in (Compositor, Shm, Shell, Subcompositor)}
+    known: list[tuple[int, type[Resource]]] = []
+    known += [(id, kinds[name]) for name, id in connection.globals.items()]
+    used: set[int] = set()
+
+    def some(kind: type[Resource]) -> int:
+        found = [id for id, other in known if issubclass(other, kind)]
+        return chance.choice(found) if found else 0
+
+    def fresh() -> int:
+        known.append((connection.surface(), Surface))
+        return known[-1][0]
+
+    with opened(memory()) as fd:
+        for _ in range(400):
+            target, kind = chance.choice([*known[:4], *known[-20:]])
+            opcode = chance.randrange(len(kind.requests))
+            request = kind.requests[opcode]
+            new = connection.new_id() if "n" in request.signature else 0
+            arguments: tuple[object, ...] = ()
+            match request.name:
+                case "create_pool":
+                    arguments = new, SIZE
+                case "create_buffer":
+                    arguments = new, chance.choice((0, 4096)), 64, 64, 256, 1
+                case "get_xdg_surface":
+                    arguments = new, fresh()
+                case "get_subsurface":
+                    parent = some(Surface) or fresh()
+                    arguments = new, fresh(), parent
+                case "get_toplevel" if target not in used:
+                    arguments = (new,)
+                    used.add(target)
+                case "create_surface":
+                    arguments = (new,)
+                case "attach":
+                    arguments = chance.choice((0, some(Buffer))), 0, 0
+                case "commit":
+                    pass
+                case "frame":
+                    arguments = (new,)
+                case "set_position":
+                    arguments = chance.choice((-9, 99, -(2**31))), 2**31 - 1
+                case "destroy" if kind not in kinds.values():
+                    known.remove((target, kind))
+                case _:
+                    continue
+            if request.name in MADE:
+                known.append((new, MADE[request.name]))
+            fds = [fd] * request.signature.count("h")
+            signature = request.signature.replace("?", "")
+            connection.request(target, opcode, signature, *arguments, fds=fds)
+            if chance.random() < 0.1:
+                connection.sync()
+
+
+for seed in range(5):
+    ATTACKS[f"disorder {seed}"] = functools.partial(disorder, seed)
 
 
 # ---- No messages ---------------------------------------------------------

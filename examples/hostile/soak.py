@@ -64,7 +64,7 @@ def serve(path: str, honest: int, pipe: Pipe) -> None:
 
     async def main() -> None:
         asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
-        await Server(path, 1280, 720).run(None, watch)
+        await Server(path, 1280, 720, watch).run()
 
     asyncio.run(main())
 

@@ -29,8 +29,8 @@ def each(server: Server) -> None:
 
 
 async def main() -> None:
-    server = Server(path, 640, 480)
-    running = asyncio.create_task(server.run(None, each))
+    server = Server(path, 640, 480, each)
+    running = asyncio.create_task(server.run())
     asyncio.get_running_loop().add_reader(0, running.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await running
