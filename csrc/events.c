@@ -43,22 +43,21 @@ safemmap_event_fd_set(void)
 }
 
 void
-safemmap__event_announce(void)
+safemmap__event_announce(bool seen_to)
 {
     safemmap_event_hook *present = __atomic_load_n(&event_hook, __ATOMIC_ACQUIRE);
 
-    if (present != NULL)
+    if (present != NULL && !seen_to)
         present();
     safemmap_event_fd_set();
 }
 
-void
+bool
 safemmap__event_report(const struct safemmap_event *event)
 {
     safemmap_fault_hook *present = __atomic_load_n(&fault_hook, __ATOMIC_ACQUIRE);
 
-    if (present != NULL)
-        present(event);
+    return present != NULL && present(event);
 }
 
 /* ---- Outside ----------------------------------------------------------- */

@@ -242,10 +242,12 @@ bool safemmap__was_replaced(const struct safemmap_region *region);
 /* ---- events.c ---- */
 /* One caller at a time, with all signals blocked. */
 void safemmap__event_push(const struct safemmap_event *event);
-/* Calls the hook, and makes the eventfd readable. */
-void safemmap__event_announce(void);
-/* Calls the fault hook, if any. The caller holds nothing. */
-void safemmap__event_report(const struct safemmap_event *event);
+/* Calls the fault hook, if any; returns whether it sees to the queue. The caller holds
+ * nothing. */
+bool safemmap__event_report(const struct safemmap_event *event);
+/* Calls the event hook, unless the fault hook sees to the queue, and makes the eventfd
+ * readable. */
+void safemmap__event_announce(bool seen_to);
 /* In the child of a fork: drops the parent's events and hook, and puts a new eventfd
  * under the old number. */
 void safemmap__events_reset(void);

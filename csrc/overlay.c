@@ -397,7 +397,7 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     uintptr_t address = (uintptr_t)info->si_addr;
     struct safemmap_region *owner = NULL;
     struct fault fault;
-    bool done = false;
+    bool done = false, seen_to = false;
 
     safemmap__regions_visit(address, address + 1, choose, &owner);
     /* (A misaligned access has nothing wrong with its page.) */
@@ -410,9 +410,9 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     safemmap__stop_reading(&reading);
     for (size_t i = 0; done && i < fault.reported; i++) {
         fault.event.region = fault.report[i];
-        safemmap__event_report(&fault.event);
+        seen_to |= safemmap__event_report(&fault.event);
     }
     if (owner != NULL)
-        safemmap__event_announce();
+        safemmap__event_announce(seen_to);
     return done;
 }

@@ -515,10 +515,8 @@ safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
     mask = safemmap__hold_pages();
     done = answer(info, context, &lost, &told);
     safemmap__release_pages(&mask);
-    if (done && told) {
-        safemmap__event_report(&lost.event);
-        safemmap__event_announce();
-    }
+    if (done && told)
+        safemmap__event_announce(safemmap__event_report(&lost.event));
     return done;
 }
 

@@ -79,7 +79,7 @@ cdef extern from "safemmap.h" nogil:
     const size_t SAFEMMAP_FILES
     ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room)
 
-    ctypedef void safemmap_fault_hook(const safemmap_event *event) noexcept nogil
+    ctypedef bint safemmap_fault_hook(const safemmap_event *event) noexcept nogil
     void safemmap_set_fault_hook(safemmap_fault_hook *hook)
     int safemmap_withdraw(uint64_t token)
 

@@ -32,13 +32,22 @@
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "_monitoring.h"
 #include "_pending.h"
 #include "_waiting.h"
+#include "_watcher.h"
 
 enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000 };
+/* How often a thread sleeps for 0.1 ms, at most: in the signal handler, until the
+ * exception is on its way to another thread, some 40 ms in all; and with the GIL,
+ * until the access that faulted is over, for which its thread only needs a processor.
+ */
+enum { WAITS_IN_HANDLER = 250, WAITS_FOR_ACCESS = 5000 };
 
 /* The states of a record. */
 enum {
@@ -49,9 +58,20 @@ enum {
     ON_ITS_WAY /* the asynchronous exception of the thread is set */
 };
 
+/* Where the thread that faulted is. */
+enum {
+    OUT,       /* it has left the signal handler, or will without waiting */
+    WAITING,   /* in the signal handler, for a call of `decide` */
+    MAY_GO_ON, /* there, and has been told to leave */
+};
+
 /* A fault that is to be raised in a thread. */
 static struct record {
     int state;
+    int place;
+    bool waited;
+    long
+        minor_faults; /* of the thread, as it left the signal handler after waiting */
     struct safemmap_event event;
     pid_t process;
     PyThreadState *thread; /* NULL: Python does not know it */
@@ -124,23 +144,25 @@ handled_by(const PyThreadState *thread)
     return NULL;
 }
 
-/* While a thread's exception is pending, further faults of it make no new record. */
-static struct record *
-claim(pid_t thread, pid_t process)
+/* The state of the record of an exception that is pending for the thread, which makes
+ * no other for further faults; or FREE. */
+static int
+pending_state(pid_t thread, pid_t process)
 {
-    struct record *free = NULL;
-
     for (struct record *record = records; record < records + RECORDS; record++) {
         int state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
 
-        if (state == FREE && free == NULL)
-            free = record;
-        else if (state != FREE && state != CANCELLED &&
-                 record->event.fault.thread == thread && record->process == process)
-            return NULL;
+        if (state != FREE && state != CANCELLED &&
+            record->event.fault.thread == thread && record->process == process)
+            return state;
     }
-    for (struct record *record = free; free != NULL && record < records + RECORDS;
-         record++) {
+    return FREE;
+}
+
+static struct record *
+claim(void)
+{
+    for (struct record *record = records; record < records + RECORDS; record++) {
         int state = FREE;
 
         if (__atomic_compare_exchange_n(&record->state, &state, CLAIMED, false,
@@ -191,23 +213,62 @@ keep_token(uint64_t token)
         ;
 }
 
-/* safemmap_fault_hook */
+/* (By a system call that is no cancellation point.) */
 static void
+sleep_a_little(void)
+{
+    const struct timespec little = {0, 100000};
+
+    syscall(SYS_nanosleep, &little, NULL);
+}
+
+/* Waits until another thread has called `decide`. */
+static void
+wait_for_decision(struct record *record)
+{
+    struct rusage usage;
+
+    for (int i = 0; i < WAITS_IN_HANDLER &&
+                    __atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == QUEUED &&
+                    __atomic_load_n(&record->place, __ATOMIC_ACQUIRE) == WAITING;
+         i++)
+        sleep_a_little();
+    getrusage(RUSAGE_THREAD, &usage);
+    record->minor_faults = usage.ru_minflt;
+    __atomic_store_n(&record->place, OUT, __ATOMIC_RELEASE);
+}
+
+/* Whether other threads run Python code while the thread goes on, so that it might
+ * have used the zeros by the time that they call `decide`: it does not have the GIL,
+ * and does not call `decide` itself. */
+static bool
+must_wait(const PyThreadState *thread)
+{
+    return thread == NULL || (thread != main_thread && !PyGILState_Check());
+}
+
+/* safemmap_fault_hook */
+static bool
 on_fault(const struct safemmap_event *event)
 {
     PyThreadState *thread = PyGILState_GetThisThreadState();
     pid_t process = getpid();
     struct record *record;
+    int state;
+    bool wait;
 
     if (thread != NULL && thread->interp != interpreter)
-        return;
+        return false;
     keep_token(event->token);
-    record = claim(event->fault.thread, process);
+    state = pending_state(event->fault.thread, process);
+    record = state == FREE ? claim() : NULL;
     if (record == NULL)
-        return;
+        return state == QUEUED;
     record->event = *event;
     record->process = process;
     record->postponed = 0;
+    record->waited = must_wait(thread);
+    record->place = record->waited ? WAITING : OUT;
     record->thread = thread;
     record->thread_number = thread == NULL ? 0 : thread->id;
     record->handled = thread == NULL ? NULL : handled_by(thread);
@@ -216,13 +277,18 @@ on_fault(const struct safemmap_event *event)
 
     /* Another thread may call `decide` before this function returns. */
     __atomic_store_n(&record->state, QUEUED, __ATOMIC_RELEASE);
-    if (queue_call(thread, record))
-        return;
+    wait = record->waited;
+    if (queue_call(thread, record)) {
+        if (wait)
+            wait_for_decision(record);
+        return true;
+    }
     __atomic_store_n(&record->state, ON_ITS_WAY, __ATOMIC_RELEASE);
     if (thread != NULL && put_exception(thread))
         safemmap_monitoring_trace(thread);
     else
         __atomic_store_n(&record->state, FREE, __ATOMIC_RELEASE);
+    return false;
 }
 
 /* ---- Threads ----------------------------------------------------------- */
@@ -284,6 +350,27 @@ stop_monitoring(struct record *record)
     Py_XDECREF(code);
 }
 
+/* Whether the thread that faulted has yet to repeat the access. (That maps the page
+ * of zeros, which the kernel counts.) */
+static bool
+is_under_way(const struct record *record)
+{
+    return __atomic_load_n(&record->place, __ATOMIC_ACQUIRE) != OUT ||
+           safemmap_minor_faults(record->event.fault.thread) == record->minor_faults;
+}
+
+/* Lets another thread repeat the access that faulted. If the zeros were withdrawn
+ * before, it would fault, and be told, once more. */
+static void
+let_access_end(const struct record *record)
+{
+    if (!record->waited || record->process != getpid() ||
+        record->event.fault.thread == (pid_t)PyThread_get_thread_native_id())
+        return;
+    for (int i = 0; i < WAITS_FOR_ACCESS && is_under_way(record); i++)
+        sleep_a_little();
+}
+
 /* Frees the record, once the exception was raised or dropped. Withdraws all zeros, so
  * that the next touch of any replaced page faults anew. (A thread whose exception is
  * pending gets new zeros.) */
@@ -292,6 +379,7 @@ finish(struct record *record)
 {
     if (record->state == ON_ITS_WAY && is_alive(record))
         safemmap_monitoring_untrace(record->thread);
+    let_access_end(record);
     safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
     stop_monitoring(record);
     __atomic_store_n(&record->state, FREE, __ATOMIC_RELEASE);
@@ -361,10 +449,15 @@ is_in_threading(PyFrameObject *frame)
            is_module(frame, "concurrent.futures._base", false);
 }
 
-/* Whether the frame is of a pool: it fetches work, runs it, hands on the result. */
+/* Whether the frame is of a pool: it fetches work, hands on the result. (What calls
+ * an executor's item makes an exception that of its future.) */
 static bool
 is_in_pool(PyFrameObject *frame)
 {
+    if (is_module(frame, "concurrent.futures.thread", false) &&
+        (is_function(frame, "_WorkItem.run") ||
+         is_function(frame, "WorkerContext.run")))
+        return false;
     return is_module(frame, "concurrent.futures", true) ||
            is_module(frame, "multiprocessing", true);
 }
@@ -557,6 +650,8 @@ leave_to_main_thread(struct record *record)
     record->thread_number = record->thread->id;
     record->handled = handled_by(record->thread);
     record->state = QUEUED;
+    if (record->place == WAITING)
+        __atomic_store_n(&record->place, MAY_GO_ON, __ATOMIC_RELEASE);
     if (record->postponed >= POSTPONEMENTS ||
         !safemmap_pending_add(decide, record, true))
         finish(record);
@@ -626,6 +721,10 @@ raise_there(struct record *record)
         finish(record);
         return;
     }
+    if (is_between_items(thread)) {
+        leave_to_main_thread(record);
+        return;
+    }
     record->returns = safemmap_monitoring_start(thread);
     record->monitored = true;
     record->state = ON_ITS_WAY;
@@ -679,11 +778,9 @@ find_waiting(struct record *record)
         record->thread_number = record->thread->id;
 }
 
-/* The pending call. */
 static int
-decide(void *argument)
+raise_or_pass_on(struct record *record)
 {
-    struct record *record = argument;
     PyThreadState *thread = PyThreadState_Get();
 
     if (record->thread == NULL)
@@ -704,6 +801,19 @@ decide(void *argument)
     if (record->postponed == 0 || !postpone(record))
         raise_there(record);
     return 0;
+}
+
+/* The pending call. The event of the fault is in the queue. */
+static int
+decide(void *argument)
+{
+    int result = raise_or_pass_on(argument);
+    PyObject *type, *error, *traceback;
+
+    PyErr_Fetch(&type, &error, &traceback);
+    safemmap_watcher_take_news();
+    PyErr_Restore(type, error, traceback);
+    return result;
 }
 
 static struct record *

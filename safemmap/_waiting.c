@@ -107,22 +107,45 @@ find_on(const struct libraries *libraries, const struct safemmap_stack *stack,
 
 /* ---- The threads -------------------------------------------------------- */
 
+/* Reads a file of /proc about the thread; "" without one. */
+static void
+read_about(unsigned long thread, const char *name, char *ret_text, size_t room)
+{
+    char path[64];
+    ssize_t size = 0;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%lu/%s", thread, name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        size = read(fd, ret_text, room - 1);
+        close(fd);
+    }
+    ret_text[size < 0 ? 0 : size] = '\0';
+}
+
+long
+safemmap_minor_faults(pid_t thread)
+{
+    char text[512], *field;
+    long count = -1;
+
+    read_about((unsigned long)thread, "stat", text, sizeof(text));
+    /* The name, in parentheses, may hold anything. */
+    field = strrchr(text, ')');
+    if (field != NULL)
+        sscanf(field, ") %*c %*d %*d %*d %*d %*d %*u %ld", &count);
+    return count;
+}
+
 /* The stack pointer of a thread that is in a system call; or 0. */
 static uintptr_t
 stack_pointer(unsigned long thread)
 {
-    char path[64], text[256];
+    char text[256];
     const char *field = text;
-    ssize_t size;
-    int fd;
 
-    snprintf(path, sizeof(path), "/proc/self/task/%lu/syscall", thread);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    size = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[size < 0 ? 0 : size] = '\0';
+    read_about(thread, "syscall", text, sizeof(text));
     /* The number of the call, six arguments, the stack pointer, the instruction. */
     for (int i = 0; i < 7 && field != NULL; i++) {
         field = strchr(field, ' ');

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The words on a thread's stack, from the innermost frame outwards. */
 enum { SAFEMMAP_STACK_WORDS = 2048 };
@@ -17,6 +18,10 @@ struct safemmap_stack {
 
 /* Copies the stack that begins at this address; of any thread. Async-signal-safe. */
 void safemmap_stack_copy(struct safemmap_stack *ret_stack, uintptr_t start);
+
+/* How often the kernel has mapped a page for the thread of this process without I/O;
+ * -1 where that is not known, or the thread has ended. */
+long safemmap_minor_faults(pid_t thread);
 
 /* The thread, of those which are not idle, whose stack has most libraries in common
  * with `stack`; or NULL. Needs the GIL. `left`: remains of returned calls on the

@@ -46,6 +46,12 @@ answer(void *unused)
 }
 
 void
+safemmap_watcher_take_news(void)
+{
+    watched->news();
+}
+
+void
 safemmap_watcher_ask(void)
 {
     if (__atomic_exchange_n(&asked, 1, __ATOMIC_SEQ_CST) != 0)

@@ -24,6 +24,8 @@ void safemmap_watcher_ask(void);
 
 /* These need the GIL. */
 
+/* Calls `news` now. */
+void safemmap_watcher_take_news(void);
 /* Has `warn` called in so many seconds, and later as it returns. Does nothing if no
  * thread can be started, or between hold and release. */
 void safemmap_watcher_start(double seconds);

@@ -227,9 +227,6 @@ print(error.operation, type(error.mapping).__name__)
     @pytest.mark.skipif(
         sys.version_info < (3, 12), reason="the main thread has to run, and may be late"
     )
-    @pytest.mark.xfail(
-        strict=False, reason="under load an exception can be late, or lost"
-    )
     def test_who_waits_for_a_thread_of_a_library(self, tmp_path: Path) -> None:
         library = neighbours.compiled(tmp_path, "pool.c")
         done = run(

@@ -28,12 +28,6 @@ from safemmap import BusError
 
 SIZE = 256 * PAGE
 
-# On a machine with more to do than it has processors for, an exception was seen to come
-# too late, or to be lost, in one of some hundred runs; docs/limits.md says so.
-LATE_UNDER_LOAD = pytest.mark.xfail(
-    strict=False, reason="under load an exception can be late, or lost"
-)
-
 TRIES = 15
 # Seconds that a busy machine may take for what takes none.
 PATIENCE = 30.0
@@ -419,6 +413,17 @@ class TestReturned:
         assert met == [BusError] * TRIES
 
 
+@pytest.mark.usefixtures("contention")
+@pytest.mark.parametrize("function", [bytes, zlib.crc32])
+def test_a_function_in_c_that_an_executor_calls(
+    memory: Memory, function: Callable[[memoryview], object]
+) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        for _ in range(TRIES):
+            future = executor.submit(function, memory.view)
+            assert causes(future.exception(PATIENCE)) == [BusError]
+
+
 # ---- In the scheduling of asyncio ------------------------------------------
 
 SETS_A_RESULT = """
@@ -501,7 +506,6 @@ def test_a_direct_call_of_the_loop_raises_at_once(memory: Memory) -> None:
 # ---- Many threads ---------------------------------------------------------
 
 
-@LATE_UNDER_LOAD
 def test_each_fault_reaches_its_own_thread(seconds: float = 3.0) -> None:
     """Each thread has memory of its own, and bystanders have none."""
     accesses = [copies, finds, sums, loads_without_gil, loads_with_gil, compares, adds]
@@ -562,7 +566,6 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return library
 
 
-@LATE_UNDER_LOAD
 @pytest.mark.usefixtures("contention")
 @pytest.mark.parametrize("after", [0, 20_000_000], ids=["at once", "20 ms later"])
 def test_whoever_waits_for_the_thread_is_told(
@@ -588,7 +591,6 @@ def test_whoever_waits_for_the_thread_is_told(
         assert [other.result(PATIENCE) for other in others] == [True, True]
 
 
-@LATE_UNDER_LOAD
 def test_no_thread_that_only_starts_is_told(memory: Memory, pool: ctypes.CDLL) -> None:
     """Its stack was the other's, and its starter would wait for ever."""
     done = threading.Event()
@@ -624,13 +626,17 @@ def test_no_thread_that_only_starts_is_told(memory: Memory, pool: ctypes.CDLL) -
     assert counts["ran"] == counts["started"]
 
 
-@LATE_UNDER_LOAD
 def test_the_main_thread_if_nobody_waits(memory: Memory, pool: ctypes.CDLL) -> None:
-    end = time.monotonic() + PATIENCE
-    with pytest.raises(BusError):
-        pool.pool_read_ahead(memory.address + PAGE)
+    def run_python_code() -> None:
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             pass
+
+    with pytest.raises(BusError):
+        pool.pool_read_ahead(memory.address + PAGE)
+        # (A call: some versions leave the jump back of a loop out of the block that
+        # handles its exceptions.)
+        run_python_code()
 
 
 # ---- Nothing is left behind ----------------------------------------------

@@ -426,9 +426,10 @@ struct safemmap_event {
  * access goes on: that thread has read no zero yet. (Each region that holds the
  * address is reported.) It may call what is async-signal-safe, and wait for other
  * threads; it holds none of the locks in here, and errno need not be kept. It may be
- * called for as long as the process lives, after another has been set, too. NULL for
- * none. */
-typedef void safemmap_fault_hook(const struct safemmap_event *event);
+ * called for as long as the process lives, after another has been set, too. Returns
+ * whether it sees to it that the queue is emptied: the event hook is then not called
+ * for this fault. NULL for none. */
+typedef bool safemmap_fault_hook(const struct safemmap_event *event);
 SAFEMMAP_OWNER void safemmap_set_fault_hook(safemmap_fault_hook *hook);
 
 /* Withdraws the zeroed pages of a fault, and all older ones: the next access to them,
