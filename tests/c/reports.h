@@ -7,11 +7,12 @@
 static unsigned reports;
 static struct safemmap_event last;
 
-static inline void
+static inline bool
 note_report(const struct safemmap_event *event)
 {
     last = *event;
     __atomic_fetch_add(&reports, 1, __ATOMIC_SEQ_CST);
+    return false;
 }
 
 static inline unsigned

@@ -89,13 +89,14 @@ without_a_hook(void)
 
 static bool allowed, waits;
 
-static void
+static bool
 wait_for_another(const struct safemmap_event *event)
 {
     note_report(event);
     __atomic_store_n(&waits, true, __ATOMIC_SEQ_CST);
     while (!__atomic_load_n(&allowed, __ATOMIC_SEQ_CST))
         usleep(1000);
+    return false;
 }
 
 static void *
@@ -104,6 +105,38 @@ load_zero(void *file)
     CHECK_EQ(load(file, 0), 0);
     CHECK(__atomic_load_n(&allowed, __ATOMIC_SEQ_CST));
     return NULL;
+}
+
+static bool
+see_to_the_queue(const struct safemmap_event *event)
+{
+    (void)event;
+    CHECK_EQ(events_since(), 1);
+    return true;
+}
+
+static unsigned announced;
+
+static void
+note_announcement(void)
+{
+    announced++;
+}
+
+/* The event is in the queue by then. */
+static void
+hook_sees_to_the_queue(void)
+{
+    struct file file = file_gone();
+    struct safemmap_region region = add_region(&file);
+
+    begin();
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    safemmap_set_event_hook(note_announcement);
+    safemmap_set_fault_hook(see_to_the_queue);
+    CHECK_EQ(load(&file, 0), 0);
+    CHECK_EQ(announced, 0);
+    CHECK_EQ(safemmap_region_remove(&region), 0);
 }
 
 /* It waits for a thread that takes regions out, and adds others. */
@@ -139,13 +172,14 @@ static __thread unsigned own_reports;
 
 static uint64_t newest;
 
-static void
+static bool
 note_own(const struct safemmap_event *event)
 {
     /* (Each thread has one that is not older than what was mapped for it.) */
     __atomic_store_n(&newest, event->token, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&reports, 1, __ATOMIC_SEQ_CST);
     own_reports++;
+    return false;
 }
 
 static void *
@@ -626,7 +660,7 @@ child(void)
 }
 
 TEST_MAIN(TEST(reported_anew), TEST(without_a_hook), TEST(hook_waits),
-          TEST(each_thread_is_told), TEST(reading_all), TEST(reading_anywhere),
-          TEST(steps_far_apart), TEST(huge_and_sparse), TEST(holes), TEST(put_back),
-          TEST(overlapping), TEST(limited), TEST(full_table), TEST(nothing_left),
-          TEST(not_put_back), TEST(child))
+          TEST(hook_sees_to_the_queue), TEST(each_thread_is_told), TEST(reading_all),
+          TEST(reading_anywhere), TEST(steps_far_apart), TEST(huge_and_sparse),
+          TEST(holes), TEST(put_back), TEST(overlapping), TEST(limited),
+          TEST(full_table), TEST(nothing_left), TEST(not_put_back), TEST(child))
