@@ -251,7 +251,8 @@ REFUSED = {
     r"events that nobody reads": "closed|served",
     r"a circle of subsurfaces": "wl_subcompositor error 0",
     r"shrink and grow": "served|wl_shm error 2",
-    r"a (thousand|hundred|window) .*|disorder .*|pools that .*|four .*|odd .*": "served",
+    r"a (thousand|hundred|window) .*|disorder .*": "served",
+    r"pools that come and go|four terabytes|odd offset": "served",
     r".*": "wl_shm error 2",
 }
 # What some machines cannot do.
@@ -295,16 +296,17 @@ def test_each_attack_ends_itself_alone(run: Callable[..., Running]) -> None:
 @pytest.mark.slow
 def test_many_of_both() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "examples.hostile.soak", "--seconds", "20"],
+        [sys.executable, "-m", "examples.hostile.soak", "--seconds", "10"],
         capture_output=True,
         text=True,
         timeout=300,
         cwd=ROOT,
     )
     report = json.loads(done.stdout)
-    assert report["server ended with"] == 0, report
-    assert report["problems"] == [] and report["wrong"] == 0, report
-    assert report["pictures"] > 1000
+    assert report["exit status of the server"] == 0, report
+    assert report["wrong"] == 0 and report["problems of honest clients"] == [], report
+    assert report["pictures"] > 100
+    assert done.stderr == ""
 
 
 # ---- Real clients -----------------------------------------------------------
