@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -27,12 +28,17 @@ def close_fd(fd: int) -> None:
         (``EAGAIN``), and `fd` stays open.
     """
     if closes_at_once(fd):
-        os.close(fd)
+        _close(fd)
         return
     thread = threading.Thread(
-        target=os.close, args=[fd], name="safemmap.close_fd", daemon=True
+        target=_close, args=[fd], name="safemmap.close_fd", daemon=True
     )
     try:
         thread.start()
     except RuntimeError as error:
         raise OSError(errno.EAGAIN, f"fd {fd} stays open: {error}") from None
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):  # it is closed, whatever its server says
+        os.close(fd)

@@ -22,7 +22,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from conftest import ISOLATED
+from conftest import ISOLATED, NAMESPACE, possible, run_isolated
 
 np = pytest.importorskip("numpy")
 
@@ -291,6 +291,25 @@ def test_each_attack_ends_itself_alone(run: Callable[..., Running]) -> None:
     assert report["wrong"] == 0 and report["pictures"] > len(ATTACKS) / 2
     assert report["mapped"] == 0
     assert report["descriptors"] < 20
+
+
+def test_a_file_that_is_never_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server does not answer to close(2)."""
+    if not possible(*NAMESPACE, "true"):
+        pytest.skip("a mount namespace needs root, or user namespaces")
+    if not possible(sys.executable, "-c", "import mfusepy"):
+        pytest.skip("needs mfusepy and libfuse")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse is not there, or not for this user")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with tempfile.TemporaryDirectory() as folder:
+        done = run_isolated("compositor_fuse.py", folder, inside=NAMESPACE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "listening\nframes while the file's server is silent: True\nwaiting for it: 1\n"
+    )
+    assert "is on a filesystem of type fuse" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
