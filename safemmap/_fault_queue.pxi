@@ -28,6 +28,7 @@ cdef object _drain():
     cdef Region region
     cdef _Origin origin
     cdef object offset, name
+    cdef object began = time_ns()
 
     while safemmap_event_take(&event):
         region = _live.get(event.region)
@@ -47,6 +48,7 @@ cdef object _drain():
             origin, event.region, offset, event.fault.address, event.fault.code,
             event.fault.thread, event.fault.time_ns, name,
         ))
+    _forget_told(began)
 
 
 # ---- Warnings ------------------------------------------------------------
@@ -140,6 +142,7 @@ def _after_fork_in_child():
     _forked_at = time_ns()
     _untold = None
     _untold_files.clear()
+    _told_until.clear()
     _recent.clear()
     _unwarned.clear()
     _lost = _dropped_before = 0

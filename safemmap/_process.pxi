@@ -1,13 +1,19 @@
 # Faults in foreign mappings, under `enable`.
 
 cdef bint _raises_in_process = False       # on_fault="raise"
-cdef dict _faulted_files = {}   # by device and inode
+# By device and inode, oldest first. The oldest make room for new ones, once their
+# warning is given.
+cdef dict _faulted_files = {}
 # Faults that no exception has reported: for a thread, the offset in the file and its
 # name.
 cdef dict _untold_files = {}
 # When the last exception was made for a thread, on CLOCK_REALTIME, in nanoseconds. It
-# reports all faults of the thread until then.
+# reports all faults of the thread until then. Kept as long as their events may be in
+# the core's queue.
 cdef dict _told_until = {}
+
+# The capacity of both dictionaries of files.
+cdef Py_ssize_t _MOST_FILES = 1024
 
 
 @cython.final
@@ -76,6 +82,7 @@ cdef _Origin _note_file(const safemmap_event *event):
     cdef object path = _path_of(event)
 
     if key not in _faulted_files:
+        _make_room()
         file = _faulted_files[key] = _FaultedFile.__new__(_FaultedFile)
         file.event = event[0]
         file.path = path
@@ -83,9 +90,34 @@ cdef _Origin _note_file(const safemmap_event *event):
     if (
         _raises_in_process
         and event.fault.time_ns > _told_until.get(event.fault.thread, 0)
+        and len(_untold_files) < _MOST_FILES
     ):
         _untold_files[event.fault.thread] = event.file.offset, path
     return _origin(None, -1, path, False)
+
+
+cdef int _make_room() except -1:
+    cdef object key
+
+    if len(_faulted_files) < _MOST_FILES:
+        return 0
+    for key in _faulted_files:
+        if key not in _unwarned:
+            break
+    else:
+        return 0
+    del _faulted_files[key]
+    return 0
+
+
+cdef int _forget_told(long long then) except -1:
+    """Called when no event from before that time is in the queue any more."""
+    cdef object thread, until
+
+    for thread, until in tuple(_told_until.items()):
+        if until < then:
+            _told_until.pop(thread, None)
+    return 0
 
 
 # ---- For _process.py -----------------------------------------------------

@@ -194,6 +194,38 @@ for m in lose(), lose():
         assert done.stderr.count("FaultWarning: ") == 2
         assert "/memfd:lossy" in done.stderr
 
+    def test_faults_on_ever_new_threads_in_ever_new_files(self) -> None:
+        done = run(
+            PRELUDE
+            + """
+import gc, tracemalloc
+warnings.simplefilter("ignore")
+safemmap.enable()
+
+def fault():
+    m = lose()
+    raises(bytes, m)
+    m.close()
+
+def faults(times):
+    for _ in range(times):
+        thread = threading.Thread(target=fault)
+        thread.start()
+        thread.join()
+    time.sleep(0.5)  # for the warnings
+    gc.collect()
+
+tracemalloc.start()
+faults(1200)
+before, _ = tracemalloc.get_traced_memory()
+faults(600)
+after, _ = tracemalloc.get_traced_memory()
+print("grown" if after - before > 100_000 else "bounded", after - before)
+"""
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("bounded"), done.stdout
+
     def test_warning_only(self) -> None:
         done = run(
             PRELUDE
