@@ -50,6 +50,7 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
+from cpython.dict cimport PyDict_Clear
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.sequence cimport PySequence_Contains
@@ -97,6 +98,7 @@ from posix.mman cimport (
     munmap,
 )
 from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.types cimport off_t, pid_t
 from posix.unistd cimport (
     _SC_PAGESIZE,
@@ -117,7 +119,7 @@ import atexit
 import os
 import sys
 from _thread import get_ident
-from time import monotonic, time_ns
+from time import monotonic
 
 from safemmap._errors import (
     Fault,

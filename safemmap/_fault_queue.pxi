@@ -28,7 +28,7 @@ cdef object _drain():
     cdef Region region
     cdef _Origin origin
     cdef object offset, name
-    cdef object began = time_ns()
+    cdef int64_t began = _now()
 
     while safemmap_event_take(&event):
         region = _live.get(event.region)
@@ -139,7 +139,7 @@ def _after_fork_in_parent():
 def _after_fork_in_child():
     """Drops the faults of the parent's views."""
     global _lost, _dropped_before, _forked_at, _untold
-    _forked_at = time_ns()
+    _forked_at = _now()
     _untold = None
     _untold_files.clear()
     _told_until.clear()

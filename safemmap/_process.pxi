@@ -11,9 +11,17 @@ cdef dict _untold_files = {}
 # reports all faults of the thread until then. Kept as long as their events may be in
 # the core's queue.
 cdef dict _told_until = {}
+cdef int64_t _last_told = 0     # the latest of these times
 
 # The capacity of both dictionaries of files.
 cdef Py_ssize_t _MOST_FILES = 1024
+
+
+cdef int64_t _now() noexcept:
+    cdef timespec time
+
+    clock_gettime(CLOCK_REALTIME, &time)
+    return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
 
 
 @cython.final
@@ -57,6 +65,7 @@ cdef object _file_error(const safemmap_event *event):
     """The exception for a fault in no region, or None where there is only a warning.
     (Nothing here calls any Python code, in which an exception could come up that is on
     its way to this thread.)"""
+    global _last_told
     cdef BusError exception
 
     if not _raises_in_process:
@@ -69,7 +78,8 @@ cdef object _file_error(const safemmap_event *event):
     exception.needed = event.file.offset + 1
     exception.file_size = event.file.size
     _name_origin(exception, _origin(None, -1, _path_of(event), False))
-    _told_until[event.fault.thread] = time_ns()
+    _last_told = _now()
+    _told_until[event.fault.thread] = _last_told
     _untold_files.pop(event.fault.thread, None)
     return exception
 
@@ -110,14 +120,10 @@ cdef int _make_room() except -1:
     return 0
 
 
-cdef int _forget_told(long long then) except -1:
+cdef void _forget_told(int64_t then) noexcept:
     """Called when no event from before that time is in the queue any more."""
-    cdef object thread, until
-
-    for thread, until in tuple(_told_until.items()):
-        if until < then:
-            _told_until.pop(thread, None)
-    return 0
+    if _last_told < then:
+        PyDict_Clear(_told_until)
 
 
 # ---- For _process.py -----------------------------------------------------

@@ -27,6 +27,16 @@ drop_capabilities(void)
     CHECK_CALL(syscall(SYS_capset, &header, data));
 }
 
+static inline void
+install_filter(struct sock_filter *filter, size_t count)
+{
+    struct sock_fprog program = {(unsigned short)count, filter};
+
+    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+        skip("needs seccomp");
+}
+
 /* From now on the call is answered with EPERM. */
 static inline void
 forbid(int call)
@@ -36,11 +46,27 @@ forbid(int call)
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    struct sock_fprog program = {COUNT_OF(filter), filter};
 
-    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-        skip("needs seccomp");
+    install_filter(filter, COUNT_OF(filter));
+}
+
+/* From now on it is answered with that error where the lower half of the argument of
+ * that number has one of two values. */
+static inline void
+deny(int call, unsigned argument, unsigned value, unsigned other, unsigned error)
+{
+    const unsigned low = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 4;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                 (unsigned)offsetof(struct seccomp_data, args) + 8 * argument + low),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, other, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+
+    install_filter(filter, COUNT_OF(filter));
 }
 
 static inline void

@@ -4,6 +4,7 @@
 #include "origins.h"
 #include "reports.h"
 
+#include <linux/ioctl.h>
 #include <linux/perf_event.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -662,6 +663,74 @@ full_table(void)
     CHECK_EQ(end_in_child(holes_in_full_table, NULL), 0);
 }
 
+/* ---- Older kernels ----------------------------------------------------- */
+
+/* Before Linux 6.11: PROCMAP_QUERY. */
+static void
+without_query(void)
+{
+    const unsigned query = _IOC(_IOC_READ | _IOC_WRITE, 'f', 17, 104);
+    struct safemmap__mapping mapping;
+    int maps = safemmap__os_maps_open();
+
+    deny(SYS_ioctl, 1, query, query, ENOTTY);
+    CHECK_EQ(safemmap__os_mapping_at(maps, (uintptr_t)&mapping, &mapping, NULL), 0);
+    CHECK(lseek(maps, 0, SEEK_CUR) > 0); /* it was read as text */
+    CHECK_CALL(close(maps));
+}
+
+/* Before 5.14: MADV_POPULATE_READ and MADV_POPULATE_WRITE. */
+static void
+without_populate(void)
+{
+    without_query();
+    deny(SYS_madvise, 2, 22, 23, EINVAL);
+}
+
+/* Before 5.13: MREMAP_DONTUNMAP for a file's pages. */
+static void
+without_dontunmap(void)
+{
+    without_populate();
+    deny(SYS_mremap, 3, 4 | MREMAP_MAYMOVE | MREMAP_FIXED, 4 | MREMAP_MAYMOVE,
+         EINVAL);
+}
+
+struct on_older {
+    void (*set)(void);
+    void (*run)(void);
+};
+
+static void
+run_on_older(const void *argument)
+{
+    const struct on_older *test = argument;
+
+    test->set();
+    test->run();
+}
+
+static void
+older_kernels(void)
+{
+    static void (*const kernels[])(void) = {without_query, without_populate,
+                                            without_dontunmap};
+    static void (*const tests[])(void) = {
+        reported_anew, inode_of_zeros,     kinds_of_mappings, hole_in_full_filesystem,
+        huge_pages,    region_comes_first, what_must_die,     child,
+        full_table,    descriptors_closed};
+
+    if (SANITIZED)
+        skip("a sanitizer does not get along with these limits");
+    for (size_t i = 0; i < COUNT_OF(kernels); i++)
+        for (size_t j = 0; j < COUNT_OF(tests); j++) {
+            const struct on_older test = {kernels[i], tests[j]};
+
+            note = NOTE("kernel, test", (long)i, (long)j);
+            CHECK_EQ(end_in_child(run_on_older, &test), 0);
+        }
+}
+
 /* ---- A storm ----------------------------------------------------------- */
 
 static bool stop;
@@ -780,5 +849,5 @@ TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
           TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
           TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(steps_far_apart),
           TEST(what_must_die), TEST(devices), TEST(child), TEST(descriptors_closed),
-          TEST(cancelled_thread), TEST(limited), TEST(full_table), TEST(storm),
-          TEST(time_taken))
+          TEST(cancelled_thread), TEST(limited), TEST(full_table),
+          TEST(older_kernels), TEST(storm), TEST(time_taken))
