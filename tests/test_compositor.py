@@ -243,11 +243,11 @@ REFUSED = {
     r"create_buffer .* 909199186": "wl_shm error 0",
     r"create_buffer .*": "wl_shm error 1",
     r"(more )?descriptors .*": "closed",
-    r"no descriptor|a message of . bytes|no such request": "wl_display error 1",
-    r"a string without an end|noise|half a message": "wl_display error 1",
+    r"no descriptor|a pool cut short|no such request": "wl_display error 1",
+    r"a message of . bytes|half a message|noise": "wl_display error 1",
+    r"a string without an end": "wl_display error 1",
     r"no such object|an id that is taken": "wl_display error 0",
-    r"ten thousand objects": "wl_display error 2",
-    r"a thousand pools": "wl_shm error 2",
+    r"ten thousand objects|a thousand pools": "wl_display error 2",
     r"events that nobody reads": "closed|served",
     r"a circle of subsurfaces": "wl_subcompositor error 0",
     r"shrink and grow": "served|wl_shm error 2",
@@ -290,7 +290,7 @@ def test_each_attack_ends_itself_alone(run: Callable[..., Running]) -> None:
     assert honest.problem == ""
     assert report["wrong"] == 0 and report["pictures"] > len(ATTACKS) / 2
     assert report["mapped"] == 0
-    assert report["descriptors"] < 20
+    assert report["descriptors"] <= 2
 
 
 def test_a_file_that_is_never_closed(monkeypatch: pytest.MonkeyPatch) -> None:

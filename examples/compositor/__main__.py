@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import resource
+import sys
 from pathlib import Path
 
 from .server import Server, writes_png
@@ -32,8 +32,12 @@ def main() -> None:
     server = Server(path, width, height)
     if options.png:
         server.each = writes_png(options.png)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(server.run(options.frames))
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        sys.exit(f"{path}: {error}")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class Server:
         Called by the event loop, too, since a fault makes `fault_fd` readable."""
         faults = safemmap.faults()
         failed: dict[Any, str] = {
-            fault.mapping: f"{fault.path} has no page at offset {fault.offset}"
+            fault.mapping: f"{fault.path!r} has no page at offset {fault.offset}"
             for fault in faults
         }
         if faults.dropped:  # there were too many

@@ -20,13 +20,12 @@ MOST_POOLS = 32  # of one client
 MOST_MEMORY = 2 << 30  # bytes that one client can have mapped (foot asks for 512 MiB)
 ARGB, XRGB = 0, 1  # of 8 bits each
 
+Pixels = np.ndarray[Any, np.dtype[np.uint32]]
+
 
 def room(client: Client) -> int:
     """How many bytes more it can have mapped."""
     return MOST_MEMORY - sum(len(pool.memory) for pool in client.pools)
-
-
-Pixels = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 class Shm(Resource):
@@ -50,13 +49,15 @@ class Shm(Resource):
     def _map(self, fd: int, size: int) -> safemmap.mmap:
         if size <= 0:  # to wrap, 0 is the whole file
             raise self.error(self.INVALID_STRIDE, f"a pool of {size} bytes")
-        pools = self.client.pools
-        if len(pools) >= MOST_POOLS:
-            raise self.error(Display.NO_MEMORY, "too many pools")
+        display = self.client.display
+        if len(self.client.pools) >= MOST_POOLS:
+            raise display.error(Display.NO_MEMORY, "too many pools")
         try:
             return self.client.server.map(fd, size, max_length=room(self.client))
         except safemmap.PeerError as error:
             raise self.error(self.INVALID_FD, str(error)) from error
+        except OSError as error:  # we may have no more descriptors
+            raise display.error(Display.NO_MEMORY, str(error)) from error
 
     # create_pool]
 

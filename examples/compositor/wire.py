@@ -33,7 +33,7 @@ def encode(target: int, opcode: int, signature: str, arguments: Iterable[Any]) -
 def _encoded(letter: str, value: Any) -> bytes:
     if letter in _WORDS:
         return _WORDS[letter].pack(value)
-    content = value.encode() + b"\0" if letter == "s" else bytes(value)
+    content = value.encode(errors="replace") + b"\0" if letter == "s" else bytes(value)
     return _UINT.pack(len(content)) + content + bytes(-len(content) % 4)
 
 
@@ -52,7 +52,10 @@ def messages(received: bytearray) -> Iterator[tuple[int, int, bytes]]:
 
 
 def decode(signature: str, body: bytes, take_fd: Callable[[], int]) -> list[Any]:
-    """Raises Malformed. An object is its number; null is None."""
+    """An object is its number; null is None. Descriptors are taken last.
+
+    :raises Malformed: and takes none.
+    """
     arguments: list[Any] = []
     at, nullable = 0, False
     for letter in signature:
@@ -60,7 +63,7 @@ def decode(signature: str, body: bytes, take_fd: Callable[[], int]) -> list[Any]
             nullable = True
             continue
         if letter == "h":
-            arguments.append(take_fd())
+            arguments.append(None)
             continue
         value, at = _decoded(letter, body, at)
         if value in (None, 0) and letter in "son":
@@ -71,6 +74,9 @@ def decode(signature: str, body: bytes, take_fd: Callable[[], int]) -> list[Any]
         nullable = False
     if at != len(body):
         raise Malformed(f"{len(body)} bytes for {signature!r}")
+    for index, letter in enumerate(signature.replace("?", "")):
+        if letter == "h":
+            arguments[index] = take_fd()
     return arguments
 
 

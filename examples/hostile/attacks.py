@@ -224,6 +224,14 @@ def no_descriptor(connection: Connection) -> None:
 
 
 @attack
+def a_pool_cut_short(connection: Connection) -> None:
+    """Its descriptor belongs to no message that can be read."""
+    with opened(memory()) as fd:
+        shm = connection.globals["wl_shm"]
+        connection.request(shm, 0, "n", connection.new_id(), fds=[fd])
+
+
+@attack
 def descriptors_without_requests(connection: Connection) -> None:
     with opened(memory()) as fd:
         for _ in range(100):

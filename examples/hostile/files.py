@@ -24,7 +24,8 @@ def opened(fd: int, *others: int) -> Iterator[int]:
 
 
 def memory(size: int = SIZE) -> int:
-    fd = os.memfd_create("hostile", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    # In messages about it, a name that is no text, and controls terminals.
+    fd = os.memfd_create("hostile\udcff\x1b[2J", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     os.ftruncate(fd, size)
     return fd
 
