@@ -4,7 +4,7 @@
  * which must still be there when the handler jumps. The guard lies in that frame,
  * too.
  */
-#include "internal.h"
+#include "copies.h"
 #include "operations.h"
 
 #include <errno.h>
@@ -30,6 +30,10 @@ safemmap_guard_arm(struct safemmap_guard *public_part, const volatile void *star
     struct safemmap__guard *guard = private_part(public_part);
     const uintptr_t first = (uintptr_t)start;
 
+    if (safemmap__host != NULL) {
+        safemmap__host->guard_arm(public_part, start, size);
+        return;
+    }
     guard->place.stack = 0;
     guard->is_block = true;
     guard->armed = true;
@@ -60,6 +64,10 @@ safemmap_guard_end(struct safemmap_guard *public_part)
 {
     struct safemmap__guard *guard = private_part(public_part);
 
+    if (safemmap__host != NULL) {
+        safemmap__host->guard_end(public_part);
+        return;
+    }
     if (!guard->armed)
         return;
     unlink_guard(guard);
@@ -73,6 +81,8 @@ safemmap_guard_caught(void)
 {
     struct safemmap__guard *guard = safemmap__self.guard;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->guard_caught();
     unlink_guard(guard);
     errno = guard->saved_errno;
     return guard->fault;

@@ -4,7 +4,7 @@
  * foreign mappings calls none of these, and a library that installs a SIGBUS handler
  * there (torch's DataLoader does so in its workers) would stay above ours.
  */
-#include "internal.h"
+#include "copies.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -80,6 +80,8 @@ safemmap_checks_start(void)
 {
     int error;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->checks_start();
     pthread_mutex_lock(&lock);
     error = running ? 0 : start();
     pthread_mutex_unlock(&lock);
@@ -92,6 +94,10 @@ safemmap_checks_stop(void)
     pthread_t ending;
     bool was_running;
 
+    if (safemmap__host != NULL) {
+        safemmap__host->checks_stop();
+        return;
+    }
     pthread_mutex_lock(&lock);
     was_running = running;
     running = false;

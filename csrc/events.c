@@ -5,68 +5,104 @@
  */
 #include "internal.h"
 
-static struct safemmap_event ring[SAFEMMAP_EVENTS];
-/* How many events were ever put in and taken out. */
-static size_t pushed, taken;
-static uint64_t dropped;
-/* For safemmap__lock(): held by the thread that takes one out. No handler does. */
-static int taking;
+struct safemmap__mailbox safemmap__own_mailbox = {.fd = -1};
 
-static safemmap_event_hook *event_hook;
-static safemmap_fault_hook *fault_hook;
+/* That of each copy which this one serves, after its own. Only grows. */
+enum { MAILBOXES = 16 };
+static struct safemmap__mailbox *mailboxes[MAILBOXES] = {&safemmap__own_mailbox};
+static size_t mailbox_count = 1;
 
-/* -1 until safemmap_event_fd() makes it. */
-static int fd = -1;
+static struct safemmap__mailbox *const own = &safemmap__own_mailbox;
+
+static size_t
+count_mailboxes(void)
+{
+    return __atomic_load_n(&mailbox_count, __ATOMIC_ACQUIRE);
+}
 
 /* ---- Inside the signal ------------------------------------------------- */
+
+static void
+push(struct safemmap__mailbox *mailbox, const struct safemmap_event *event)
+{
+    size_t at = __atomic_load_n(&mailbox->pushed, __ATOMIC_RELAXED);
+
+    if (at - __atomic_load_n(&mailbox->taken, __ATOMIC_ACQUIRE) == SAFEMMAP_EVENTS) {
+        safemmap__count(&mailbox->dropped);
+        return;
+    }
+    mailbox->ring[at % SAFEMMAP_EVENTS] = *event;
+    __atomic_store_n(&mailbox->pushed, at + 1, __ATOMIC_RELEASE);
+}
 
 void
 safemmap__event_push(const struct safemmap_event *event)
 {
-    size_t at = __atomic_load_n(&pushed, __ATOMIC_RELAXED);
-
-    if (at - __atomic_load_n(&taken, __ATOMIC_ACQUIRE) == SAFEMMAP_EVENTS) {
-        safemmap__count(&dropped);
-        return;
-    }
-    ring[at % SAFEMMAP_EVENTS] = *event;
-    __atomic_store_n(&pushed, at + 1, __ATOMIC_RELEASE);
+    for (size_t i = 0; i < count_mailboxes(); i++)
+        push(mailboxes[i], event);
 }
 
-void
-safemmap_event_fd_set(void)
+static void
+set_fd(const struct safemmap__mailbox *mailbox)
 {
-    int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
+    int number = __atomic_load_n(&mailbox->fd, __ATOMIC_ACQUIRE);
 
     if (safemmap__os_event_is(number))
         safemmap__os_event_set(number);
 }
 
 void
-safemmap__event_announce(bool seen_to)
+safemmap_event_fd_set(void)
 {
-    safemmap_event_hook *present = __atomic_load_n(&event_hook, __ATOMIC_ACQUIRE);
-
-    if (present != NULL && !seen_to)
-        present();
-    safemmap_event_fd_set();
+    set_fd(own);
 }
 
-bool
+void
+safemmap__event_announce(unsigned seen_to)
+{
+    for (size_t i = 0; i < count_mailboxes(); i++) {
+        safemmap_event_hook *hook =
+            __atomic_load_n(&mailboxes[i]->event_hook, __ATOMIC_ACQUIRE);
+
+        if (hook != NULL && (seen_to & 1u << i) == 0)
+            hook();
+        set_fd(mailboxes[i]);
+    }
+}
+
+unsigned
 safemmap__event_report(const struct safemmap_event *event)
 {
-    safemmap_fault_hook *present = __atomic_load_n(&fault_hook, __ATOMIC_ACQUIRE);
+    unsigned seen_to = 0;
 
-    return present != NULL && present(event);
+    for (size_t i = 0; i < count_mailboxes(); i++) {
+        safemmap_fault_hook *hook =
+            __atomic_load_n(&mailboxes[i]->fault_hook, __ATOMIC_ACQUIRE);
+
+        if (hook != NULL && hook(event))
+            seen_to |= 1u << i;
+    }
+    return seen_to;
 }
 
 /* ---- Outside ----------------------------------------------------------- */
 
+/* Called while libraries are loaded: one thread at a time. */
+bool
+safemmap__mailbox_add(struct safemmap__mailbox *mailbox)
+{
+    if (mailbox_count == MAILBOXES)
+        return false;
+    mailboxes[mailbox_count] = mailbox;
+    __atomic_store_n(&mailbox_count, mailbox_count + 1, __ATOMIC_RELEASE);
+    return true;
+}
+
 static bool
 is_empty(void)
 {
-    return __atomic_load_n(&taken, __ATOMIC_ACQUIRE) ==
-           __atomic_load_n(&pushed, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&own->taken, __ATOMIC_ACQUIRE) ==
+           __atomic_load_n(&own->pushed, __ATOMIC_ACQUIRE);
 }
 
 bool
@@ -76,51 +112,51 @@ safemmap_event_take(struct safemmap_event *ret_event)
 
     if (is_empty())
         return false;
-    safemmap__lock(&taking);
+    safemmap__lock(&own->taking);
     if ((found = !is_empty())) {
-        *ret_event = ring[taken % SAFEMMAP_EVENTS];
-        __atomic_store_n(&taken, taken + 1, __ATOMIC_RELEASE);
+        *ret_event = own->ring[own->taken % SAFEMMAP_EVENTS];
+        __atomic_store_n(&own->taken, own->taken + 1, __ATOMIC_RELEASE);
     }
-    safemmap__unlock(&taking);
+    safemmap__unlock(&own->taking);
     return found;
 }
 
 uint64_t
 safemmap_events_dropped(void)
 {
-    return __atomic_load_n(&dropped, __ATOMIC_RELAXED);
+    return __atomic_load_n(&own->dropped, __ATOMIC_RELAXED);
 }
 
 void
 safemmap_set_fault_hook(safemmap_fault_hook *new)
 {
-    __atomic_store_n(&fault_hook, new, __ATOMIC_RELEASE);
+    __atomic_store_n(&own->fault_hook, new, __ATOMIC_RELEASE);
 }
 
 void
 safemmap_set_event_hook(safemmap_event_hook *new)
 {
-    __atomic_store_n(&event_hook, new, __ATOMIC_RELEASE);
+    __atomic_store_n(&own->event_hook, new, __ATOMIC_RELEASE);
 }
 
 int
 safemmap_event_fd(void)
 {
-    int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
+    int number = __atomic_load_n(&own->fd, __ATOMIC_ACQUIRE);
 
     if (safemmap__os_event_is(number))
         return number;
     if (safemmap__fork_error < 0)
         return safemmap__fork_error;
     if ((number = safemmap__os_event_new()) >= 0)
-        __atomic_store_n(&fd, number, __ATOMIC_RELEASE);
+        __atomic_store_n(&own->fd, number, __ATOMIC_RELEASE);
     return number;
 }
 
 void
 safemmap_event_fd_clear(void)
 {
-    int number = __atomic_load_n(&fd, __ATOMIC_ACQUIRE);
+    int number = __atomic_load_n(&own->fd, __ATOMIC_ACQUIRE);
 
     if (safemmap__os_event_is(number))
         safemmap__os_event_clear(number);
@@ -129,10 +165,10 @@ safemmap_event_fd_clear(void)
 void
 safemmap__events_reset(void)
 {
-    taken = pushed;
-    taking = 0;
-    dropped = 0;
-    event_hook = NULL;
-    if (safemmap__os_event_is(fd))
-        fd = safemmap__os_event_renew(fd);
+    own->taken = own->pushed;
+    own->taking = 0;
+    own->dropped = 0;
+    own->event_hook = NULL;
+    if (safemmap__os_event_is(own->fd))
+        own->fd = safemmap__os_event_renew(own->fd);
 }

@@ -1,11 +1,11 @@
 /* Runs only outside the signal: the guarded operations.
  *
- * Short copies need no guard (arch/x86_64_copy.c, for one). Each of the others arms one and
- * calls a function that touches memory in a straight line of plain C. A fault inside
- * makes the handler return from that call, so in such a function there is no
+ * Short copies need no guard (arch/x86_64_copy.c, for one). Each of the others arms
+ * one and calls a function that touches memory in a straight line of plain C. A fault
+ * inside makes the handler return from that call, so in such a function there is no
  * allocation, no lock, and no foreign code but the string functions of the C library.
  */
-#include "internal.h"
+#include "copies.h"
 #include "operations.h"
 
 #include <errno.h>
@@ -116,18 +116,25 @@ fell_back(int error)
     return error < 0 ? error : 1;
 }
 
-/* Returns from the operation unless it can be guarded. */
-#define PREPARE(size, instead)                                   \
+/* Returns from the operation unless it can be guarded here. (Where another copy
+ * serves this one, checks are always due.) */
+#define PREPARE(size, operation, ...)                            \
     do {                                                         \
         if (UNLIKELY((size) >= SAFEMMAP_BULK || check_is_due())) \
-            REQUIRE_HANDLER(instead);                            \
+            REQUIRE_HANDLER(operation, __VA_ARGS__);             \
     } while (0)
-#define REQUIRE_HANDLER(instead)                                      \
-    do {                                                              \
-        int error_ = check_if_time();                                 \
-                                                                      \
-        if (UNLIKELY(error_ < 0))                                     \
-            return error_ == -EBUSY ? fell_back(instead) : (instead); \
+#define REQUIRE_HANDLER(operation, ...)                                \
+    do {                                                               \
+        int error_;                                                    \
+                                                                       \
+        if (safemmap__host != NULL)                                    \
+            return safemmap__host->operations->operation(__VA_ARGS__); \
+        error_ = check_if_time();                                      \
+        if (UNLIKELY(error_ < 0)) {                                    \
+            int done_ = safemmap_kernel.operation(__VA_ARGS__);        \
+                                                                       \
+            return error_ == -EBUSY ? fell_back(done_) : done_;        \
+        }                                                              \
     } while (0)
 
 /* Calls `run` under the guard, which covers what it touches. Returns what that
@@ -325,7 +332,7 @@ check_and_copy(void *target, const void *source, size_t size,
 {
     if (size == 0)
         return 0;
-    REQUIRE_HANDLER(safemmap_kernel.copy(target, source, size, ret_fault));
+    REQUIRE_HANDLER(copy, target, source, size, ret_fault);
     return copy_any(target, source, size, ret_fault);
 }
 
@@ -345,7 +352,7 @@ static SAFEMMAP__NOINLINE int
 check_and_load(const void *source, unsigned char *ret_byte,
                struct safemmap_fault *ret_fault)
 {
-    REQUIRE_HANDLER(safemmap_kernel.load(source, ret_byte, ret_fault));
+    REQUIRE_HANDLER(load, source, ret_byte, ret_fault);
     return copy_any(ret_byte, source, 1, ret_fault);
 }
 
@@ -364,7 +371,7 @@ safemmap_load(const void *source, unsigned char *ret_byte,
 int
 safemmap_store(void *target, unsigned char byte, struct safemmap_fault *ret_fault)
 {
-    PREPARE(1, safemmap_kernel.store(target, byte, ret_fault));
+    PREPARE(1, store, target, byte, ret_fault);
     return copy_any(target, &byte, 1, ret_fault);
 }
 
@@ -404,7 +411,7 @@ safemmap_gather(void *target, const void *source, ptrdiff_t step, size_t count,
 
     if (count == 0)
         return 0;
-    PREPARE(count, safemmap_kernel.gather(target, source, step, count, ret_fault));
+    PREPARE(count, gather, target, source, step, count, ret_fault);
     ACCESS(run_gather, &stepping, strided(source, step, count, false),
            contiguous(target, count, true), &nothing);
     return 0;
@@ -419,7 +426,7 @@ safemmap_scatter(void *target, ptrdiff_t step, const void *source, size_t count,
 
     if (count == 0)
         return 0;
-    PREPARE(count, safemmap_kernel.scatter(target, step, source, count, ret_fault));
+    PREPARE(count, scatter, target, step, source, count, ret_fault);
     ACCESS(run_scatter, &stepping, contiguous(source, count, false),
            strided(target, step, count, true), &nothing);
     return 0;
@@ -445,7 +452,7 @@ safemmap_compare(const void *left, const void *right, size_t size, int *ret_orde
     const struct comparing comparing = {left, right, size};
     uintptr_t order;
 
-    PREPARE(size, safemmap_kernel.compare(left, right, size, ret_order, ret_fault));
+    PREPARE(size, compare, left, right, size, ret_order, ret_fault);
     ACCESS(run_comparison, &comparing, contiguous(left, size, false),
            contiguous(right, size, false), &order);
     *ret_order = (int)order;
@@ -470,14 +477,13 @@ run_search(const void *arguments)
 }
 
 static inline int
-find_with(safemmap__search *search, safemmap_find_operation *instead,
-          const void *text, size_t size, const void *pattern, size_t pattern_size,
-          ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
+find_with(safemmap__search *search, const void *text, size_t size,
+          const void *pattern, size_t pattern_size, ptrdiff_t *ret_index,
+          struct safemmap_fault *ret_fault)
 {
     const struct searching searching = {search, text, size, pattern, pattern_size};
     uintptr_t found;
 
-    PREPARE(size, instead(text, size, pattern, pattern_size, ret_index, ret_fault));
     ACCESS(run_search, &searching, contiguous(text, size, false),
            contiguous(pattern, pattern_size, false), &found);
     *ret_index = safemmap__index((const void *)found, text);
@@ -488,8 +494,9 @@ static SAFEMMAP__NOINLINE int
 find_forward(const void *text, size_t size, const void *pattern, size_t pattern_size,
              ptrdiff_t *ret_index, struct safemmap_fault *ret_fault)
 {
-    return find_with(safemmap__search_forward, safemmap_kernel.find, text, size,
-                     pattern, pattern_size, ret_index, ret_fault);
+    PREPARE(size, find, text, size, pattern, pattern_size, ret_index, ret_fault);
+    return find_with(safemmap__search_forward, text, size, pattern, pattern_size,
+                     ret_index, ret_fault);
 }
 
 /* A search that goes further than that, or faults, takes a guard. */
@@ -524,8 +531,9 @@ safemmap_rfind(const void *text, size_t size, const void *pattern,
                size_t pattern_size, ptrdiff_t *ret_index,
                struct safemmap_fault *ret_fault)
 {
-    return find_with(safemmap__search_backward, safemmap_kernel.rfind, text, size,
-                     pattern, pattern_size, ret_index, ret_fault);
+    PREPARE(size, rfind, text, size, pattern, pattern_size, ret_index, ret_fault);
+    return find_with(safemmap__search_backward, text, size, pattern, pattern_size,
+                     ret_index, ret_fault);
 }
 
 const struct safemmap_operations safemmap_guarded = {

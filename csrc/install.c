@@ -1,6 +1,7 @@
 /* Runs only outside the signal: puts the handler in place, and keeps the previous
  * actions as the chain to forward to. The one file that names the handler.
  */
+#include "copies.h"
 #include "process_overlay.h"
 
 #include <errno.h>
@@ -164,6 +165,44 @@ set_again(const struct sigaction *present, int entry, int inherited)
     return entry_of(&replaced) < 0 ? go_above(&replaced) : 0;
 }
 
+uintptr_t
+safemmap__action_below(size_t entry)
+{
+    struct safemmap__reading reading = safemmap__start_reading();
+    const struct safemmap__chain *chain =
+        __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
+    uintptr_t function = 0;
+
+    if (chain != NULL && entry < (size_t)chain->count &&
+        is_handler(&chain->link[entry].action))
+        function = (uintptr_t)chain->link[entry].action.sa_sigaction;
+    safemmap__stop_reading(&reading);
+    return function;
+}
+
+/* Whether an action is that of another copy of this library, which forwards to our
+ * topmost entry first, or to a copy that does. Each would otherwise go above the
+ * other until there are no entries left. (These are copies of different layouts;
+ * others have one host.) */
+static bool
+leads_to_us(const struct sigaction *action)
+{
+    enum { COPIES_BETWEEN = 8 };
+    uintptr_t function = (uintptr_t)action->sa_sigaction;
+    size_t entry;
+
+    if (top < 0 || !is_handler(action))
+        return false;
+    for (int i = 0; i < COPIES_BETWEEN && function != 0; i++) {
+        const struct safemmap__copy *copy = safemmap__os_copy_of(function, &entry);
+
+        if (copy == NULL || copy == &safemmap__copy)
+            return copy != NULL && entry == (size_t)top;
+        function = copy->below(entry);
+    }
+    return false;
+}
+
 static int
 install_locked(void)
 {
@@ -174,7 +213,7 @@ install_locked(void)
         return -errno;
     entry = entry_of(&present);
     if (entry < 0)
-        return go_above(&present);
+        return leads_to_us(&present) ? 0 : go_above(&present);
     if (entry != top) {
         /* Those above have left. */
         if ((error = publish_chain(entry + 1, NULL)) < 0)
@@ -235,6 +274,8 @@ check(void)
 int
 safemmap_install(void)
 {
+    if (safemmap__host != NULL)
+        return safemmap__host->install();
     safemmap__os_precede_wayland();
     return check();
 }
@@ -286,6 +327,8 @@ safemmap_uninstall(void)
 {
     int error;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->uninstall();
     pthread_mutex_lock(&lock);
     error = uninstall_locked();
     pthread_mutex_unlock(&lock);
@@ -311,6 +354,8 @@ safemmap_get_actions(struct safemmap_action *ret_actions, size_t room)
     struct sigaction present;
     size_t count = 0;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->get_actions(ret_actions, room);
     pthread_mutex_lock(&lock);
     if (sigaction(SIGBUS, NULL, &present) == 0) {
         int entry = entry_of(&present);
@@ -338,6 +383,10 @@ safemmap_get_counts(struct safemmap_counts *ret_counts)
 {
     const struct safemmap_counts *counts = &safemmap__counts;
 
+    if (safemmap__host != NULL) {
+        safemmap__host->get_counts(ret_counts);
+        return;
+    }
     ret_counts->recovered = __atomic_load_n(&counts->recovered, __ATOMIC_RELAXED);
     ret_counts->overlaid = __atomic_load_n(&counts->overlaid, __ATOMIC_RELAXED);
     ret_counts->forwarded = __atomic_load_n(&counts->forwarded, __ATOMIC_RELAXED);

@@ -100,6 +100,10 @@ enum { SAFEMMAP__CHECK_WHEN_DUE = 1, SAFEMMAP__CHECK_ALWAYS = 1000 };
 /* NULL before the first installation. */
 extern struct safemmap__chain *safemmap__chain;
 
+/* Of the copy of this library that serves this one (copies.c); NULL: this one does
+ * everything itself. Set before the first operation. */
+extern const struct safemmap__service *safemmap__host;
+
 /* 0, or a negative errno: forked children would share our state, so that there must
  * be no handler (fork.c). */
 extern int safemmap__fork_error;
@@ -240,14 +244,30 @@ int safemmap__put_back(struct safemmap_region *region);
 bool safemmap__was_replaced(const struct safemmap_region *region);
 
 /* ---- events.c ---- */
+/* Where a copy of this library has its events. */
+struct safemmap__mailbox {
+    struct safemmap_event ring[SAFEMMAP_EVENTS];
+    size_t pushed, taken; /* how many events were ever put in and taken out */
+    uint64_t dropped;
+    int taking; /* for safemmap__lock(): held by the thread that takes one out. No
+                   handler does. */
+    safemmap_event_hook *event_hook;
+    safemmap_fault_hook *fault_hook;
+    int fd; /* -1 until safemmap_event_fd() makes it */
+};
+extern struct safemmap__mailbox safemmap__own_mailbox;
+/* Has events put into another one, too, which stays for ever. False: there is no
+ * room.
+ */
+bool safemmap__mailbox_add(struct safemmap__mailbox *mailbox);
 /* One caller at a time, with all signals blocked. */
 void safemmap__event_push(const struct safemmap_event *event);
-/* Calls the fault hook, if any; returns whether it sees to the queue. The caller holds
- * nothing. */
-bool safemmap__event_report(const struct safemmap_event *event);
-/* Calls the event hook, unless the fault hook sees to the queue, and makes the eventfd
+/* Calls the fault hooks; returns a bit for each mailbox whose hook sees to its queue.
+ * The caller holds nothing. */
+unsigned safemmap__event_report(const struct safemmap_event *event);
+/* Calls the event hooks, but of mailboxes with such a bit, and makes the eventfds
  * readable. */
-void safemmap__event_announce(bool seen_to);
+void safemmap__event_announce(unsigned seen_to);
 /* In the child of a fork: drops the parent's events and hook, and puts a new eventfd
  * under the old number. */
 void safemmap__events_reset(void);
@@ -274,6 +294,9 @@ void safemmap__checks_reset(void);
 /* safemmap_install() for an operation: 0, -EBUSY, or -ECANCELED: the handler cannot
  * be installed for another reason. */
 int safemmap__check_handler(void);
+
+/* Where an entry forwards to first; 0: the default action. Wait-free. */
+uintptr_t safemmap__action_below(size_t entry);
 
 /* Holds the chain of actions still: around fork(). */
 void safemmap__installation_lock(void);

@@ -7,6 +7,7 @@
  * wherever that range is mapped. Entries of unmapped memory are simply never looked
  * up.
  */
+#include "copies.h"
 #include "origins.h"
 
 #include <errno.h>
@@ -83,10 +84,14 @@ safemmap__origin_of(ino_t zeros, uint64_t offset, struct safemmap__origin *ret_o
 ssize_t
 safemmap_file_path(uint32_t id, char *ret_path, size_t room)
 {
-    sigset_t mask = safemmap__hold_pages();
-    const struct safemmap__file *file = safemmap__file_by_id(id);
+    const struct safemmap__file *file;
     ssize_t length = -ENOENT;
+    sigset_t mask;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->file_path(id, ret_path, room);
+    mask = safemmap__hold_pages();
+    file = safemmap__file_by_id(id);
     if (file != NULL) {
         size_t size = strlen(file->path);
 

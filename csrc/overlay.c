@@ -397,7 +397,8 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     uintptr_t address = (uintptr_t)info->si_addr;
     struct safemmap_region *owner = NULL;
     struct fault fault;
-    bool done = false, seen_to = false;
+    unsigned seen_to = 0;
+    bool done = false;
 
     safemmap__regions_visit(address, address + 1, choose, &owner);
     /* (A misaligned access has nothing wrong with its page.) */

@@ -40,4 +40,5 @@
 #include "os/linux.c"
 #include "os/linux_memory.c"
 #include "os/linux_maps.c"
+#include "os/linux_copies.c"
 #include "os/wayland.c"

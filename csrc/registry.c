@@ -9,7 +9,7 @@
  * Regions may overlap. A look-up goes backwards from the last leaf that can hold an
  * address; how far the leaves reach tells it where to stop.
  */
-#include "internal.h"
+#include "copies.h"
 #include "runs.h"
 
 #include <errno.h>
@@ -379,6 +379,8 @@ add(struct safemmap_region *region, uint64_t id)
 int
 safemmap_region_add(struct safemmap_region *region)
 {
+    if (safemmap__host != NULL)
+        return safemmap__host->region_add(region);
     region->updated = NULL;
     return add(region, 0);
 }
@@ -451,6 +453,8 @@ safemmap_region_update(struct safemmap_region *region, uintptr_t start, uintptr_
     struct safemmap_region *stand_in;
     int error;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->region_update(region, start, end);
     if (region->overlaid == NULL || region->put_back || region->page_size == 0 ||
         start >= end || start % region->page_size != 0 ||
         end % region->page_size != 0)
@@ -477,6 +481,8 @@ safemmap_region_remove(struct safemmap_region *region)
 {
     int error;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->region_remove(region);
     if (region == NULL || region->overlaid == NULL)
         return 0;
     safemmap__registry_lock();

@@ -15,6 +15,7 @@ struct safemmap__chain *safemmap__chain;
 struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;
 int safemmap__fork_error = -ENOSYS;
+const struct safemmap__service *safemmap__host;
 
 void
 safemmap__count(uint64_t *counter)

@@ -16,7 +16,7 @@
  * refuse mremap(2) with an old size of 0, which duplicates an existing shared
  * mapping. So one page of each file is mapped beforehand, its *source*.
  */
-#include "internal.h"
+#include "copies.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -264,9 +264,13 @@ safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection,
 int
 safemmap_withdraw(uint64_t token)
 {
-    sigset_t mask = safemmap__hold_pages();
-    int error = withdraw(token);
+    sigset_t mask;
+    int error;
 
+    if (safemmap__host != NULL)
+        return safemmap__host->withdraw(token);
+    mask = safemmap__hold_pages();
+    error = withdraw(token);
     safemmap__release_pages(&mask);
     return error;
 }

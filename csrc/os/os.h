@@ -187,6 +187,20 @@ void safemmap__os_event_clear(int number);
  * or -1 if there is none to be had. */
 int safemmap__os_event_renew(int number);
 
+/* ---- Copies of this library ---------------------------------------------- */
+
+struct safemmap__copy;
+/* The one of this process of which the function is an entry point, and which; or
+ * NULL.
+ */
+const struct safemmap__copy *safemmap__os_copy_of(uintptr_t function,
+                                                  size_t *ret_entry);
+/* Calls `visit` for each copy that the process has loaded. */
+typedef void safemmap__copy_visitor(const struct safemmap__copy *copy, void *context);
+void safemmap__os_copies_visit(safemmap__copy_visitor *visit, void *context);
+/* Keeps the library or program that this function belongs to loaded. */
+void safemmap__os_stay_loaded(void);
+
 /* ---- Handlers that are installed late ----------------------------------- */
 
 /* Has libwayland-server, if the process has loaded it, install its handler first.
