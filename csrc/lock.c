@@ -35,7 +35,7 @@ safemmap__lock(int *word)
 void
 safemmap__unlock(int *word)
 {
-    int self = (int)safemmap__os_thread();
+    int self = __atomic_load_n(word, __ATOMIC_RELAXED) & SAFEMMAP__OS_HOLDER;
 
     if (__atomic_compare_exchange_n(word, &self, 0, false, __ATOMIC_RELEASE,
                                     __ATOMIC_RELAXED))

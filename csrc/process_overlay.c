@@ -435,6 +435,9 @@ may_retry(uintptr_t address)
 static enum safemmap__presence
 presence(const struct lost *lost, const ucontext_t *context)
 {
+    if (lost->known && !lost->zeros)
+        return SAFEMMAP__LOST; /* past the end of the file */
+
     enum safemmap__access_kind kind = safemmap__access_of(context);
     bool store =
         kind == SAFEMMAP__STORE ||

@@ -52,6 +52,8 @@ bool safemmap__os_is_readable(uintptr_t address);
  * it this thread's priority. True: the lock has been handed over; false: try again.
  */
 bool safemmap__os_wait_for_lock(int *word);
+/* The part of the word that is the number. */
+enum { SAFEMMAP__OS_HOLDER = 0x3fffffff };
 /* Gives a lock of this thread's to one that waits for it. */
 void safemmap__os_hand_over_lock(int *word);
 
