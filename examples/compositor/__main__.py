@@ -31,6 +31,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     server = Server(path, width, height)
     if options.png:
+        options.png.mkdir(parents=True, exist_ok=True)
         server.each = writes_png(options.png)
     try:
         asyncio.run(server.run(options.frames))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import safemmap
 
 from . import wire
-from .display import Display
+from .display import Callback, Display
 from .resource import ProtocolError, Resource
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Client:
         self.surfaces: list[Surface] = []
         self.windows: list[Toplevel] = []  # the newest is shown
         self.outputs: list[Output] = []
+        self.callbacks: list[Callback] = []  # for when the next frame is out
         self._received, self._fds = bytearray(), deque[int]()
         self._unsent = bytearray()
         self._read_in_frame = 0
@@ -67,6 +68,13 @@ class Client:
     def enter_outputs(self, surface: Surface) -> None:
         for output in self.outputs:
             surface.enter(output.id)
+
+    def frame_shown(self, time: int) -> None:
+        """The client may draw the next one."""
+        for callback in self.callbacks:
+            callback.done(time)
+            self.remove(callback)
+        self.callbacks.clear()
 
     # ---- Requests --------------------------------------------------------
 

@@ -108,8 +108,7 @@ class Server:
         self.each(self)
         now = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
         for client in self.clients:
-            for surface in client.surfaces:
-                surface.shown(now)
+            client.frame_shown(now)
 
     # [draw
     def draw(self) -> None:

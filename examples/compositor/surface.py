@@ -47,8 +47,7 @@ class Surface(Resource):
         self.role: Role | None = None
         self.parts: list[Subsurface] = []  # above this one, the last on top
         self._attached: tuple[Buffer | None] | None = None
-        self._waiting: list[Callback] = []
-        self._callbacks: list[Callback] = []
+        self._callbacks: list[Callback] = []  # of the next commit
 
     @request()
     def destroy(self) -> None:
@@ -63,7 +62,7 @@ class Surface(Resource):
 
     @request("n")
     def frame(self, id: int) -> None:
-        self._waiting.append(Callback(self.client, id))
+        self._callbacks.append(Callback(self.client, id))
 
     @request("?o", Region)
     def set_opaque_region(self, region: Region | None) -> None: ...
@@ -80,8 +79,8 @@ class Surface(Resource):
                 previous.release()
             if previous is None and buffer is not None:
                 self.client.enter_outputs(self)
-        self._callbacks += self._waiting
-        self._waiting = []
+        self.client.callbacks += self._callbacks
+        self._callbacks = []
         if self.role is not None:
             self.role.committed()
         self.client.server.redraw = True
@@ -94,13 +93,6 @@ class Surface(Resource):
 
     @request("iiii")
     def damage_buffer(self, x: int, y: int, width: int, height: int) -> None: ...
-
-    def shown(self, time: int) -> None:
-        """A frame is out: the client may draw the next."""
-        for callback in self._callbacks:
-            callback.done(time)
-            self.client.remove(callback)
-        self._callbacks = []
 
     def forget(self, buffer: Buffer) -> None:
         if self._attached == (buffer,):
