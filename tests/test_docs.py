@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -56,4 +55,5 @@ def test_code_of_the_page_on_services_is_that_of_the_server() -> None:
         source = (root / path).read_text()
         section = re.search(rf"^ *# \[{name}\n(.*?)^ *# {name}\]$", source, re.M | re.S)
         assert section is not None, (path, name)
-        assert code.strip() == textwrap.dedent(section[1]).strip(), (path, name)
+        # (In a class, the formatter breaks lines elsewhere.)
+        assert code.split() == section[1].split(), (path, name)
