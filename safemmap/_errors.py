@@ -118,6 +118,8 @@ class PeerError(OSError, ValueError):
 class SealError(PeerError):
     """A file cannot have the seals that were asked for. The message says why.
 
+    A `PeerError`, since `wrap` looks for them in a peer's file.
+
     `errno` is ``EINVAL`` where there can be no such seals, ``EPERM`` where they may
     not be added, and ``EBUSY`` where the file is in use.
     """
