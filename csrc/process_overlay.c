@@ -303,6 +303,7 @@ is_unchanged(const struct lost *lost)
 /* For zeros whose original file has been forgotten. */
 static struct safemmap__steps steps_of_forgotten;
 
+/* (Zeros that stay do not fault, so that nobody will ask.) */
 static void
 remember(const struct lost *lost, const struct safemmap__range *range, uint64_t token)
 {
@@ -312,7 +313,7 @@ remember(const struct lost *lost, const struct safemmap__range *range, uint64_t 
                                       .device = (dev_t)lost->event.file.device,
                                       .inode = (ino_t)lost->event.file.inode};
 
-    if (origin.inode == 0)
+    if (origin.inode == 0 || token == 0)
         return;
     origin.file = lost->event.file.id;
     origin.offset = lost->offset + (range->start - lost->page);
@@ -390,8 +391,10 @@ is_one_too_many(const struct lost *lost, const struct safemmap__steps *steps)
            safemmap__os_set_mappings_aside() < 0;
 }
 
+/* `*ret_done`: some page was replaced. Without that, the access faults again if the
+ * page is still lost. */
 static bool
-replace_lost(struct lost *lost)
+replace_lost(struct lost *lost, bool *ret_done)
 {
     const size_t page_size = lost->mapping.page_size;
     const struct safemmap__range one = {lost->page, lost->page + page_size};
@@ -403,7 +406,7 @@ replace_lost(struct lost *lost)
         lost->known = true;
     step = safemmap__step(steps, lost->page, page_size, &lost->range, lost->known);
     if (!is_unchanged(lost))
-        return true; /* the access faults again if the page is still lost */
+        return true;
     if (lost->file != NULL && safemmap__steps_are_many(steps))
         join(lost, steps);
     if (!map_step(lost, steps, &step) && !map_step(lost, steps, &one) &&
@@ -411,6 +414,7 @@ replace_lost(struct lost *lost)
         return false;
     lost->event.token = steps->token;
     safemmap__count(&safemmap__counts.overlaid);
+    *ret_done = true;
     return true;
 }
 
@@ -490,9 +494,8 @@ answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
         *ret_told = lost->zeros;
         return may_retry(address);
     }
-    if (!replace_lost(lost))
+    if (!replace_lost(lost, ret_told))
         return false;
-    *ret_told = lost->event.token != 0;
     if (*ret_told && !goes_on)
         safemmap__event_push(&lost->event);
     return true;

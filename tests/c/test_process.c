@@ -553,6 +553,35 @@ child(void)
     CHECK_CALL(unlink(name));
 }
 
+/* Not even a memory file: its zeros stay, and are reported all the same. */
+static void
+child_without_file(void)
+{
+    struct file file = file_new(16);
+    int status;
+    pid_t pid;
+
+    begin();
+    file_cut(&file, 0);
+    CHECK_EQ(load(&file, PAGE), 0);
+    CHECK_EQ(reports_since(), 1);
+    CHECK_CALL(pid = fork());
+    if (pid == 0) {
+        struct file later = file_gone();
+
+        limit_file_size();
+        CHECK_EQ(load(&file, PAGE), 0);
+        CHECK_EQ(reports_since(), 1);
+        CHECK_EQ(events_since(), 1);
+        CHECK_EQ(last.token, 0);
+        CHECK_EQ(load(&later, 0), 0);
+        CHECK_EQ(reports_since(), 1);
+        exit(0);
+    }
+    CHECK_CALL(waitpid(pid, &status, 0));
+    CHECK_EQ(status, 0);
+}
+
 static void
 descriptors_closed(void)
 {
@@ -891,6 +920,6 @@ time_taken(void)
 TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
           TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
           TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(steps_far_apart),
-          TEST(what_must_die), TEST(devices), TEST(child), TEST(descriptors_closed),
-          TEST(cancelled_thread), TEST(limited), TEST(full_table),
-          TEST(older_kernels), TEST(storm), TEST(time_taken))
+          TEST(what_must_die), TEST(devices), TEST(child), TEST(child_without_file),
+          TEST(descriptors_closed), TEST(cancelled_thread), TEST(limited),
+          TEST(full_table), TEST(older_kernels), TEST(storm), TEST(time_taken))
