@@ -1,5 +1,5 @@
-/* Runs outside the signal, while libraries are loaded: has all copies of this library in
- * a process share one handler and one registry.
+/* Runs outside the signal, while libraries are loaded: has all copies of this library
+ * in a process share one handler and one registry.
  *
  * The copy that is loaded first is the host. One that comes later, and has the same
  * layout, becomes its guest: its public functions hand everything to the host, so

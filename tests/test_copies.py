@@ -27,7 +27,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags += ["-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic", "-Wl,-z,now"]
     include = [f"-I{ROOT / 'safemmap/include'}"]
     sources = sorted((ROOT / "csrc").glob("*.c"))
-    command = ["cc", *flags, *include, *sources, "-pthread", "-ldl", "-o", target]
+    command: list[str | Path] = ["cc", *flags, *include, *sources]
+    command += ["-pthread", "-ldl", "-o", target]
     subprocess.run(command, check=True)
     return target
 

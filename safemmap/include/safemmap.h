@@ -1,8 +1,18 @@
 /* safemmap.h: survive SIGBUS on memory that a file backs.
  *
- * Functions return 0 or a negative errno, and write through their `ret_`
- * parameters only as documented. None of them prints, and none may be called
- * from a signal handler.
+ * Rules for all functions, unless one says otherwise:
+ *
+ * - Errors: they return 0 or a negative errno, and write through their `ret_`
+ *   parameters only on success. None prints or exits.
+ * - Threads: any thread may call any of them at any time. The caller serializes
+ *   changes (add, update, remove) of one and the same struct.
+ * - Signals: none may be called in a signal handler, but safemmap_withdraw() and
+ *   what a hook is allowed.
+ * - Forks: a child has a working handler, its parent's regions, and an empty queue of
+ *   events. fork() may be called by any thread while others are inside of these.
+ * - In a guarded block (SAFEMMAP_TRY) only the guarded operations may be called, and
+ *   another block may begin.
+ * - Since: 0.1.0.
  *
  * A read or write of a mapped page raises SIGBUS when the page cannot be
  * brought in: the file was made shorter, its filesystem is full, the device
@@ -17,8 +27,9 @@
  * - The whole process (safemmap_process_enable) is for mappings that nobody
  *   registers: the same, in any ordinary mapping of a regular file.
  *
- * Everything here is thread-safe. After fork() the child has a working handler,
- * and its regions stay registered.
+ * Several copies of this library in one process serve one another: the one that was
+ * loaded first has the handler and the regions of all, each a queue of all events. A
+ * library with a copy in it is never unloaded.
  */
 #ifndef SAFEMMAP_H
 #define SAFEMMAP_H
@@ -57,16 +68,18 @@ struct safemmap_fault {
 
 /* ---- The handler ------------------------------------------------------- */
 
-/* Makes the SIGBUS handler of this library the one that the kernel calls. Does
- * nothing when it already is; otherwise installs it above the present action,
- * to which it forwards every signal that is not ours. Guarded operations call this
- * themselves: a thread's first one; and every 64th after that, and each on
- * SAFEMMAP_BULK bytes or more, unless this thread did so in the last 100
- * microseconds.
+/* Makes the SIGBUS handler of this library the one that the kernel calls. Call it as
+ * often as you like: it does nothing when the handler already is; otherwise installs
+ * it above the present action, to which it forwards every signal that is not ours.
+ * Guarded operations call this themselves: a thread's first one; and every 64th after
+ * that, and each on SAFEMMAP_BULK bytes or more, unless this thread did so in the
+ * last 100 microseconds.
  *
  * Other libraries may do the same again and again: once it has gone above
  * SAFEMMAP_REINSTALLS handlers that are still installed, it returns -EBUSY, until one
- * of them is removed. */
+ * of them is removed. It may allocate memory, and takes locks that no handler takes:
+ * not in a guarded block. Fails with -ENOMEM, or as sigaction(2) where a sandbox
+ * forbids that. */
 #define SAFEMMAP_REINSTALLS 63
 SAFEMMAP_API int safemmap_install(void);
 
@@ -82,7 +95,7 @@ SAFEMMAP_OWNER int safemmap_uninstall(void);
  * install handlers. A forked child has its own. Fails as pthread_create(3); does
  * nothing if the thread runs already. */
 SAFEMMAP_OWNER int safemmap_checks_start(void);
-/* Returns when the thread has ended. */
+/* Returns when the thread has ended. Does nothing if there is none. */
 SAFEMMAP_OWNER void safemmap_checks_stop(void);
 
 /* The actions that get a SIGBUS, one after the other: fills in as many as there is
@@ -121,6 +134,10 @@ SAFEMMAP_API void safemmap_get_counts(struct safemmap_counts *ret_counts);
  *   when that lies inside this page. When both sides are gone, the side that is
  *   read is the one reported.
  * - The contents of what was to be written are indeterminate after a fault.
+ * - A page of a region that has been replaced by zeros is there: an operation on it
+ *   succeeds, and gets zeros. Whoever reads a registered region asks
+ *   safemmap_region_poisoned() after the operation; if it is, they may be zeros.
+ * - They may be called in guarded blocks, and under any lock of the caller's.
  * - -EAGAIN, -ENOMEM or what sigaction(2) gives: the handler could not be
  *   installed; nothing was touched.
  * - 1 instead of 0: done, but through system calls, since others have displaced the
@@ -184,13 +201,12 @@ SAFEMMAP_API int safemmap_rfind(const void *text, size_t size, const void *patte
  * operations may be called; the block does not see a fault that they return.
  *
  * - Local variables that the block changes, and that are read after a fault, must be
- *   `volatile`, as for setjmp(3). So must be objects that the block stores to for
- *   another thread's sake.
+ *   `volatile`, as for setjmp(3); or the code is in a function that the block calls.
  * - `return`, `goto` to the outside and C++ exceptions end the block and its guard;
  *   `break` and `continue` end the block, and no loop around it. longjmp(3) must not
  *   leave it: the guard would stay.
- * - Blocks nest, in one function and across calls. The innermost one whose range
- * holds the address gets the fault, and those further in are gone.
+ * - Blocks nest, in one function and across calls. The innermost one whose range has
+ *   the address gets the fault, and those further in are gone.
  * - Each thread has its own; a block belongs to the stack on which it began, and must
  *   not be left by switching stacks (swapcontext(3), coroutines).
  * - fork() in a block: the child goes on in the block, guarded.
@@ -345,13 +361,14 @@ struct safemmap_region {
     uintptr_t room[8];
 };
 
-/* Registers a region, whose private part is zero, or as an earlier remove left it.
- * Fails with -EINVAL (not aligned or empty), -EEXIST (it is registered already),
- * -EFAULT (a page in it is one that replaced another, in a registered region which it
- * overlaps), or -ENOMEM. For a withdrawable region also with what memfd_create(2),
- * ftruncate(2) or mmap(2) answer where the kernel gives no memory file for its zeroed
- * pages: -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN (RLIMIT_MEMLOCK
- * under mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
+/* Registers a region, whose private part is zero, or as an earlier remove left it:
+ * from its return on, faults in it are answered, on any thread, if the handler is
+ * installed. Fails with -EINVAL (not aligned or empty), -EEXIST (it is registered
+ * already), -EFAULT (a page in it is one that replaced another, in a registered
+ * region which it overlaps), or -ENOMEM. For a withdrawable region also with what
+ * memfd_create(2), ftruncate(2) or mmap(2) answer where the kernel gives no memory
+ * file for its zeroed pages: -EMFILE, -ENFILE, -EPERM or -ENOSYS (a sandbox), -EAGAIN
+ * (RLIMIT_MEMLOCK under mlockall(2)), -EFBIG (RLIMIT_FSIZE). */
 SAFEMMAP_API int safemmap_region_add(struct safemmap_region *region);
 
 /* Has a region, which is not put back, cover another range with the same start in the
