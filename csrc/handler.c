@@ -89,7 +89,8 @@ defer(const siginfo_t *info)
 {
     struct safemmap__guard *guard = safemmap__self.guard;
 
-    if (guard == NULL || guard->deferred || !safemmap__os_sent_by_us(info))
+    if (guard == NULL || guard->fault.code != 0 || guard->deferred ||
+        !safemmap__os_sent_by_us(info))
         return false;
     guard->deferred_info = *info;
     guard->deferred = 1;

@@ -322,12 +322,9 @@ remember_file(struct safemmap_region *region)
     region->inode = status.st_ino;
 }
 
-/* With that id; 0: the next one. */
 static int
-add(struct safemmap_region *region, uint64_t id)
+prepare(struct safemmap_region *region)
 {
-    static uint64_t last_id; /* guarded by `lock` */
-    bool replaced;
     size_t pages;
     int error;
 
@@ -353,36 +350,46 @@ add(struct safemmap_region *region, uint64_t id)
         free_runs(region);
         return -ENOMEM;
     }
-    if (region->put_back && (error = safemmap__reserve_shadow(region)) < 0) {
+    if (region->put_back && (error = safemmap__reserve_shadow(region)) < 0)
         free_runs(region);
-        return error;
-    }
+    return error;
+}
 
-    safemmap__registry_lock();
-    region->id = id != 0 ? id : ++last_id;
-    error = add_locked(region);
+/* Refuses a region over pages that are replaced. */
+static int
+enter_locked(struct safemmap_region *region)
+{
+    int error = add_locked(region);
+
     /* From here on handlers mark it; what they did before they have marked in the
      * regions that were there. */
-    replaced = error == 0 && safemmap__was_replaced(region);
-    if (replaced) {
+    if (error == 0 && safemmap__was_replaced(region)) {
         remove_locked(region);
         error = -EFAULT;
     }
     if (error < 0)
         safemmap__put_back(region);
-    safemmap__registry_unlock();
-    if (error < 0)
-        free_runs(region);
     return error;
 }
 
 int
 safemmap_region_add(struct safemmap_region *region)
 {
+    static uint64_t last_id; /* guarded by `lock` */
+    int error;
+
     if (safemmap__host != NULL)
         return safemmap__host->region_add(region);
     region->updated = NULL;
-    return add(region, 0);
+    if ((error = prepare(region)) < 0)
+        return error;
+    safemmap__registry_lock();
+    region->id = ++last_id;
+    error = enter_locked(region);
+    safemmap__registry_unlock();
+    if (error < 0)
+        free_runs(region);
+    return error;
 }
 
 /* Puts `region` in the place of another with the same range. */
@@ -400,50 +407,24 @@ replace_locked(const struct safemmap_region *other, struct safemmap_region *regi
     publish_leaf(index);
 }
 
-/* Takes over the pages that were replaced, and the zeros that are being laid. */
-static void
-take_over(struct safemmap_region *region, const struct safemmap_region *other)
-{
-    const size_t count = (region->end - region->start) / region->page_size;
-    sigset_t mask = safemmap__hold_pages();
-    size_t first = 0;
-
-    while ((first = safemmap__runs_next(other->overlaid, true, first, count)) <
-           count) {
-        size_t end = safemmap__runs_next(other->overlaid, false, first, count);
-
-        safemmap__runs_add(region->overlaid, first, end);
-        first = end;
-    }
-    safemmap__release_pages(&mask);
-}
-
-/* Another region covers the new range, while this one is out of the registry. */
+/* Another region covers the new range while this one is out of the registry. (All of
+ * it under the lock: a child must not find the other one there.) */
 static int
-update(struct safemmap_region *region, struct safemmap_region *stand_in)
+update_locked(struct safemmap_region *region, struct safemmap_region *stand_in)
 {
-    const size_t pages = (stand_in->end - stand_in->start) / stand_in->page_size;
-    struct safemmap__runs *overlaid;
-    int error = add(stand_in, region->id);
+    int error = enter_locked(stand_in);
 
     if (error < 0)
         return error;
-    overlaid = safemmap__runs_new(pages);
-    if (overlaid == NULL) {
-        safemmap_region_remove(stand_in);
-        return -ENOMEM;
-    }
-    safemmap__registry_lock();
     remove_locked(region);
     free(region->overlaid);
-    region->overlaid = overlaid;
+    /* Both mark the same pages until handlers have forgotten the other. */
+    region->overlaid = stand_in->overlaid;
     region->start = stand_in->start;
     region->end = stand_in->end;
     region->steps = (struct safemmap__steps){0};
     replace_locked(stand_in, region);
-    take_over(region, stand_in);
-    safemmap__registry_unlock();
-    free_runs(stand_in);
+    stand_in->overlaid = NULL;
     return 0;
 }
 
@@ -471,7 +452,13 @@ safemmap_region_update(struct safemmap_region *region, uintptr_t start, uintptr_
     stand_in->withdrawable = region->withdrawable;
     memcpy(stand_in->name, region->name, sizeof(region->name));
     stand_in->updated = region;
-    error = update(region, stand_in);
+    stand_in->id = region->id;
+    if ((error = prepare(stand_in)) == 0) {
+        safemmap__registry_lock();
+        error = update_locked(region, stand_in);
+        safemmap__registry_unlock();
+        free_runs(stand_in);
+    }
     free(stand_in);
     return error;
 }

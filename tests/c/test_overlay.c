@@ -1068,6 +1068,33 @@ updated_under_faults(void)
     }
 }
 
+static void
+remove_and_touch(const void *unused)
+{
+    (void)unused;
+    CHECK_EQ(safemmap_region_remove(&moving), 0);
+    load(&moving_file, 2 * PAGE);
+}
+
+/* A child in the middle of a change has the one region, and can remove it. */
+static void
+updated_while_forking(void)
+{
+    pthread_t thread;
+
+    moving_file = file_new(8);
+    moving = part_of(&moving_file, 0, 4);
+    CHECK_EQ(safemmap_region_add(&moving), 0);
+    CHECK_EQ(safemmap_install(), 0);
+    file_cut(&moving_file, 1);
+    CHECK_EQ(pthread_create(&thread, NULL, update_on_and_on, NULL), 0);
+    for (int i = 0; i < SCALED(200); i++)
+        CHECK_EQ(end_in_child(remove_and_touch, NULL), SIGBUS);
+    stop_moving = true;
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(safemmap_region_remove(&moving), 0);
+}
+
 TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
@@ -1079,4 +1106,5 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(remove_anything), TEST(outside_is_foreign), TEST(raise_is_foreign),
           TEST(stale_faults_are_foreign), TEST(cancelled_thread),
           TEST(without_address_space), TEST(passed_on_with_raise),
-          TEST(hook_and_name), TEST(updated), TEST(updated_under_faults))
+          TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),
+          TEST(updated_while_forking))
