@@ -1045,7 +1045,7 @@ update_on_and_on(void *unused)
 static void
 updated_under_faults(void)
 {
-    for (int round = 0; round < SCALED(300); round++) {
+    for (int round = 0; round < SCALED(60); round++) {
         pthread_t thread;
 
         moving_file = file_new(8);
@@ -1054,7 +1054,7 @@ updated_under_faults(void)
         CHECK_EQ(safemmap_region_add(&moving), 0);
         CHECK_EQ(safemmap_install(), 0);
         CHECK_EQ(pthread_create(&thread, NULL, update_on_and_on, NULL), 0);
-        for (int i = 0; i < round; i++)
+        for (int i = 0; i < round % 8; i++)
             sched_yield();
         file_cut(&moving_file, 1);
         CHECK_EQ(load(&moving_file, 2 * PAGE), 0);
@@ -1088,7 +1088,7 @@ updated_while_forking(void)
     CHECK_EQ(safemmap_install(), 0);
     file_cut(&moving_file, 1);
     CHECK_EQ(pthread_create(&thread, NULL, update_on_and_on, NULL), 0);
-    for (int i = 0; i < SCALED(200); i++)
+    for (int i = 0; i < SCALED(50); i++)
         CHECK_EQ(end_in_child(remove_and_touch, NULL), SIGBUS);
     stop_moving = true;
     CHECK_EQ(pthread_join(thread, NULL), 0);
