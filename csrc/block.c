@@ -14,8 +14,6 @@ _Static_assert(sizeof(struct safemmap__guard) <= sizeof(struct safemmap_guard),
 _Static_assert(offsetof(struct safemmap__guard, place.buffer) ==
                    offsetof(struct safemmap_guard, buffer),
                "callers set another buffer than the handler jumps to");
-_Static_assert(sizeof(jmp_buf) == sizeof(sigjmp_buf),
-               "siglongjmp(3) does not take what setjmp(3) has set");
 
 static struct safemmap__guard *
 private_part(struct safemmap_guard *guard)

@@ -43,7 +43,7 @@ check_at_intervals(void *own_generation)
         /* -EBUSY: displaced too often, which operations report; -ECANCELED:
          * uninstalled. Others: the next check tries again. */
         safemmap__check_handler();
-        clock_gettime(CLOCK_MONOTONIC, &next);
+        clock_gettime(safemmap__os_condition_clock, &next);
         add_ms(&next, checks < EAGER_CHECKS ? EAGER_MS : INTERVAL_MS);
         pthread_mutex_lock(&lock);
         while (generation == (uintptr_t)own_generation &&
@@ -114,12 +114,7 @@ safemmap_checks_stop(void)
 __attribute__((constructor)) static void
 prepare(void)
 {
-    pthread_condattr_t clock;
-
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&stopped, &clock);
-    pthread_condattr_destroy(&clock);
+    safemmap__os_condition_init(&stopped);
 }
 
 void

@@ -9,7 +9,7 @@
  *    on any thread, on an alternate stack or not, and inside itself.
  * 3. It may have been called by another handler that sits above it, with any
  *    mask and with the siginfo that the kernel gave that one.
- * 4. A fault is ours if the kernel generated it (si_code > 0) and it was raised by a
+ * 4. A fault is ours if the kernel generated it, and it was raised by a
  *    small copy on the pages of its operands, or its address lies under a guard of
  * this thread, in a live region, or, while the whole process is protected, in a
  * mapping that process_overlay.c accepts. A signal that this process sent is deferred
@@ -45,7 +45,7 @@ guard_for(uintptr_t address)
  * unblocks SIGBUS. `direct`: the kernel itself has called us, with nothing blocked.
  */
 static void
-restore(const ucontext_t *context, bool direct)
+restore(ucontext_t *context, bool direct)
 {
     sigset_t sigbus;
 
@@ -56,7 +56,7 @@ restore(const ucontext_t *context, bool direct)
         return;
     }
     if (!direct)
-        pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
+        pthread_sigmask(SIG_SETMASK, safemmap__os_mask_of(context), NULL);
     safemmap__restore_floating_point(context);
 }
 
@@ -121,7 +121,7 @@ leave_small_copy(const siginfo_t *info, ucontext_t *context, bool direct)
 static bool
 will_fault_again(const siginfo_t *info)
 {
-    return info->si_code > 0 && !safemmap__os_is_early(info);
+    return safemmap__os_is_fault(info) && !safemmap__os_is_early(info);
 }
 
 /* Takes the default action where a sandbox refuses sigaction(2): a fault in a thread
@@ -131,7 +131,7 @@ static void
 die_in_sandbox(const siginfo_t *info, ucontext_t *context)
 {
     if (will_fault_again(info) && context != NULL)
-        sigaddset(&context->uc_sigmask, SIGBUS);
+        sigaddset(safemmap__os_mask_of(context), SIGBUS);
     else
         kill(getpid(), SIGKILL);
 }
@@ -274,7 +274,7 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
 
     safemmap__enter_handler();
     saved_errno = errno;
-    if (info->si_code > 0) {
+    if (safemmap__os_is_fault(info)) {
         struct safemmap__guard *guard;
 
         leave_small_copy(info, context, direct);

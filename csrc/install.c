@@ -147,7 +147,7 @@ is_intact(const struct sigaction *action, int inherited)
     const int want = SA_SIGINFO | SA_NODEFER | (inherited & SA_ONSTACK);
 
     return (action->sa_flags & (want | (int)SA_RESETHAND)) == want &&
-           sigisemptyset(&action->sa_mask);
+           safemmap__os_mask_is_empty(&action->sa_mask);
 }
 
 static int

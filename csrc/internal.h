@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
-#include <ucontext.h>
 
 /* Nothing here is for other libraries, so that calls need no detour. */
 #pragma GCC visibility push(hidden)

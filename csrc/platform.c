@@ -26,19 +26,41 @@
 #include "arch/generic_restorer.c"
 #endif
 
-#if defined(__x86_64__)
+/* Linux's contexts are the ones that are known. */
+#if defined(__x86_64__) && defined(__linux__)
 #include "arch/x86_64_context.c"
-#include "arch/x86_64_search.c"
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && defined(__linux__)
 #include "arch/aarch64_context.c"
-#include "arch/aarch64_search.c"
 #else
 #include "arch/generic_context.c"
+#endif
+
+#if defined(__x86_64__)
+#include "arch/x86_64_search.c"
+#elif defined(__aarch64__) && !defined(__AARCH64EB__)
+#include "arch/aarch64_search.c"
+#else
 #include "arch/generic_search.c"
 #endif
 
+#if defined(__linux__)
 #include "os/linux.c"
 #include "os/linux_memory.c"
 #include "os/linux_maps.c"
 #include "os/linux_copies.c"
 #include "os/wayland.c"
+#else
+#include "os/bsd.c"
+#include "os/bsd_memory.c"
+#if defined(__FreeBSD__)
+#include "os/freebsd.c"
+#elif defined(__NetBSD__)
+#include "os/netbsd.c"
+#elif defined(__OpenBSD__)
+#include "os/openbsd.c"
+#elif defined(__APPLE__)
+#include "os/darwin.c"
+#else
+#error "safemmap does not know this system: csrc/os/os.h has what it needs"
+#endif
+#endif

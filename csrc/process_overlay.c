@@ -255,7 +255,7 @@ find_origin(struct lost *lost)
     if (safemmap__origin_of(mapping->inode, place, &origin)) {
         lost->file = safemmap__file_by_id(origin.file);
         lost->offset = origin.offset + (place - origin.token);
-        lost->event.file.device = origin.device;
+        lost->event.file.device = (uint64_t)origin.device;
         lost->event.file.inode = origin.inode;
     } else if (mapping->inode != safemmap__zeros_inode())
         return false;
@@ -469,7 +469,7 @@ describe(struct lost *lost, const siginfo_t *info, const ucontext_t *context)
     if (lost->file != NULL) {
         event->file.id = lost->file->id;
         event->file.deleted = lost->file->deleted;
-        event->file.device = lost->file->device;
+        event->file.device = (uint64_t)lost->file->device;
         event->file.inode = lost->file->inode;
     }
 }

@@ -289,8 +289,9 @@ safemmap__search_backward(const void *text, size_t size, const void *pattern,
 
     if (pattern_size <= 1 || size < pattern_size)
         return size < pattern_size ? NULL
-               : pattern_size == 0 ? start + size
-                                   : memrchr(text, *(bytes)pattern, size);
+               : pattern_size == 0
+                   ? start + size
+                   : safemmap__os_memrchr(text, *(bytes)pattern, size);
     bytes to = start + (size - pattern_size) + 1;
     const size_t on_page = (uintptr_t)to - page_of((uintptr_t)to - 1);
     const size_t sample = to - start > LONG_TEXT ? least(SAMPLE, on_page) : 0;

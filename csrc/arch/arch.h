@@ -15,7 +15,6 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <time.h>
-#include <ucontext.h>
 
 #pragma GCC visibility push(hidden)
 
@@ -29,9 +28,10 @@
 
 /* Whether copies and calls are assembly, and for which processor. (ThreadSanitizer
  * must see the return from each function. On ARM a stack of return addresses that the
- * compiler maintains, and a jump would have to, is possible.) */
+ * compiler maintains, and a jump would have to, is possible. The registers in a
+ * context are Linux's.) */
 #if defined(__SANITIZE_THREAD__) || SAFEMMAP__HAS(thread_sanitizer) || \
-    SAFEMMAP__HAS(shadow_call_stack)
+    SAFEMMAP__HAS(shadow_call_stack) || !defined(__linux__)
 #define SAFEMMAP__ASSEMBLY 0
 #elif defined(__x86_64__) || (defined(__aarch64__) && !defined(__AARCH64EB__))
 #define SAFEMMAP__ASSEMBLY 1
@@ -59,10 +59,10 @@
 
 struct safemmap__place {
     uintptr_t stack; /* for assembly; 0: the buffer is set */
-    sigjmp_buf buffer;
+    jmp_buf buffer;
 };
 
-/* Whether siglongjmp(3) ends calls: without assembly; and where the thread has a
+/* Whether longjmp(3) ends calls: without assembly; and where the thread has a
  * shadow stack, from which the C library knows how to drop the frames that are left.
  */
 extern bool safemmap__calls_end_by_jump;

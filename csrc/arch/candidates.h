@@ -3,6 +3,7 @@
 #define SAFEMMAP_CANDIDATES_H
 
 #include "arch.h"
+#include "../os/os.h"
 
 #include <string.h>
 
@@ -37,8 +38,8 @@ static inline bytes
 last_by_memchr(bytes from, bytes to, struct safemmap__filter *filter)
 {
     while (from < to) {
-        bytes at =
-            memrchr(from + filter->at[0], filter->byte[0], (size_t)(to - from));
+        bytes at = safemmap__os_memrchr(from + filter->at[0], filter->byte[0],
+                                        (size_t)(to - from));
 
         if (at == NULL)
             return NULL;

@@ -1,5 +1,6 @@
 /* Runs outside the signal (inside it: safemmap__leave_by_jump()). Calls a function
- * that the handler can end, by the C library's jumps.
+ * that the handler can end, by the C library's jumps. (Those of FreeBSD, NetBSD,
+ * OpenBSD and macOS set the signal mask of then again, too: it is the same.)
  */
 #include "arch.h"
 
@@ -12,11 +13,11 @@ safemmap__call_by_jump(struct safemmap__place *place, safemmap__access *run,
                        const void *arguments)
 {
     place->stack = 0;
-    return sigsetjmp(place->buffer, 0) == 0 ? run(arguments) : 0;
+    return setjmp(place->buffer) == 0 ? run(arguments) : 0;
 }
 
 _Noreturn void
 safemmap__leave_by_jump(struct safemmap__place *place)
 {
-    siglongjmp(place->buffer, 1);
+    longjmp(place->buffer, 1);
 }

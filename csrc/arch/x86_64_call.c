@@ -1,7 +1,7 @@
 /* Runs outside the signal (inside it: safemmap__leave_by_stack()). Calls a function
  * that the handler can end.
  *
- * sigsetjmp(3) would do, and does elsewhere (generic_call.c). But it costs twice as
+ * setjmp(3) would do, and does elsewhere (generic_call.c). But it costs twice as
  * much as what is needed here, and a function that calls it must not rely on its own
  * variables afterwards; one that calls this may.
  */

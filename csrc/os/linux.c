@@ -27,6 +27,12 @@ read_page_size(void)
     safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
 }
 
+const void *
+safemmap__os_memrchr(const void *text, int byte, size_t size)
+{
+    return memrchr(text, byte, size);
+}
+
 /* On x86-64 from Linux 6.6 on, on ARM from 6.13 on. */
 bool
 safemmap__os_has_shadow_stack(void)
@@ -180,6 +186,24 @@ safemmap__os_punch(int fd, uint64_t offset, uint64_t size)
 
 /* ---- Signals ------------------------------------------------------------ */
 
+bool
+safemmap__os_is_fault(const siginfo_t *info)
+{
+    return info->si_code > 0;
+}
+
+sigset_t *
+safemmap__os_mask_of(ucontext_t *context)
+{
+    return &context->uc_sigmask;
+}
+
+bool
+safemmap__os_mask_is_empty(const sigset_t *mask)
+{
+    return sigisemptyset(mask);
+}
+
 #if SAFEMMAP__RESTORER
 
 /* What rt_sigaction(2) takes. */
@@ -267,6 +291,21 @@ bool
 safemmap__os_is_early(const siginfo_t *info)
 {
     return info->si_code == BUS_MCEERR_AO;
+}
+
+/* ---- Threads ------------------------------------------------------------ */
+
+const clockid_t safemmap__os_condition_clock = CLOCK_MONOTONIC;
+
+void
+safemmap__os_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t clock;
+
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &clock);
+    pthread_condattr_destroy(&clock);
 }
 
 /* ---- A descriptor that is readable or not ------------------------------- */

@@ -3,6 +3,7 @@
 #ifndef SAFEMMAP_OS_H
 #define SAFEMMAP_OS_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,13 +19,22 @@
 
 /* glibc can allocate at the first use of a thread-local variable of a library
  * that was loaded late, and the handler may be that first use; initial-exec
- * variables are there from the thread's start. musl never allocates there, and
- * refuses the model in such a library. */
-#ifdef __GLIBC__
+ * variables are there from the thread's start. So it is on FreeBSD and NetBSD. musl
+ * never allocates there, and refuses the model in such a library. (macOS and OpenBSD
+ * have no such model.) */
+#if defined(__GLIBC__) || defined(__FreeBSD__) || defined(__NetBSD__)
 #define SAFEMMAP__TLS _Thread_local __attribute__((tls_model("initial-exec")))
 #else
 #define SAFEMMAP__TLS _Thread_local
 #endif
+
+/* Where no memory is reported as poisoned, there is no error for it. */
+#ifndef EHWPOISON
+#define EHWPOISON EFAULT
+#endif
+
+/* As memchr(3), but the last. */
+const void *safemmap__os_memrchr(const void *text, int byte, size_t size);
 
 /* The system's, a power of two. */
 extern uintptr_t safemmap__page_size;
@@ -156,6 +166,11 @@ int safemmap__os_file_of(const char *path, struct safemmap__file_status *ret);
 
 /* ---- Signals ------------------------------------------------------------ */
 
+/* Whether the kernel sent it for an access to memory, by whatever code. */
+bool safemmap__os_is_fault(const siginfo_t *info);
+/* The signals that the interrupted code blocked, and will again. */
+sigset_t *safemmap__os_mask_of(ucontext_t *context);
+bool safemmap__os_mask_is_empty(const sigset_t *mask);
 /* sigaction(2) for SIGBUS, with safemmap__sigaction_restorer() where the processor
  * has one: 0 or a negative errno. */
 int safemmap__os_set_action(const struct sigaction *action,
@@ -175,6 +190,12 @@ bool safemmap__os_is_poison(int code);
 uintptr_t safemmap__os_poisoned_size(const siginfo_t *info);
 /* Whether the kernel reports lost memory that the thread has not touched yet. */
 bool safemmap__os_is_early(const siginfo_t *info);
+
+/* ---- Threads ------------------------------------------------------------ */
+
+/* The clock that safemmap__os_condition_init() has conditions wait by. */
+extern const clockid_t safemmap__os_condition_clock;
+void safemmap__os_condition_init(pthread_cond_t *condition);
 
 /* ---- A descriptor that is readable or not ------------------------------- */
 

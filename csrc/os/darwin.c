@@ -1,0 +1,64 @@
+/* Runs inside the signal and outside: what macOS has for itself. */
+#include "os.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+/* ---- Signals ------------------------------------------------------------ */
+
+/* The codes of what was sent are above those of faults: SI_USER is 0x10001. */
+bool
+safemmap__os_is_fault(const siginfo_t *info)
+{
+    return info->si_code > 0 && info->si_code < SI_USER;
+}
+
+bool
+safemmap__os_sent_by_us(const siginfo_t *info)
+{
+    return (info->si_code == SI_USER || info->si_code == 0) &&
+           info->si_pid == getpid();
+}
+
+sigset_t *
+safemmap__os_mask_of(ucontext_t *context)
+{
+    return &context->uc_sigmask;
+}
+
+/* ---- Threads ------------------------------------------------------------ */
+
+pid_t
+safemmap__os_thread(void)
+{
+    return (pid_t)pthread_mach_thread_np(pthread_self());
+}
+
+/* Conditions cannot wait by another one. */
+const clockid_t safemmap__os_condition_clock = CLOCK_REALTIME;
+
+void
+safemmap__os_condition_init(pthread_cond_t *condition)
+{
+    pthread_cond_init(condition, NULL);
+}
+
+/* ---- Memory files ------------------------------------------------------- */
+
+/* Shared memory is given its size once, and cannot be cut. */
+int
+safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
+{
+    (void)least;
+    (void)size;
+    (void)ret_size;
+    return -ENOSYS;
+}
+
+int
+safemmap__os_cut(int fd, uint64_t size)
+{
+    (void)fd;
+    (void)size;
+    return -ENOSYS;
+}
