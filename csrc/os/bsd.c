@@ -7,8 +7,7 @@
  * somebody else keeps its zeros; and a thread that waits for another sleeps for a
  * moment at a time, and lends it no priority.
  */
-#include "os.h"
-#include "../arch/arch.h"
+#include "../copies.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -342,5 +341,33 @@ safemmap__os_event_renew(int number)
 
 void
 safemmap__os_precede_wayland(void)
+{
+}
+
+/* ---- Other copies of this library --------------------------------------- */
+
+/* The only one that is looked for. */
+struct safemmap__copy safemmap__copy;
+
+void
+safemmap__os_copies_visit(safemmap__copy_visitor *visit, void *context)
+{
+    visit(&safemmap__copy, context);
+}
+
+const struct safemmap__copy *
+safemmap__os_copy_of(uintptr_t function, size_t *ret_entry)
+{
+    for (size_t i = 0; i < safemmap__copy.entry_count; i++)
+        if ((uintptr_t)safemmap__copy.entries[i] == function) {
+            *ret_entry = i;
+            return &safemmap__copy;
+        }
+    return NULL;
+}
+
+/* (Python never unloads an extension module.) */
+void
+safemmap__os_stay_loaded(void)
 {
 }
