@@ -3,6 +3,9 @@
  * Operations and new regions check the handler themselves. A process that has only
  * foreign mappings calls none of these, and a library that installs a SIGBUS handler
  * there (torch's DataLoader does so in its workers) would stay above ours.
+ *
+ * A process lives as long as any of its threads. Where a thread that forked returns
+ * in the child instead of ending that, this one must not keep it alive.
  */
 #include "copies.h"
 
@@ -18,7 +21,7 @@ enum { STACK_SIZE = 64 * 1024 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for these: */
 static pthread_cond_t stopped;
-static bool running;
+static bool running, forked;
 static pthread_t thread;     /* while it is, */
 static uintptr_t generation; /* and what that thread was given */
 
@@ -43,6 +46,8 @@ check_at_intervals(void *own_generation)
         /* -EBUSY: displaced too often, which operations report; -ECANCELED:
          * uninstalled. Others: the next check tries again. */
         safemmap__check_handler();
+        if (checks >= EAGER_CHECKS && forked && safemmap__os_is_last_thread())
+            return NULL;
         clock_gettime(safemmap__os_condition_clock, &next);
         add_ms(&next, checks < EAGER_CHECKS ? EAGER_MS : INTERVAL_MS);
         pthread_mutex_lock(&lock);
@@ -133,6 +138,7 @@ void
 safemmap__checks_reset(void)
 {
     prepare(); /* nobody waits here */
+    forked = true;
     if (running)
         start();
 }

@@ -3,16 +3,17 @@ peer that cuts the files they read.
 
     python tests/mayhem.py [--seconds N] [--seed N] [--views deferred|interrupt]
 
-Round after round, each in a process of its own, with the next seed. The files never hold
-a zero: the peer cuts at page boundaries, and appends whole pages. So a zero that a
-program gets without an exception is wrong; so is an exception in the thread that touches
-no file, a signal that ends a process, and a hang. Ends with status 1 at the first round
-that has one, and says how to repeat it.
+Round after round, each in a process of its own, with the next seed. The files never
+hold a zero: the peer cuts at page boundaries, and appends whole pages. So a zero that a
+program gets without an exception is wrong; so is an exception in the thread that
+touches no file, a signal that ends a process, and a hang. Ends with status 1 at the
+first round that has one, and says how to repeat it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import faulthandler
 import mmap
@@ -27,6 +28,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import safemmap
 
@@ -34,6 +37,8 @@ PAGE = mmap.PAGESIZE
 PAGES = 48
 DATA = b"d" * PAGE
 SECONDS_EACH = 6.0
+
+Views = Literal["deferred", "interrupt"]
 
 #: What may come of any access here: the limits refuse much.
 EXPECTED = (OSError, MemoryError, ValueError, BufferError, safemmap.FaultWarning)
@@ -84,7 +89,7 @@ LIMITS: dict[str, Callable[[], None]] = {
 
 
 class Round:
-    def __init__(self, seed: int, seconds: float, views: str) -> None:
+    def __init__(self, seed: int, seconds: float, views: Views) -> None:
         self.seed = seed
         self.views = views
         self.end = time.monotonic() + seconds
@@ -199,10 +204,8 @@ class Round:
                 ctypes.CDLL(None).signal(signal.SIGBUS, ctypes.c_void_p(0))
             LIMITS[name]()
             for _ in range(20):
-                try:
+                with contextlib.suppress(safemmap.BusError):
                     self.read_at_random(at_random)
-                except safemmap.BusError:
-                    pass
         except EXPECTED:
             pass
         except BaseException as error:
@@ -210,7 +213,7 @@ class Round:
         os.write(2, "".join(f"in a child: {what}\n" for what in self.wrong).encode())
         return len(self.wrong)
 
-    def run(self) -> int:
+    def run(self) -> None:
         faulthandler.dump_traceback_later(SECONDS_EACH + 60, exit=True)
         signal.signal(signal.SIGUSR1, lambda *_: None)
         if self.views == "interrupt":
@@ -220,10 +223,9 @@ class Round:
             safemmap.disable()
             be_the_peer(self.files, self.seed)
             os._exit(0)
-        jobs = [(self.read, (number,)) for number in range(3)]
-        jobs += [(self.touch_no_file, ()), (self.send_signals, ()), (self.fork, ())]
-        jobs += [(self.be_limited, ())]
-        threads = [threading.Thread(target=job, args=args) for job, args in jobs]
+        jobs: list[Callable[[], None]] = [partial(self.read, i) for i in range(3)]
+        jobs += [self.touch_no_file, self.send_signals, self.fork, self.be_limited]
+        threads = [threading.Thread(target=job) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -238,22 +240,46 @@ class Round:
 # ---- The command ---------------------------------------------------------
 
 
+def run(command: list[str]) -> int:
+    """Kills what is left of it when it hangs. (A limit on files would not let it write
+    into one: its output goes through a pipe.)"""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=SECONDS_EACH + 120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            output += "it hung\n"
+        print(output, end="", flush=True)
+    return process.returncode
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(usage=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--views", default="deferred")
+    parser.add_argument(
+        "--views", choices=["deferred", "interrupt"], default="deferred"
+    )
     parser.add_argument("--round", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.round:
         warnings.simplefilter("ignore")
-        return Round(arguments.seed, SECONDS_EACH, arguments.views).run()
+        Round(arguments.seed, SECONDS_EACH, arguments.views).run()
     end = time.monotonic() + arguments.seconds
     seed = arguments.seed
     while time.monotonic() < end:
         once = ["--seed", str(seed), "--views", arguments.views]
         command = [sys.executable, __file__, "--round", *once]
-        status = subprocess.run(command, timeout=SECONDS_EACH + 120).returncode
+        status = run(command)
         if status != 0:
             print(f"ended with {status}: repeat it with --seconds 1 {' '.join(once)}")
             return 1

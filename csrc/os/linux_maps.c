@@ -231,21 +231,44 @@ safemmap__os_next_executable(int fd, uintptr_t address, struct safemmap__mapping
                : error;
 }
 
+/* Returns the length of the text, which is 0 where there is no /proc. */
+static size_t
+read_status(char *ret_text, size_t room)
+{
+    ssize_t length = -1;
+    int fd = safemmap__os_open("/proc/self/status");
+
+    if (fd >= 0) {
+        length = safemmap__os_read_file(fd, ret_text, room - 1);
+        safemmap__os_close(fd);
+    }
+    if (length < 0)
+        length = 0;
+    ret_text[length] = '\0';
+    return (size_t)length;
+}
+
+/* (The state is that of the first thread, which is a zombie while others go on, and
+ * counts as one.) */
+bool
+safemmap__os_is_last_thread(void)
+{
+    char text[2048];
+
+    read_status(text, sizeof(text));
+    return strstr(text, "\nState:\tZ") != NULL &&
+           strstr(text, "\nThreads:\t2\n") != NULL;
+}
+
 uint64_t
 safemmap__os_executable_size(void)
 {
     char text[2048], *at;
     uint64_t size = 0;
-    ssize_t length = -1;
-    int fd = safemmap__os_open("/proc/self/status");
+    size_t length = read_status(text, sizeof(text));
 
-    if (fd >= 0) {
-        length = safemmap__os_read_file(fd, text, sizeof(text) - 1);
-        safemmap__os_close(fd);
-    }
-    if (length <= 0)
+    if (length == 0)
         return 0;
-    text[length] = '\0';
     for (int i = 0; i < 2; i++) {
         at = strstr(text, i == 0 ? "VmExe:" : "VmLib:");
         for (at = at != NULL ? at + 6 : text + length; *at == ' ' || *at == '\t';)

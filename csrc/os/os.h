@@ -181,6 +181,8 @@ bool safemmap__os_sent_by_us(const siginfo_t *info);
 void safemmap__os_send_again(siginfo_t *info);
 /* Blocks all signals for the calling thread. */
 int safemmap__os_block_signals(sigset_t *ret_before);
+/* Whether the process has no other thread any more, the first one included. */
+bool safemmap__os_is_last_thread(void);
 /* The kernel's number for the calling thread. */
 pid_t safemmap__os_thread(void);
 

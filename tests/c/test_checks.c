@@ -169,5 +169,34 @@ uninstalled(void)
     safemmap_checks_stop();
 }
 
+static void *
+fork_and_return(void *ret_child)
+{
+    pid_t pid;
+
+    CHECK_CALL(pid = fork());
+    if (pid != 0)
+        *(pid_t *)ret_child = pid;
+    return NULL;
+}
+
+/* The thread that forked is the only other one there, and its end is the child's. */
+static void
+child_ends_with_its_last_thread(void)
+{
+    pthread_t thread;
+    pid_t pid;
+    int status;
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_checks_start(), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, fork_and_return, &pid), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_CALL(waitpid(pid, &status, 0));
+    CHECK_EQ(status, 0);
+    safemmap_checks_stop();
+}
+
 TEST_MAIN(TEST(displaced), TEST(starts_and_stops), TEST(threads_start_and_stop),
-          TEST(blocks_all_signals), TEST(uninstalled), TEST(child_has_its_own))
+          TEST(blocks_all_signals), TEST(uninstalled), TEST(child_has_its_own),
+          TEST(child_ends_with_its_last_thread))
