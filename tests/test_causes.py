@@ -79,6 +79,8 @@ def test_disk_error(tmp_path: Path) -> None:
             pytest.skip(f"needs {tool}")
     if not possible("losetup", "--find"):
         pytest.skip("there are no loop devices here")
+    if not possible(*NAMESPACE, "true"):
+        pytest.skip("needs a mount namespace")
     done = subprocess.run(
         [*NAMESPACE, sys.executable, str(ISOLATED / "disk_error.py"), str(tmp_path)],
         capture_output=True,

@@ -248,6 +248,13 @@ safemmap__os_send_again(siginfo_t *info)
     pthread_kill(pthread_self(), info->si_signo);
 }
 
+/* (Not known: a child may be kept alive that its last thread has left.) */
+bool
+safemmap__os_is_last_thread(void)
+{
+    return false;
+}
+
 int
 safemmap__os_block_signals(sigset_t *ret_before)
 {
