@@ -36,7 +36,16 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", f"-I{ROOT / 'safemmap/include'}"]
     flags += ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
     sources = [*(ROOT / "examples/c").glob("*.c"), *(ROOT / "csrc").glob("*.c")]
-    command: list[str | Path] = ["cc", *flags, *sources, "-pthread", "-ldl", "-Wl,-z,now", "-o", target]
+    command: list[str | Path] = [
+        "cc",
+        *flags,
+        *sources,
+        "-pthread",
+        "-ldl",
+        "-Wl,-z,now",
+        "-o",
+        target,
+    ]
     subprocess.run(command, check=True)
     return target
 
