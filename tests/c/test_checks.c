@@ -188,6 +188,8 @@ child_ends_with_its_last_thread(void)
     pid_t pid;
     int status;
 
+    if (SANITIZED)
+        skip("a sanitizer has threads of its own");
     CHECK_EQ(safemmap_install(), 0);
     CHECK_EQ(safemmap_checks_start(), 0);
     CHECK_EQ(pthread_create(&thread, NULL, fork_and_return, &pid), 0);
