@@ -132,6 +132,16 @@ have_exception_seen(PyThreadState *thread)
 #endif
 }
 
+static bool
+has_gil(const PyThreadState *self)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked() == self;
+#else
+    return _PyThreadState_UncheckedGet() == self;
+#endif
+}
+
 /* ---- In the signal ----------------------------------------------------- */
 
 static PyObject *
@@ -244,7 +254,7 @@ wait_for_decision(struct record *record)
 static bool
 must_wait(const PyThreadState *thread)
 {
-    return thread == NULL || (thread != main_thread && !PyGILState_Check());
+    return thread == NULL || (thread != main_thread && !has_gil(thread));
 }
 
 /* safemmap_fault_hook */
