@@ -384,6 +384,8 @@ def taken_on_several_threads() -> None:
     """Each fault by one of them, and none by nobody."""
     import safemmap
 
+    # On a machine that is slow, a warning comes before a thread asks.
+    warnings.simplefilter("ignore", safemmap.FaultWarning)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     made = 0
