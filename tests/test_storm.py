@@ -42,7 +42,7 @@ def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
     assert done.stderr.startswith("seed ")
     assert len(done.stderr.splitlines()) >= 2 + seconds // 2
     counts = json.loads(done.stdout)
-    # Enough of everything, or it would show nothing; some ten times less than what
+    # Enough of everything, or it would show nothing; some hundred times less than what
     # an idle machine does.
     for outcome, per_second in {
         "right": 60,
@@ -55,7 +55,7 @@ def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
         **{f"{kind}: right": 10 for kind in ("guarded", "view", "scope", "protect")},
         **{f"{kind}: overlaid": 1 for kind in ("view", "scope", "protect")},
     }.items():
-        assert counts[outcome] >= per_second * seconds, outcome
+        assert counts[outcome] >= per_second * seconds / 10, outcome
     assert counts["events"] + counts["dropped"] >= counts["faults of its own"]
 
 
@@ -111,7 +111,7 @@ def test_interrupted() -> None:
         command.stderr.readline()
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does it
     out, error = command.communicate(timeout=60)
-    assert command.returncode == 0
+    assert command.returncode == 0, error
     assert json.loads(out)["right"] > 0
     assert "Traceback" not in error
 

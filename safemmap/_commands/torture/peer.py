@@ -18,7 +18,6 @@ import ctypes
 import mmap as standard
 import os
 import random
-import signal
 import sys
 import time
 
@@ -145,5 +144,4 @@ class Peer:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has started it
     Peer(int(sys.argv[1]), Control.shared(int(sys.argv[2])), sys.argv[3]).run()

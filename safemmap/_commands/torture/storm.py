@@ -435,6 +435,7 @@ class Storm:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", peer.__name__, *map(str, fds), self.seed],
             pass_fds=fds,
+            process_group=0,  # Ctrl-C is for us
         )
         try:
             yield process
