@@ -1,7 +1,8 @@
 /* Runs only outside the signal: mends the core's state in a forked child.
  *
- * The only file that knows what must be mended. It sits above all others; a
- * constructor registers it with pthread_atfork(3).
+ * The only file that knows what must be mended in the core. It sits above all others;
+ * a constructor registers it with pthread_atfork(3). (Python's side mends its own in
+ * _fault_queue.pxi and _process.py.)
  */
 #include "process_overlay.h"
 

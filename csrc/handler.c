@@ -9,12 +9,12 @@
  *    on any thread, on an alternate stack or not, and inside itself.
  * 3. It may have been called by another handler that sits above it, with any
  *    mask and with the siginfo that the kernel gave that one.
- * 4. A fault is ours if the kernel generated it, and it was raised by a
- *    small copy on the pages of its operands, or its address lies under a guard of
- * this thread, in a live region, or, while the whole process is protected, in a
- * mapping that process_overlay.c accepts. A signal that this process sent is deferred
- * under a guard, and dropped if it is the echo of a fault that is ours (echo.c). All
- * else is forwarded.
+ * 4. A fault is ours if the kernel generated it, and it was raised by a small copy on
+ *    the pages of its operands, or its address lies under a guard of this thread, in
+ *    a live region, or, while the whole process is protected, in a mapping that
+ *    process_overlay.c accepts. A signal that this process sent is deferred under a
+ *    guard, and dropped if it is the echo of a fault that is ours (echo.c). All else
+ *    is forwarded.
  * 5. It leaves by returning with errno as it was, or by a jump to a guard with the
  *    mask as it was (the guard restores errno).
  */

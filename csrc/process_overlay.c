@@ -1,5 +1,6 @@
-/* Runs in the signal (outside it: what process.c and fork.c call). Answers faults in
- * memory of no region, when the whole process is protected.
+/* Runs in the signal (outside it: what process.c and fork.c call). Decides which
+ * memory of no region is protected, when the whole process is, and answers faults in
+ * it.
  *
  * 1. The handler calls it last, when it would otherwise forward the signal. It
  * answers only for ordinary mappings of regular files, where the access would fault

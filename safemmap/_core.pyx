@@ -6,10 +6,14 @@
 
 Its parts, each built on those before it:
 
+    _origin.pxi       where an exception comes from: the mapping, the file
     _bus_error.pxi    the exception
+    _defaults.pxi     what holds where a mapping is not told otherwise
+    _interrupt.pxi    an exception for a thread that runs somebody else's code
     _standard_class.pxi  what the standard class of this Python does
     _region.pxi       pages registered with the core while a view may be out
-    _interrupt.pxi    an exception for a thread that runs somebody else's code
+    _exit_status.pxi  the status of a process that ends with untold faults
+    _process.pxi      the protection of the whole process
     _fault_queue.pxi  the faults of views, on their way to the program
     _file.pxi         what the kernel says of the file behind a mapping
     _memory.pxi       what is mapped, and how an access is made and fails
@@ -19,7 +23,8 @@ Its parts, each built on those before it:
     _mmap_type.pxi    what Cython has no syntax for in that class
     _handler.pxi      the SIGBUS handler: when it is needed, and its state
     _protected.pxi    protection for foreign buffers
-    _capsule.pxi      the functions of the core for extension modules
+    _capsule.pxi      what extension modules get that the core does not have
+    _exports.pxi      memory that other libraries describe in a struct of C
 
 The behaviour of `mmap` is that of `Modules/mmapmodule.c` of the running CPython,
 quirks included. Every access to mapped memory goes through a guarded operation of the

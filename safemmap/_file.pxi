@@ -1,4 +1,5 @@
-# What the kernel says of the file behind a mapping: its size, its seals, its pages.
+# Whether the file behind a mapping can shrink; and what else the kernel says of it: its
+# size, its pages.
 
 cdef int _add_seal(int fd) except -1:
     """So that the file cannot shrink. Where that is not to be had, say why."""

@@ -1,4 +1,6 @@
-/* Raises an exception in the thread whose access faulted, before it can use a zero.
+/* Decides which thread gets the exception for a fault, and raises it there before it
+ * can use a zero: in the thread that faulted, in one that waits for it, or in the
+ * main one.
  *
  * The core calls on_fault() in the signal handler. It must take effect when the
  * interpreter next checks its eval breaker, which it does after each call of a C
@@ -9,9 +11,8 @@
  *   so holds none of the interpreter's locks, nor is it in the middle of a change to
  *   its own thread state.
  * - A pending call can be asked for there (_pending.c). It is made with the GIL, in
- *   whichever thread looks at the eval breaker first; from 3.12 on
- * in any thread, or in the main thread alone, as asked for; on 3.11 always in the
- * main thread.
+ *   whichever thread looks at the eval breaker first; from 3.12 on in any thread, or
+ *   in the main thread alone, as asked for; on 3.11 always in the main thread.
  * - A thread looks at `async_exc` of its own state when it looks at the eval breaker,
  *   and has it looked at when it takes the GIL.
  *

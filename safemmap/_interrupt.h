@@ -1,4 +1,4 @@
-/* Raises an exception in the thread whose access faulted, before it can use a zero.
+/* Decides which thread gets the exception for a fault, and raises it there.
  * The interface for the Cython parts of the module. */
 #ifndef SAFEMMAP_INTERRUPT_H
 #define SAFEMMAP_INTERRUPT_H

@@ -1,4 +1,5 @@
-/* Finds the Python thread that waits for a thread which Python does not know.
+/* For _interrupt.c: finds the Python thread that waits for a thread which Python does
+ * not know.
  *
  * A thread that has a library work in the library's own pool has called that library,
  * and waits in it: the library's return addresses lie on both stacks. Any memory read

@@ -157,3 +157,9 @@ def test_no_library_module_imports_a_command() -> None:
         assert not any("._commands" in name for name in imported(path)), path
     for path in PACKAGE.glob("*.p[yx][xi]"):
         assert "_commands" not in path.read_text(), path
+
+
+def test_the_parts_of_the_compiled_module_are_listed_in_order() -> None:
+    text = (PACKAGE / "_core.pyx").read_text()
+    included = re.findall(r'^include "(.+)"', text, re.MULTILINE)
+    assert re.findall(r"^    (_\w+\.pxi) ", text, re.MULTILINE) == included

@@ -1,5 +1,7 @@
-/* The interface to a kernel and its C library. platform.c picks the files. Not
- * installed. */
+/* The interface to a kernel and its C library. platform.c picks the files. Another
+ * BSD is one file beside bsd.c; any other kernel needs some like
+ * linux{,_memory,_maps,_copies}.c, and a look at SAFEMMAP__TLS below, and at the
+ * conditions in arch/arch.h. Not installed. */
 #ifndef SAFEMMAP_OS_H
 #define SAFEMMAP_OS_H
 
@@ -39,7 +41,7 @@ const void *safemmap__os_memrchr(const void *text, int byte, size_t size);
 /* The system's, a power of two. */
 extern uintptr_t safemmap__page_size;
 
-/* All of these may be called in the handler, but for the last one. */
+/* All of these may be called in the handler, but for those that say otherwise. */
 
 /* Whether this thread has a shadow stack, which checks each return. */
 bool safemmap__os_has_shadow_stack(void);
@@ -216,14 +218,14 @@ int safemmap__os_event_renew(int number);
 
 struct safemmap__copy;
 /* The one of this process of which the function is an entry point, and which; or
- * NULL.
- */
+ * NULL. Not in the handler. */
 const struct safemmap__copy *safemmap__os_copy_of(uintptr_t function,
                                                   size_t *ret_entry);
-/* Calls `visit` for each copy that the process has loaded. */
+/* Calls `visit` for each copy that the process has loaded. Not in the handler. */
 typedef void safemmap__copy_visitor(const struct safemmap__copy *copy, void *context);
 void safemmap__os_copies_visit(safemmap__copy_visitor *visit, void *context);
-/* Keeps the library or program that this function belongs to loaded. */
+/* Keeps the library or program that this function belongs to loaded. Not in the
+ * handler. */
 void safemmap__os_stay_loaded(void);
 
 /* ---- Handlers that are installed late ----------------------------------- */
