@@ -3,15 +3,15 @@
  * it.
  *
  * 1. The handler calls it last, when it would otherwise forward the signal. It
- * answers only for ordinary mappings of regular files, where the access would fault
- * again.
+ *    answers only for ordinary mappings of regular files, where the access would
+ *    fault again.
  * 2. It never replaces executable pages, pages of files that are also mapped
  *    executable (the code and data of libraries; a compiler's second mapping of the
  *    code that it writes), devices, the kernel's own files, or buffers shared with
- * the kernel.
+ *    the kernel.
  * 3. Other threads map and unmap meanwhile. In a correct program a thread keeps the
  *    memory mapped that it accesses. Others may not be correct, so we look the
- * mapping up again just before replacing, and compare.
+ *    mapping up again just before replacing, and compare.
  */
 #include "process_overlay.h"
 #include "origins.h"
