@@ -161,6 +161,13 @@ default_action(siginfo_t *info, ucontext_t *context)
 /* An action that answers a signal with raise(3) is called again so many times. */
 enum { RAISES_ALLOWED = 2 };
 
+/* Differs between records, and between the copies of this library in a process. */
+static uintptr_t
+mark_of(const struct safemmap__forwarding *record)
+{
+    return (uintptr_t)record ^ (uintptr_t)&safemmap__counts;
+}
+
 /* Which link is next for a signal that has come in at `entry`: the entry's own, or
  * when the signal has come back from a link, an older one. It comes back by a call
  * with the siginfo that we passed on, or as a signal that this process sent itself.
@@ -175,8 +182,8 @@ next_step(int entry, const siginfo_t *info)
 
     if (last.record == NULL)
         return step;
-    if (info == &last.record->info && last.record->before == (uintptr_t)last.record &&
-        last.record->after == (uintptr_t)last.record) {
+    if (info == &last.record->info && last.record->before == mark_of(last.record) &&
+        last.record->after == mark_of(last.record)) {
         if (step.at >= last.at)
             step.at = last.at - 1;
         return step;
@@ -223,9 +230,9 @@ static void
 call(const struct sigaction *action, struct safemmap__progress step, int signo,
      const siginfo_t *info, void *context)
 {
-    struct safemmap__forwarding record = {.before = (uintptr_t)&record,
+    struct safemmap__forwarding record = {.before = mark_of(&record),
                                           .info = *info,
-                                          .after = (uintptr_t)&record,
+                                          .after = mark_of(&record),
                                           .outer = safemmap__self.progress};
     sigset_t blocked = action->sa_mask, before;
 

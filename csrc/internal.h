@@ -66,11 +66,12 @@ struct safemmap__progress {
 
 /* On the stack of the handler while an action runs. */
 struct safemmap__forwarding {
-    uintptr_t before; /* the record's own address: */
+    uintptr_t before; /* the record's mark: */
     siginfo_t info;   /* the copy which the action is given: a handler that hands it
                          back to us has us go on to the next older one */
     uintptr_t after;  /* and again. Where a record is gone, the kernel can put a
-                         siginfo in the very place, but not these around it */
+                         siginfo in the very place, but not these around it; another
+                         copy of this library can put a record there, with its own */
     struct safemmap__progress outer; /* what this one is nested in */
 };
 

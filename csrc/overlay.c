@@ -44,7 +44,8 @@ ascribe(struct safemmap_event *event, const struct safemmap_region *region)
 {
     event->region = region->id;
     event->offset = event->fault.address - region->start;
-    memcpy(event->name, region->name, sizeof(event->name));
+    memcpy(event->name, region->name, sizeof(event->name) - 1);
+    event->name[sizeof(event->name) - 1] = '\0';
 }
 
 static void

@@ -328,8 +328,9 @@ prepare(struct safemmap_region *region)
     size_t pages;
     int error;
 
-    if (region->page_size == 0 || region->start >= region->end ||
-        region->start % region->page_size != 0 ||
+    if (region->page_size < safemmap__page_size ||
+        (region->page_size & (region->page_size - 1)) != 0 ||
+        region->start >= region->end || region->start % region->page_size != 0 ||
         region->end % region->page_size != 0)
         return -EINVAL;
     if (region->overlaid != NULL)

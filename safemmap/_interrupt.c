@@ -213,6 +213,21 @@ put_exception(PyThreadState *thread)
     return true;
 }
 
+/* While another thread makes pending calls, and waits for a lock in between, this one
+ * goes on without making them. So it has an asynchronous exception set beside the
+ * call, which takes it back. (On 3.11 only the main thread makes such calls.) */
+static void
+insist(const struct record *record, PyThreadState *thread)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == QUEUED)
+        put_exception(thread);
+#else
+    (void)record;
+    (void)thread;
+#endif
+}
+
 static void
 keep_token(uint64_t token)
 {
@@ -292,6 +307,8 @@ on_fault(const struct safemmap_event *event)
     if (queue_call(thread, record)) {
         if (wait)
             wait_for_decision(record);
+        if (thread != NULL)
+            insist(record, thread);
         return true;
     }
     __atomic_store_n(&record->state, ON_ITS_WAY, __ATOMIC_RELEASE);
@@ -382,6 +399,13 @@ let_access_end(const struct record *record)
         sleep_a_little();
 }
 
+static void
+take_back(struct record *record)
+{
+    if (is_alive(record) && record->thread->async_exc == raised_later)
+        PyThreadState_SetAsyncExc(record->thread->thread_id, NULL);
+}
+
 /* Frees the record, once the exception was raised or dropped. Withdraws all zeros, so
  * that the next touch of any replaced page faults anew. (A thread whose exception is
  * pending gets new zeros.) */
@@ -390,6 +414,8 @@ finish(struct record *record)
 {
     if (record->state == ON_ITS_WAY && is_alive(record))
         safemmap_monitoring_untrace(record->thread);
+    if (record->state == QUEUED && record->thread != NULL)
+        take_back(record);
     let_access_end(record);
     safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
     stop_monitoring(record);
@@ -657,6 +683,8 @@ postpone(struct record *record)
 static void
 leave_to_main_thread(struct record *record)
 {
+    if (record->thread != NULL)
+        take_back(record);
     record->thread = oldest_thread();
     record->thread_number = record->thread->id;
     record->handled = handled_by(record->thread);
@@ -689,6 +717,7 @@ raise_here(struct record *record)
     bool told = true;
     int result = 0;
 
+    take_back(record);
     if (!own_error &&
         (is_in_event_loop(thread) || is_under(thread, is_scheduling) ||
          is_under(thread, is_destructor) || (is_others(record) && is_idle(thread))) &&
@@ -728,7 +757,8 @@ raise_there(struct record *record)
 {
     PyThreadState *thread = record->thread;
 
-    if (!is_alive(record) || thread->async_exc != NULL) {
+    if (!is_alive(record) ||
+        (thread->async_exc != NULL && thread->async_exc != raised_later)) {
         finish(record);
         return;
     }
@@ -740,13 +770,6 @@ raise_there(struct record *record)
     record->monitored = true;
     record->state = ON_ITS_WAY;
     PyThreadState_SetAsyncExc(thread->thread_id, raised_later);
-}
-
-static void
-take_back(struct record *record)
-{
-    if (is_alive(record) && record->thread->async_exc == raised_later)
-        PyThreadState_SetAsyncExc(record->thread->thread_id, NULL);
 }
 
 /* Frees the records of threads that have ended before their exception was raised, and
@@ -827,16 +850,34 @@ decide(void *argument)
     return result;
 }
 
+/* The record of an exception that is to be raised in this thread. */
 static struct record *
-on_its_way(void)
+pending_here(void)
 {
     PyThreadState *thread = PyThreadState_Get();
 
-    for (struct record *record = records; record < records + RECORDS; record++)
-        if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == ON_ITS_WAY &&
-            record->thread == thread && record->thread_number == thread->id)
+    for (struct record *record = records; record < records + RECORDS; record++) {
+        int state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
+
+        if (record->thread == thread && record->thread_number == thread->id &&
+            (state == ON_ITS_WAY || (state == QUEUED && !is_others(record))))
             return record;
+    }
     return NULL;
+}
+
+/* Called when the exception has been raised, or is a cause, without a call of
+ * `decide`: if that is still pending, it will do nothing. */
+static void
+has_been_told(struct record *record)
+{
+    if (record->state == ON_ITS_WAY) {
+        finish(record);
+        return;
+    }
+    safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
+    __atomic_store_n(&record->state, CANCELLED, __ATOMIC_RELEASE);
+    keep_references();
 }
 
 /* Whether the exception only signals the end of an iteration. */
@@ -852,14 +893,14 @@ is_no_error(PyObject *raised)
 static int
 monitor(PyObject *raised)
 {
-    struct record *record = on_its_way();
+    struct record *record = pending_here();
     PyObject *error;
 
     if (record == NULL || (raised != NULL && is_no_error(raised)))
         return 0;
     take_back(record);
     error = error_of(record);
-    finish(record);
+    has_been_told(record);
     if (error == NULL)
         return 0;
     if (raised != NULL)
@@ -874,13 +915,13 @@ monitor(PyObject *raised)
 static PyObject *
 make_instance(PyObject *error_class, PyObject *arguments)
 {
-    struct record *record = on_its_way();
+    struct record *record = pending_here();
     PyObject *error = NULL;
 
     (void)arguments;
     if (record != NULL) {
         error = error_of(record);
-        finish(record);
+        has_been_told(record);
     }
     return error != NULL ? error : PyObject_CallNoArgs(error_class);
 }
@@ -934,11 +975,11 @@ safemmap_interrupt_cancel(uint64_t region, pid_t thread)
             record->event.region != region ||
             (thread != 0 && told_thread(record) != thread))
             continue;
+        if (record->thread != NULL)
+            take_back(record);
         if (state == QUEUED)
             record->state = CANCELLED;
-        else {
-            take_back(record);
+        else
             finish(record);
-        }
     }
 }

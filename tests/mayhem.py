@@ -202,6 +202,9 @@ class Round:
             if at_random.random() < 0.4:
                 # As a library would that brings a handler of its own.
                 ctypes.CDLL(None).signal(signal.SIGBUS, ctypes.c_void_p(0))
+                if self.views == "interrupt":
+                    # Foreign memory that is read before we look would kill.
+                    safemmap.handler.install()
             LIMITS[name]()
             for _ in range(20):
                 with contextlib.suppress(safemmap.BusError):

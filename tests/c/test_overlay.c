@@ -260,7 +260,7 @@ add_errors(void)
     region.start += 2 * PAGE;
     region.end -= 2 * PAGE;
     CHECK_EQ(safemmap_region_add(&region), 0);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         other = region_of(&file);
         note = NOTE("kind", i);
         if (i == 0)
@@ -272,7 +272,7 @@ add_errors(void)
         else if (i == 3)
             other.start = other.end + PAGE;
         else
-            other.page_size = 0;
+            other.page_size = i == 4 ? 0 : i == 5 ? 1 : 3 * PAGE;
         CHECK_EQ(safemmap_region_add(&other), -EINVAL);
         safemmap_region_remove(&other);
     }
