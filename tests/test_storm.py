@@ -59,6 +59,20 @@ def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
     assert counts["events"] + counts["dropped"] >= counts["faults of its own"]
 
 
+@slow
+@pytest.mark.parametrize("views", ["deferred", "interrupt"])
+def test_everything_at_once(views: str) -> None:
+    """For ten minutes in .ci/nightly."""
+    mayhem = Path(__file__).parent / "mayhem.py"
+    done = subprocess.run(
+        [sys.executable, mayhem, "--seconds", "5", "--views", views],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
 def test_the_same_storm_kills_who_is_not_protected() -> None:
     done = storm(20, "--unprotected")
     assert (done.returncode, done.stdout) == (-signal.SIGBUS, "")
