@@ -624,12 +624,14 @@ has_name(PyFrameObject *frame, const char *name)
     return has;
 }
 
-/* Exceptions of a destructor are ignored: the call that faulted may have freed an
- * object. */
+/* Exceptions of a destructor, and of a weak reference's callback, are ignored: the
+ * call that faulted may have freed an object. */
 static bool
 is_destructor(PyFrameObject *frame)
 {
-    return has_name(frame, "__del__");
+    return has_name(frame, "__del__") ||
+           (has_name(frame, "_remove") && is_module(frame, "_weakrefset", false)) ||
+           (has_name(frame, "remove") && is_module(frame, "weakref", false));
 }
 
 /* Whether it is a loop's call_soon(), called for a future that is done: an exception

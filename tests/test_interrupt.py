@@ -6,14 +6,17 @@ import asyncio
 import concurrent.futures
 import contextlib
 import ctypes
+import functools
 import gc
 import mmap as standard
+import operator
 import os
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -354,6 +357,27 @@ def test_an_older_error_is_none_of_its_own(
 
     for _ in range(TRIES):
         assert run(attempt) == [BusError]
+
+
+class Member:
+    """What a weak set can hold."""
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [weakref.WeakSet, lambda members: weakref.WeakValueDictionary(enumerate(members))],
+)
+def test_not_in_the_callback_of_a_weak_reference(
+    memory: Memory, hold: Callable[[list[Member]], object]
+) -> None:
+    """It would be ignored there."""
+    members = [Member()]
+    holder = hold(members)
+    touch = functools.partial(memory.view.__getitem__, -1)
+    with pytest.raises(BusError):
+        # The function that frees the member is called by C code, after the touch.
+        list(map(operator.call, (touch, members.clear)))
+        hash(holder)
 
 
 # ---- What has returned before it could be raised --------------------------
