@@ -374,9 +374,10 @@ def test_not_in_the_callback_of_a_weak_reference(
     members = [Member()]
     holder = hold(members)
     touch = functools.partial(memory.view.__getitem__, -1)
+    calls: tuple[Callable[[], object], ...] = (touch, members.clear)
     with pytest.raises(BusError):
         # The function that frees the member is called by C code, after the touch.
-        list(map(operator.call, (touch, members.clear)))
+        list(map(operator.call, calls))
         hash(holder)
 
 
