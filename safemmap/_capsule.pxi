@@ -1,5 +1,5 @@
-# What extension modules get that the core does not have: installing where it is allowed,
-# and raising BusError. _capsule.c has the table of all their functions.
+# What extension modules get that the core does not have: installing where it is
+# allowed, and raising BusError. _capsule.c has the table of all their functions.
 
 cdef extern from "_capsule.h":
     struct safemmap_own_functions:
