@@ -43,6 +43,10 @@
 #include "arch/generic_search.c"
 #endif
 
+#include "os/common.c"
+#if !defined(__APPLE__)
+#include "os/monotonic.c"
+#endif
 #if defined(__linux__)
 #include "os/linux.c"
 #include "os/linux_memory.c"
@@ -56,10 +60,13 @@
 #include "os/freebsd.c"
 #elif defined(__NetBSD__)
 #include "os/netbsd.c"
+#include "os/no_memory_file.c"
 #elif defined(__OpenBSD__)
 #include "os/openbsd.c"
+#include "os/no_memory_file.c"
 #elif defined(__APPLE__)
 #include "os/darwin.c"
+#include "os/no_memory_file.c"
 #else
 #error "safemmap does not know this system: csrc/os/os.h has what it needs"
 #endif

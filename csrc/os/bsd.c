@@ -21,14 +21,6 @@
 #endif
 #endif
 
-uintptr_t safemmap__page_size;
-
-__attribute__((constructor)) static void
-read_page_size(void)
-{
-    safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
-}
-
 bool
 safemmap__os_has_shadow_stack(void)
 {
@@ -121,24 +113,6 @@ safemmap__os_transfer(const struct iovec *target, size_t targets,
     safemmap__os_close(ends[0]);
     safemmap__os_close(ends[1]);
     return done;
-}
-
-size_t
-safemmap__os_read(void *target, uintptr_t source, size_t size)
-{
-    struct iovec to = {target, size}, from = {(void *)source, size};
-    ssize_t done = safemmap__os_transfer(&to, 1, &from, 1);
-
-    return done < 0 ? 0 : (size_t)done;
-}
-
-bool
-safemmap__os_is_readable(uintptr_t address)
-{
-    char byte;
-    struct iovec to = {&byte, 1}, from = {(void *)address, 1};
-
-    return safemmap__os_transfer(&to, 1, &from, 1) != 0;
 }
 
 /* ---- Waiting ------------------------------------------------------------ */

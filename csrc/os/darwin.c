@@ -42,23 +42,3 @@ safemmap__os_condition_init(pthread_cond_t *condition)
 {
     pthread_cond_init(condition, NULL);
 }
-
-/* ---- Memory files ------------------------------------------------------- */
-
-/* Shared memory is given its size once, and cannot be cut. */
-int
-safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
-{
-    (void)least;
-    (void)size;
-    (void)ret_size;
-    return -ENOSYS;
-}
-
-int
-safemmap__os_cut(int fd, uint64_t size)
-{
-    (void)fd;
-    (void)size;
-    return -ENOSYS;
-}

@@ -38,19 +38,6 @@ safemmap__os_thread(void)
     return pthread_getthreadid_np();
 }
 
-const clockid_t safemmap__os_condition_clock = CLOCK_MONOTONIC;
-
-void
-safemmap__os_condition_init(pthread_cond_t *condition)
-{
-    pthread_condattr_t clock;
-
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &clock);
-    pthread_condattr_destroy(&clock);
-}
-
 /* ---- Memory files ------------------------------------------------------- */
 
 /* (No larger than RLIMIT_FSIZE: a signal would be sent.) */

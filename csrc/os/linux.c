@@ -19,14 +19,6 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-uintptr_t safemmap__page_size;
-
-__attribute__((constructor)) static void
-read_page_size(void)
-{
-    safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
-}
-
 const void *
 safemmap__os_memrchr(const void *text, int byte, size_t size)
 {
@@ -58,24 +50,6 @@ safemmap__os_transfer(const struct iovec *target, size_t targets,
     if (done < 0)
         return errno == EFAULT ? 0 : -errno;
     return done;
-}
-
-size_t
-safemmap__os_read(void *target, uintptr_t source, size_t size)
-{
-    struct iovec to = {target, size}, from = {(void *)source, size};
-    ssize_t done = safemmap__os_transfer(&to, 1, &from, 1);
-
-    return done < 0 ? 0 : (size_t)done;
-}
-
-bool
-safemmap__os_is_readable(uintptr_t address)
-{
-    char byte;
-    struct iovec to = {&byte, 1}, from = {(void *)address, 1};
-
-    return safemmap__os_transfer(&to, 1, &from, 1) != 0;
 }
 
 /* ---- Waiting ------------------------------------------------------------ */
@@ -294,19 +268,6 @@ safemmap__os_is_early(const siginfo_t *info)
 }
 
 /* ---- Threads ------------------------------------------------------------ */
-
-const clockid_t safemmap__os_condition_clock = CLOCK_MONOTONIC;
-
-void
-safemmap__os_condition_init(pthread_cond_t *condition)
-{
-    pthread_condattr_t clock;
-
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &clock);
-    pthread_condattr_destroy(&clock);
-}
 
 /* ---- A descriptor that is readable or not ------------------------------- */
 

@@ -37,36 +37,3 @@ safemmap__os_thread(void)
 {
     return getthrid();
 }
-
-const clockid_t safemmap__os_condition_clock = CLOCK_MONOTONIC;
-
-void
-safemmap__os_condition_init(pthread_cond_t *condition)
-{
-    pthread_condattr_t clock;
-
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &clock);
-    pthread_condattr_destroy(&clock);
-}
-
-/* ---- Memory files ------------------------------------------------------- */
-
-/* A file in memory can only be had by a name in a directory. */
-int
-safemmap__os_memory_file(uint64_t least, uint64_t size, uint64_t *ret_size)
-{
-    (void)least;
-    (void)size;
-    (void)ret_size;
-    return -ENOSYS;
-}
-
-int
-safemmap__os_cut(int fd, uint64_t size)
-{
-    (void)fd;
-    (void)size;
-    return -ENOSYS;
-}
