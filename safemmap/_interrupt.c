@@ -220,7 +220,9 @@ static void
 insist(const struct record *record, PyThreadState *thread)
 {
 #if PY_VERSION_HEX >= 0x030C0000
-    if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == QUEUED)
+    /* (It may have been left to the main thread.) */
+    if (__atomic_load_n(&record->state, __ATOMIC_ACQUIRE) == QUEUED &&
+        record->thread == thread)
         put_exception(thread);
 #else
     (void)record;
@@ -280,8 +282,8 @@ on_fault(const struct safemmap_event *event)
     PyThreadState *thread = PyGILState_GetThisThreadState();
     pid_t process = getpid();
     struct record *record;
+    const bool wait = must_wait(thread);
     int state;
-    bool wait;
 
     if (thread != NULL && thread->interp != interpreter)
         return false;
@@ -293,8 +295,8 @@ on_fault(const struct safemmap_event *event)
     record->event = *event;
     record->process = process;
     record->postponed = 0;
-    record->waited = must_wait(thread);
-    record->place = record->waited ? WAITING : OUT;
+    record->waited = wait;
+    record->place = wait ? WAITING : OUT;
     record->thread = thread;
     record->thread_number = thread == NULL ? 0 : thread->id;
     record->handled = thread == NULL ? NULL : handled_by(thread);
@@ -303,7 +305,6 @@ on_fault(const struct safemmap_event *event)
 
     /* Another thread may call `decide` before this function returns. */
     __atomic_store_n(&record->state, QUEUED, __ATOMIC_RELEASE);
-    wait = record->waited;
     if (queue_call(thread, record)) {
         if (wait)
             wait_for_decision(record);
@@ -414,7 +415,7 @@ finish(struct record *record)
 {
     if (record->state == ON_ITS_WAY && is_alive(record))
         safemmap_monitoring_untrace(record->thread);
-    if (record->state == QUEUED && record->thread != NULL)
+    if (record->state == QUEUED)
         take_back(record);
     let_access_end(record);
     safemmap_withdraw(__atomic_load_n(&newest, __ATOMIC_ACQUIRE));
@@ -685,8 +686,7 @@ postpone(struct record *record)
 static void
 leave_to_main_thread(struct record *record)
 {
-    if (record->thread != NULL)
-        take_back(record);
+    take_back(record);
     record->thread = oldest_thread();
     record->thread_number = record->thread->id;
     record->handled = handled_by(record->thread);
@@ -977,8 +977,7 @@ safemmap_interrupt_cancel(uint64_t region, pid_t thread)
             record->event.region != region ||
             (thread != 0 && told_thread(record) != thread))
             continue;
-        if (record->thread != NULL)
-            take_back(record);
+        take_back(record);
         if (state == QUEUED)
             record->state = CANCELLED;
         else
