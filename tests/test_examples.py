@@ -16,17 +16,19 @@ from examples.hostile.files import NO_FILES
 from safemmap import testing
 
 SEQPACKET = socket.AF_UNIX, socket.SOCK_SEQPACKET
-ROOT = pathlib.Path(safemmap.__file__).resolve().parent.parent
-EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 STRICT_PYTHON = [sys.executable, "-X", "dev", "-W", "error"]
-LIMIT = 20  # seconds
+LIMIT = 60  # seconds
 
-# A test may run where SIGINT is ignored, and the receiver is to be interrupted.
-AS_IN_A_SHELL = (
-    "import runpy, signal, sys; del sys.argv[0];"
-    "signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
+# A test may run where SIGINT is ignored, and the receiver is to be interrupted. Where a
+# machine is busy, no peer gives up on another.
+PATIENTLY = """
+import importlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+example = importlib.import_module(sys.argv.pop(1))
+example.PATIENCE = 3600
+example.main()
+"""
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def run(tmp_path):
 
     def start(name, *arguments):
         process = subprocess.Popen(
-            [*STRICT_PYTHON, "-c", AS_IN_A_SHELL, EXAMPLES / name, path, *arguments],
+            [*STRICT_PYTHON, "-c", PATIENTLY, f"examples.{name}", path, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -54,11 +56,11 @@ def run(tmp_path):
 
 
 def test_receiver_outlives_a_sender_that_shrinks_its_file(run, tmp_path):
-    receiver = run("receiver.py")
+    receiver = run("receiver")
     assert receiver.stdout.readline() == "listening\n"
     said = []
     for arguments in [], ["--shrink"], []:
-        sender = run("sender.py", *arguments)
+        sender = run("sender", *arguments)
         said.append(sender.communicate(timeout=LIMIT))
         assert sender.returncode == 0
     receiver.send_signal(signal.SIGINT)
@@ -82,7 +84,7 @@ def test_sender_seals_what_it_does_not_shrink(run, tmp_path):
         server.listen()
         server.settimeout(LIMIT)
         for arguments, sealed in ([], True), (["--shrink"], False):
-            sender = run("sender.py", *arguments)
+            sender = run("sender", *arguments)
             peer, _ = server.accept()
             with peer:
                 _, [fd], *_ = socket.recv_fds(peer, 64, 1)
@@ -92,7 +94,7 @@ def test_sender_seals_what_it_does_not_shrink(run, tmp_path):
 
 
 def test_receiver_goes_on_after_a_file_that_could_stall_it(run, tmp_path):
-    receiver = run("receiver.py")
+    receiver = run("receiver")
     assert receiver.stdout.readline() == "listening\n"
     path = str(tmp_path / "socket")
     with (
@@ -104,7 +106,7 @@ def test_receiver_goes_on_after_a_file_that_could_stall_it(run, tmp_path):
         line = receiver.stdout.readline()
     assert line.startswith("a bad peer: PeerError(95, ")
     assert "on a filesystem of type proc" in line
-    assert run("sender.py").wait(timeout=LIMIT) == 0
+    assert run("sender").wait(timeout=LIMIT) == 0
 
 
 BAD_PEERS = {
@@ -120,7 +122,7 @@ BAD_PEERS = {
 
 
 def test_receiver_outlives_bad_peers(run, tmp_path):
-    receiver = run("receiver.py")
+    receiver = run("receiver")
     assert receiver.stdout.readline() == "listening\n"
     path = str(tmp_path / "socket")
     silent = socket.socket(*SEQPACKET)
@@ -143,9 +145,9 @@ def test_receiver_outlives_bad_peers(run, tmp_path):
             continue
         assert answer.startswith("a bad peer: PeerError("), name
     with silent:
-        assert run("sender.py").wait(timeout=LIMIT) == 0
-    assert receiver.stdout.readline().startswith("1048576 bytes")
-    assert "a bad peer: ValueError" in receiver.stdout.readline()  # who said nothing
+        assert run("sender").wait(timeout=LIMIT) == 0
+        assert receiver.stdout.readline().startswith("1048576 bytes")
+    assert receiver.stdout.readline().startswith("a bad peer: ValueError(\"b'' came")
     receiver.send_signal(signal.SIGINT)
     assert receiver.communicate(timeout=LIMIT) == ("", "")
     assert receiver.returncode == 0
@@ -153,20 +155,20 @@ def test_receiver_outlives_bad_peers(run, tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--spam"], ["--shrink", "x"]])
 def test_sender_says_how_it_is_used(run, arguments):
-    sender = run("sender.py", *arguments)
+    sender = run("sender", *arguments)
     _, err = sender.communicate(timeout=LIMIT)
     assert sender.returncode == 1 and err.startswith("Send a file over")
 
 
 def test_sender_without_a_receiver(run):
-    sender = run("sender.py")
+    sender = run("sender")
     out, err = sender.communicate(timeout=LIMIT)
     assert (sender.returncode, out) == (1, "")
     assert err.startswith("no receiver: [Errno 2]")
 
 
 def test_blocks_of_the_readme(tmp_path):
-    text = (EXAMPLES.parent / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     enable, wrap, scope, sender = re.findall(
         r"^```python\n(.*?)^```$", text, re.M | re.S
     )
