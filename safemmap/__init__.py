@@ -17,10 +17,20 @@ shuts itself in (chroot(2), seccomp(2)) before it maps anything does
 ``from safemmap import *`` first, which loads everything.
 """
 
-import os as _os
-
 from safemmap import _lazy
-from safemmap._core import BusError as BusError
+
+try:
+    from safemmap._core import BusError as BusError
+except ModuleNotFoundError as error:
+    if error.name != "safemmap._core":
+        raise
+    raise ModuleNotFoundError(
+        f"{__path__[0]} holds the sources of safemmap, and no module compiled from "
+        "them for this Python: start Python in another folder, if safemmap is "
+        "installed, or compile it here (pip install -e .)",
+        name=error.name,
+    ) from None
+from safemmap import _core
 from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
 from safemmap._errors import Fault as Fault
@@ -72,7 +82,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_lazy.NAMES})
 
 
-if _os.environ.get("SAFEMMAP_ENABLE") == "1":
+if _core.switch("SAFEMMAP_ENABLE", False):
     from safemmap import _process
 
     _process.enable_by_environment()

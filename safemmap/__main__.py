@@ -172,14 +172,22 @@ def _require(*names: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds, not {text!r}"
+        ) from None
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    try:
+        count = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, not {count}")
     return count

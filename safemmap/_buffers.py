@@ -7,6 +7,7 @@ some libraries copy.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -35,10 +36,11 @@ def buffers(obj: Any) -> Iterator[Any]:
 
 
 def _buffers(obj: Any) -> Iterator[Any]:
+    first = "; open and map it first" if _is_file(obj) else ""
     reason: Exception = TypeError(
         "protect takes what exports a buffer, Arrow's containers, and arrays, tensors, "
         "frames and series whose memory can be reached without a copy; "
-        f"{type(obj).__name__!r} is none of these"
+        f"{type(obj).__name__!r} is none of these{first}"
     )
     try:
         memoryview(obj).release()
@@ -55,6 +57,10 @@ def _buffers(obj: Any) -> Iterator[Any]:
             yield from found
             return
     raise reason
+
+
+def _is_file(obj: Any) -> bool:
+    return isinstance(obj, (str, os.PathLike)) or hasattr(obj, "fileno")
 
 
 def _copied(obj: Any) -> BufferError:

@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 
+from safemmap._arguments import bad_descriptor, integer
 from safemmap._filesystems import closes_at_once
 
 __all__ = ["close_fd"]
@@ -27,7 +28,12 @@ def close_fd(fd: int) -> None:
     :raises OSError: `fd` is not open (``EBADF``); or no thread can be started
         (``EAGAIN``), and `fd` stays open.
     """
-    if closes_at_once(fd):
+    fd = integer("fd", fd)
+    try:
+        at_once = closes_at_once(fd)
+    except (OSError, ValueError):
+        raise bad_descriptor(fd) from None
+    if at_once:
         _close(fd)
         return
     thread = threading.Thread(

@@ -134,6 +134,7 @@ from safemmap._errors import (
     describe_bus_error,
     describe_file_fault,
     file_too_short,
+    mmap_arguments,
 )
 
 cdef enum AccessMode:
@@ -220,7 +221,9 @@ cdef Py_ssize_t _announced(object value) except? -1:
     try:
         return _index(value)
     except OverflowError:
-        raise PeerError(EINVAL, f"{value} bytes were announced") from None
+        raise PeerError(
+            EINVAL, f"{value} bytes were announced, more than can be mapped"
+        ) from None
 
 
 cdef int _int(object value) except? -1:
@@ -231,12 +234,22 @@ cdef int _int(object value) except? -1:
     return <int>number
 
 
-cdef int _choice(str name, object value, dict choices) except -1:
-    if value not in choices:
+cdef int _choice(str name, object value, dict choices, tuple more=()) except -1:
+    """`more`: names that are not for this to look up."""
+    if not (isinstance(value, str) and value in choices):
         raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
+            f"{name} must be one of {', '.join(map(repr, (*more, *choices)))}, "
+            f"not {value!r}"
         )
     return choices[value]
+
+
+def switch(str name, bint default):
+    """What a variable of the environment says, which is 0 or 1."""
+    value = os.environ.get(name, "")
+    if value not in ("", "0", "1"):
+        raise ValueError(f"{name} must be 0 or 1, not {value!r}")
+    return value == "1" if value else default
 
 
 def check_choices(protection, views):

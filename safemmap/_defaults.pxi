@@ -15,7 +15,7 @@ cdef Views _views(object named) except *:
     "interrupt" if this library has taken the place of the standard module, else
     "deferred"."""
     if named != "auto":
-        return <Views>_choice("views", named, _VIEWS)
+        return <Views>_choice("views", named, _VIEWS, ("auto",))
     if _views_of_process is not None:
         watch_exit_status()
         return <Views>_VIEWS[_views_of_process]

@@ -20,6 +20,7 @@ __all__ = [
     "describe_bus_error",
     "describe_file_fault",
     "file_too_short",
+    "mmap_arguments",
 ]
 
 
@@ -227,5 +228,23 @@ def file_too_short(length: int, offset: int, size: int) -> PeerError:
     return PeerError(
         EINVAL,
         f"{length} bytes from offset {offset} were announced, "
-        f"but the file has only {size}",
+        f"but the file has only {size}; its owner must lengthen it first",
     )
+
+
+def mmap_arguments(
+    fileno: object,
+    length: object,
+    flags: object = None,
+    prot: object = None,
+    access: object = None,
+    offset: object = None,
+    *,
+    trackfd: object = None,
+    protection: object = None,
+    views: object = None,
+) -> None:
+    """:raises TypeError: by CPython, for what is no call of `mmap`."""
+
+
+mmap_arguments.__qualname__ = "mmap"  # as which it is reported

@@ -3,12 +3,14 @@
 
 cdef int _add_seal(int fd) except -1:
     """So that the file cannot shrink. Where that is not to be had, say why."""
-    from safemmap._seals import Seal, add_seals, get_seals
+    cdef int seals = fcntl(fd, F_GET_SEALS)
 
     if fd == -1:
         raise SealError(EINVAL, "anonymous memory has no seals, and needs none")
-    if Seal.SHRINK not in get_seals(fd):
-        add_seals(fd, Seal.SHRINK)
+    if seals == -1 or seals & F_SEAL_SHRINK == 0:
+        from safemmap._seals import Seal, seal_file
+
+        seal_file(fd, Seal.SHRINK, "the file")
     if _is_on_hugetlbfs(fd):
         raise SealError(
             EOPNOTSUPP,

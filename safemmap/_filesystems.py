@@ -107,7 +107,7 @@ def check_filesystem(fd: int, filesystems: str) -> None:
         )
     else:
         finding = f"is on a filesystem of type {found}"
-    raise _refusal(fd, finding, filesystems)
+    raise _refusal(fd, finding, filesystems, found)
 
 
 def is_on_disk(fd: int) -> bool:
@@ -129,17 +129,15 @@ def closes_at_once(fd: int) -> bool:
         return False
 
 
-def _refusal(fd: int, finding: str, filesystems: str) -> PeerError:
+def _refusal(
+    fd: int, finding: str, filesystems: str, found: str | None = None
+) -> PeerError:
     _, described = _ADMITTED[filesystems]
-    wider = {
-        "memory": "filesystems='local' admits files on local disks, and 'any' whatever "
-        "there is",
-        "local": "filesystems='any' admits whatever there is",
-    }
+    wider = "local" if found in _DISK else "any"
     return PeerError(
         errno.EOPNOTSUPP,
         f"fd {fd} {finding}; only {described} are admitted, because a page fault "
-        f"elsewhere can wait for a server for ever; {wider[filesystems]}",
+        f"elsewhere can wait for a server for ever; filesystems={wider!r} admits it",
     )
 
 

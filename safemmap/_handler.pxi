@@ -1,7 +1,7 @@
 # The SIGBUS handler: installing it when needed, the functions behind handler.py, and
 # the end of the interpreter.
 
-cdef bint _handler_allowed = os.environ.get("SAFEMMAP_HANDLER") != "0"
+cdef bint _handler_allowed = switch("SAFEMMAP_HANDLER", True)
 cdef bint _displaced_told = False
 
 

@@ -717,13 +717,20 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
         moves. Returns how many bytes there were.
 
         :raises ValueError: `offset` is outside the mapping.
+        :raises TypeError: `buffer` is no writable one, in one piece.
         :raises BusError: one of the bytes is on a page that is gone; the buffer may
             have been filled in part.
         """
         cdef Py_ssize_t start = -1, size
         cdef Py_buffer target
 
-        PyObject_GetBuffer(buffer, &target, PyBUF_WRITABLE)
+        try:
+            PyObject_GetBuffer(buffer, &target, PyBUF_WRITABLE)
+        except (BufferError, TypeError):
+            raise TypeError(
+                "readinto() needs a writable bytes-like object, "
+                f"not {type(buffer).__name__!r}"
+            ) from None
         try:
             if offset is not None:
                 start = _index(offset)
@@ -734,7 +741,10 @@ access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto
                 self.pos = start + size
             else:
                 if not 0 <= start <= self.length:
-                    raise ValueError("readinto offset out of range")
+                    raise ValueError(
+                        f"offset {start} is not within the {self.length} bytes of the "
+                        "mapping"
+                    )
                 size = min(target.len, self.length - start)
             try:
                 self.copy_to(target.buf, start, size, "readinto")

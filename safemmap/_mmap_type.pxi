@@ -12,8 +12,44 @@ cdef class _Attribute:
         return self.property.__get__(instance, owner)
 
 
+# Where the arguments of a call do not fit, Cython's message speaks of `__cinit__`. That
+# of CPython for a function with the same parameters takes its place.
+cdef object (*_construct)(TypeObject *, object, PyObject *)
+cdef object (*_call)(object, PyObject *const *, size_t, PyObject *)
+
+
+cdef object _checked_construct(TypeObject *cls, object arguments, PyObject *keywords):
+    try:
+        return _construct(cls, arguments, keywords)
+    except TypeError as error:
+        if not _speaks_of_cinit(error):
+            raise
+    return PyObject_Call(mmap_arguments, arguments, keywords)
+
+
+cdef object _checked_call(object cls, PyObject *const *arguments, size_t count,
+                          PyObject *names):
+    try:
+        return _call(cls, arguments, count, names)
+    except TypeError as error:
+        if not _speaks_of_cinit(error):
+            raise
+    return PyObject_Vectorcall(mmap_arguments, arguments, count, names)
+
+
+cdef bint _speaks_of_cinit(object error):
+    return str(error).startswith("__cinit__()")
+
+
 cdef int _finish_type() except -1:
+    global _construct, _call
     cdef TypeObject *mapping_type = <TypeObject *>mmap
+
+    _construct = mapping_type.tp_new
+    mapping_type.tp_new = _checked_construct
+    _call = mapping_type.tp_vectorcall
+    if _call != NULL:
+        mapping_type.tp_vectorcall = _checked_call
 
     mapping_type.tp_name = "safemmap.mmap"
     mapping_type.tp_iter = _iterate

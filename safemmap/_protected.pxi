@@ -110,7 +110,8 @@ cdef class Protected:
         self.held = []
         if views not in ("auto", "deferred", "interrupt"):
             raise ValueError(
-                f"views must be 'deferred' or 'interrupt' here, not {views!r}"
+                "views must be 'auto', 'deferred' or 'interrupt' here, "
+                f"not {views!r}"
             )
         interrupts = _views(views) == INTERRUPT
         self.obj = obj

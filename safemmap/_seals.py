@@ -14,12 +14,13 @@ import os
 from operator import index
 from typing import TYPE_CHECKING
 
+from safemmap._arguments import bad_descriptor, descriptor
 from safemmap._errors import SealError
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer
 
-__all__ = ["Seal", "add_seals", "get_seals", "memfd"]
+__all__ = ["Seal", "add_seals", "get_seals", "memfd", "seal_file"]
 
 
 class Seal(enum.IntFlag):
@@ -36,6 +37,7 @@ class Seal(enum.IntFlag):
     EXEC = 0x20  #: changing whether it is executable (Linux 6.3)
 
 
+_LONGEST_NAME = 255 - len("memfd:")  # in bytes
 _MFD_NOEXEC_SEAL = 0x08  # linux/memfd.h, since 6.3; os has it from Python 3.14 on
 
 
@@ -49,12 +51,13 @@ def get_seals(fd: FileDescriptorLike) -> Seal:
     :raises SealError: the file is of a kind that has no seals (``EINVAL``).
     :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
     """
+    fd = descriptor(fd, "get_seals")
     try:
         return Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise _no_seals(fd) from None
+    except (OSError, ValueError) as error:  # ValueError: it is negative
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise _no_seals(f"fd {fd}") from None
+        raise bad_descriptor(fd) from None
 
 
 def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
@@ -68,17 +71,27 @@ def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
     :raises OverflowError: `seals` is negative, or has more than 32 bits.
     :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
     """
-    if isinstance(seals, int) and seals < 0:
+    fd = descriptor(fd, "add_seals")
+    if not isinstance(seals, int):
+        raise TypeError(f"seals must be a Seal, not {type(seals).__name__!r}")
+    if seals < 0:
         raise OverflowError(f"seals must not be negative, and are {seals}")
     seals = Seal(seals)
     if seals.bit_length() > 32:  # which fcntl would cut off
         raise OverflowError(f"seals are a number of 32 bits, and {seals:#x} is not")
+    seal_file(fd, seals, f"fd {fd}")
+
+
+def seal_file(fd: int, seals: Seal, name: str) -> None:
+    """`add_seals`, with errors that call the file `name`."""
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if not isinstance(error, OSError) or error.errno == errno.EBADF:
+            raise bad_descriptor(fd) from None
         if error.errno not in (errno.EINVAL, errno.EPERM, errno.EBUSY):
             raise
-        raise _reason(fd, seals, error.errno) from None
+        raise _reason(fd, seals, name, error.errno) from None
 
 
 def memfd(
@@ -99,7 +112,9 @@ def memfd(
     :param name: what it is called in /proc/PID/fd and /proc/PID/maps, for debugging.
     :param seals: the default lets whoever has the file change what is in it (and punch
         holes), but not its size.
-    :raises TypeError: `data_or_size` is neither.
+    :raises TypeError: `data_or_size` is neither, or `name` no string.
+    :raises ValueError: `name` has more than 249 bytes (memfd_create(2)), or a null
+        character.
     :raises OverflowError: the size is negative, or more than fits.
     :raises SealError: see `add_seals`.
     :raises OSError: there is not the memory (``ENOMEM``), or the process may not make
@@ -107,6 +122,7 @@ def memfd(
         kernel kills instead.
     """
     content = _content(data_or_size)
+    _check_name(name)
     _check_memory(content.nbytes if isinstance(content, memoryview) else content)
     fd = _create(name)
     try:
@@ -140,6 +156,16 @@ def _content(data_or_size: ReadableBuffer | int) -> int | memoryview:
         ) from None
 
 
+def _check_name(name: str) -> None:
+    encoded = os.fsencode(name)
+    if len(encoded) > _LONGEST_NAME:
+        raise ValueError(
+            f"name must have at most {_LONGEST_NAME} bytes, and has {len(encoded)}"
+        )
+    if b"\0" in encoded:
+        raise ValueError("name must not have a null character")
+
+
 def _check_memory(size: int) -> None:
     """Raise OSError (``ENOMEM``) if the machine has not got `size` bytes.
 
@@ -150,10 +176,11 @@ def _check_memory(size: int) -> None:
     try:
         with open("/proc/meminfo") as file:
             rows = dict(line.split(":") for line in file)
-    except OSError:
-        return
-    kib = (int(rows[row].split()[0]) for row in ("MemAvailable", "SwapFree"))
-    available = sum(kib) << 10
+    except OSError:  # no /proc
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    else:
+        kib = (int(rows[row].split()[0]) for row in ("MemAvailable", "SwapFree"))
+        available = sum(kib) << 10
     if size > available:
         raise OSError(
             errno.ENOMEM,
@@ -181,12 +208,15 @@ def _write(fd: int, data: memoryview) -> None:
             done += os.pwrite(fd, left[done:], done)
 
 
-def _reason(fd: FileDescriptorLike, seals: Seal, number: int) -> SealError:
-    what = f"{_names(seals)} cannot be added to fd {_number(fd)}"
+def _reason(fd: int, seals: Seal, name: str, number: int) -> SealError:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return _no_seals(name)
+    what = f"{_names(seals)} cannot be added to {name}"
     if number == errno.EBUSY:
         why = "it is mapped for writing, or its pages are in use by a device"
     elif number == errno.EINVAL:
-        get_seals(fd)  # raises where there are none
         why = f"this kernel does not have {_names(_unknown(seals))}"
     elif fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         why = "it is not open for writing"
@@ -198,11 +228,11 @@ def _reason(fd: FileDescriptorLike, seals: Seal, number: int) -> SealError:
     return SealError(number, f"{what}: {why}")
 
 
-def _no_seals(fd: FileDescriptorLike) -> SealError:
+def _no_seals(name: str) -> SealError:
     return SealError(
         errno.EINVAL,
-        f"fd {_number(fd)} is of a kind that has no seals: they are for memfds, and "
-        "files on a tmpfs or hugetlbfs",
+        f"{name} is of a kind that has no seals: they are for memfds, and files on a "
+        "tmpfs or hugetlbfs",
     )
 
 
@@ -230,7 +260,3 @@ def _names(seals: Seal) -> str:
     names = [seal.name or "" for seal in seals]
     rest = seals & ~sum(Seal)
     return "|".join([*names, hex(rest)] if rest else names)
-
-
-def _number(fd: FileDescriptorLike) -> int:
-    return fd if isinstance(fd, int) else fd.fileno()

@@ -74,9 +74,13 @@ cdef extern from "Python.h":
         const char *tp_name
         PyBufferProcs *tp_as_buffer
         PyObject *tp_dict
-        void *tp_new
+        object (*tp_new)(TypeObject *, object, PyObject *)
+        object (*tp_vectorcall)(object, PyObject *const *, size_t, PyObject *)
         object (*tp_iter)(object)
         PySequenceMethods *tp_as_sequence
+    object PyObject_Call(object function, object arguments, PyObject *keywords)
+    object PyObject_Vectorcall(object function, PyObject *const *arguments,
+                               size_t count, PyObject *names)
     void PyType_Modified(type)
     unsigned long PyThread_get_thread_native_id()
     ctypedef struct PyInterpreterState:

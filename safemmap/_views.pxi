@@ -186,9 +186,12 @@ cdef class _Exporter(_Memory):
         if length is None and start >= 0:
             size = self.length - start
         if start < 0 or size < 0 or self.length - start < size:
+            what = (
+                f"offset {offset} is" if length is None
+                else f"offset {offset} and length {length} are"
+            )
             raise ValueError(
-                f"offset {offset} and length {length} are not within the "
-                f"{self.length} bytes of the mapping"
+                f"{what} not within the {self.length} bytes of the mapping"
             )
         ret_start[0] = start
         ret_stop[0] = start + size
@@ -281,11 +284,21 @@ cdef class Access:
                 "what was made from it (an array, a slice) before the scope ends"
             )
 
+    def __getitem__(self, item):
+        """Of the memoryview, which is what has items."""
+        raise TypeError(
+            "an access scope has no items; use its view: "
+            "with m.access() as view: view[i]"
+        )
+
     def __getbuffer__(self, Py_buffer *view, int flags):
         cdef mmap mapping = self.mapping
 
         if not self.entered:
-            raise BufferError("this access scope is not entered")
+            raise BufferError(
+                "this access scope is not entered, and lends its memory only within: "
+                "with m.access() as view: ..."
+            )
         mapping.check_data("access")
         if self.stop > mapping.length:
             raise ValueError("the mapping was resized and is too short for this access")

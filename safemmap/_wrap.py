@@ -7,9 +7,9 @@ import errno
 import fcntl
 import os
 import stat
-from operator import index
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from safemmap._arguments import bad_descriptor, descriptor, integer
 from safemmap._core import check_choices, mmap
 from safemmap._errors import PeerError, file_too_short
 from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
@@ -19,6 +19,9 @@ from safemmap._standard import (
     ACCESS_WRITE,
     ALLOCATIONGRANULARITY,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 __all__ = ["wrap"]
 
@@ -39,7 +42,7 @@ _ACCESSES = {
 
 
 def wrap(
-    fd: int,
+    fd: FileDescriptorLike,
     length: int = 0,
     *,
     offset: int = 0,
@@ -60,7 +63,8 @@ def wrap(
     wrong type or none of those below, a descriptor that is not open, and a process
     that may have no more descriptors (``EMFILE``).
 
-    :param fd: an open file descriptor of a regular file (a memfd is one).
+    :param fd: an open file descriptor of a regular file (a memfd is one), or an object
+        that has one (``fileno()``).
     :param length: how many bytes to map, as the peer says; 0 for all there are.
     :param offset: where in the file to begin, in bytes; a multiple of
         ``ALLOCATIONGRANULARITY``.
@@ -84,11 +88,17 @@ def wrap(
         found (``EOPNOTSUPP``); or mmap(2) refuses the file.
     :raises SealError: ``protection="sealed"``, and the file is not and cannot be. (It
         is a `PeerError`.)
+    :raises TypeError: `fd` is neither (such as a path), or a number is no integer.
     :raises ValueError: `access`, `protection`, `views` or `filesystems` is none of the
-        above.
+        above, or `max_length` is negative.
     :raises OSError: `fd` is not open (``EBADF``), or there are too many descriptors.
     """
-    fd, length, offset, access = map(index, (fd, length, offset, access))
+    fd = descriptor(fd, "wrap")
+    length = integer("length", length)
+    offset = integer("offset", offset)
+    access = integer("access", access)
+    if max_length is not None and integer("max_length", max_length) < 0:
+        raise ValueError(f"max_length must not be negative, and is {max_length}")
     if access not in _ACCESSES:
         raise ValueError(
             "wrap takes ACCESS_READ, ACCESS_WRITE or ACCESS_COPY for access, "
@@ -132,7 +142,7 @@ def _open_flags(fd: int) -> int:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno != errno.EBADF:
             raise
-        raise OSError(errno.EBADF, f"fd {fd} is not open") from None
+        raise bad_descriptor(fd) from None
     if flags & os.O_PATH:
         raise PeerError(
             errno.EBADF, f"fd {fd} was opened with O_PATH and cannot be mapped"
@@ -154,7 +164,7 @@ def _checked_length(own: int, length: int, offset: int, maximum: int | None) -> 
     size = os.fstat(own).st_size
     if length == 0:
         if offset >= size:
-            what = "the file is empty" if size == 0 else f"the file has only {size}"
+            what = f"the file has {size} bytes" if size else "the file is empty"
             raise PeerError(errno.EINVAL, f"no bytes from offset {offset} on: {what}")
         length = size - offset
     elif offset + length > size:

@@ -18,7 +18,7 @@ import pytest
 from conftest import PAGE, libc, open_fds, pattern
 
 import safemmap
-from safemmap import Seal, SealError
+from safemmap import Seal, SealError, _seals
 
 LIMIT = 1 << 24
 Raised = TypeVar("Raised", bound=BaseException)
@@ -149,7 +149,7 @@ def test_seals_that_the_kernel_lacks_are_named(memfd: Callable[..., int]) -> Non
 
 def test_no_seal_is_lost_on_the_way_to_the_kernel(memfd: Callable[..., int]) -> None:
     fails(OverflowError, lambda: memfd(PAGE, seals=1 << 32 | Seal.SHRINK))
-    fails(ValueError, lambda: memfd(PAGE, seals="SHRINK"))
+    fails(TypeError, lambda: memfd(PAGE, seals="SHRINK"))
 
 
 def test_memfd_is_sealed_from_birth(memfd: Callable[..., int]) -> None:
@@ -320,8 +320,18 @@ def test_memfd_of_something_else(
     fails(error, lambda: memfd(argument))
 
 
+def test_memfd_of_more_memory_than_there_is_without_proc(
+    memfd: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_proc(path: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(_seals, "open", no_proc, raising=False)
+    assert fails(OSError, lambda: memfd(1 << 50)).errno == errno.ENOMEM
+
+
 def test_memfd_with_a_bad_name(memfd: Callable[..., int]) -> None:
-    fails(OSError, lambda: memfd(PAGE, name="x" * 250))
+    fails(ValueError, lambda: memfd(PAGE, name="x" * 250))
     fails(ValueError, lambda: memfd(PAGE, name="x\0y"))
 
 
