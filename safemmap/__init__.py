@@ -37,49 +37,23 @@ from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
 from safemmap._errors import PeerError as PeerError
 from safemmap._errors import SealError as SealError
-
-# (Type checkers do not see that this module takes its own `mmap` away again.)
-from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403
-
-TYPE_CHECKING = False  # typing.TYPE_CHECKING, which takes longer to import than this
-if TYPE_CHECKING:
-    from safemmap import handler as handler
-    from safemmap._closing import close_fd as close_fd
-    from safemmap._codes import BusCode as BusCode
-    from safemmap._faults import Faults as Faults
-    from safemmap._faults import fault_fd as fault_fd
-    from safemmap._faults import faults as faults
-    from safemmap._include import get_include as get_include
-    from safemmap._process import disable as disable
-    from safemmap._process import enable as enable
-    from safemmap._process import is_enabled as is_enabled
-    from safemmap._protect import protect as protect
-    from safemmap._seals import Seal as Seal
-    from safemmap._seals import add_seals as add_seals
-    from safemmap._seals import get_seals as get_seals
-    from safemmap._seals import memfd as memfd
-    from safemmap._wrap import wrap as wrap
+from safemmap._standard import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-# For help(). (Type checkers know from the lines above.)
-globals()["__all__"] = sorted(
-    {name for name in dir() if not name.startswith("_")} - {"TYPE_CHECKING"}
-    | {*_lazy.NAMES}
-)
+# (Type checkers and editors read __init__.pyi.)
+__all__ = sorted({name for name in dir() if name[0] != "_"} | {*_lazy.NAMES})
 
 
-if not TYPE_CHECKING:  # which knows them, and no others
-
-    def __getattr__(name: str) -> object:
-        if name not in _lazy.NAMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = _lazy.load(name)
-        return value
+def __getattr__(name: str) -> object:
+    if name not in _lazy.NAMES and name not in _lazy.APART:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = _lazy.load(name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_lazy.NAMES})
+    return sorted({*globals(), *_lazy.NAMES, *_lazy.APART})
 
 
 if _core.switch("SAFEMMAP_ENABLE", False):

@@ -7,7 +7,8 @@ cdef extern from "Python.h":
 
 
 cdef class BusError(OSError):
-    """An access to a mapped file touched a page that the kernel could not bring in.
+    """BusError(*args)\n--\n
+    An access to a mapped file touched a page that the kernel could not bring in.
 
     The operation that faulted raises this, where the standard library's mapping has
     the process killed by SIGBUS. The mapping stays usable: the same operation succeeds

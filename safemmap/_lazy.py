@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["NAMES", "load"]
+__all__ = ["APART", "NAMES", "load"]
 
 #: The public names, and where they come from.
 NAMES = {
@@ -30,6 +30,8 @@ NAMES = {
     "protect": "safemmap._protect",
     "wrap": "safemmap._wrap",
 }
+#: Others, which a star import leaves out.
+APART = {"testing": "safemmap.testing"}
 
 # With what ``warnings`` loads to show its first one.
 _not_loaded = {*NAMES.values(), "linecache", "tokenize"}
@@ -37,9 +39,10 @@ _not_loaded = {*NAMES.values(), "linecache", "tokenize"}
 
 def load(name: str) -> object:
     """The object of that public name."""
-    __import__(NAMES[name])
-    module = sys.modules[NAMES[name]]
-    return module if name == "handler" else getattr(module, name)
+    source = NAMES.get(name) or APART[name]
+    __import__(source)
+    module = sys.modules[source]
+    return module if source == f"{__package__}.{name}" else getattr(module, name)
 
 
 def _load_all() -> None:

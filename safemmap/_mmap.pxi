@@ -4,8 +4,8 @@
 @cython.no_gc
 cdef class mmap(_Exporter):
     """mmap(fileno, length, flags=MAP_SHARED, prot=PROT_READ|PROT_WRITE, \
-access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", views="auto")
-
+access=ACCESS_DEFAULT, offset=0, *, trackfd=True, protection="auto", \
+views="auto")\n--\n
     A memory-mapped file that survives the loss of its pages: a drop-in for the
     POSIX `mmap.mmap` of the running Python.
 

@@ -61,6 +61,10 @@ cdef int _finish_type() except -1:
     _replace_property(mmap, "stable")
     _replace_property(_Exporter, "fault")
     _replace_property(_Exporter, "faulted")
+    # (Cython looks there for base classes only.)
+    for cls in (_Memory, _Exporter, mmap):
+        del (<dict>(<TypeObject *>cls).tp_dict)["__pyx_vtable__"]
+        PyType_Modified(cls)
     return 0
 
 

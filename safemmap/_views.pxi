@@ -95,8 +95,7 @@ cdef class _Exporter(_Memory):
 
     @property
     def faulted(self):
-        """Whether a view has touched a lost page since the mapping was made or `reset`.
-        """
+        """Whether a view has touched a lost page, since the last `reset` if any."""
         return self.fault is not None
 
     @property

@@ -320,6 +320,7 @@ def test_memfd_of_something_else(
     fails(error, lambda: memfd(argument))
 
 
+@pytest.mark.usefixtures("file_size_limit")  # should the check not work
 def test_memfd_of_more_memory_than_there_is_without_proc(
     memfd: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

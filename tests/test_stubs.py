@@ -1,10 +1,18 @@
-"""What type checkers say of the package; mypy checks this file with the others."""
+"""What type checkers say of the package: mypy and pyright check this file, too."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ast
+import inspect
+import mmap as standard
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_type
+
+import pytest
+from conftest import PAGE, LossyFile
 
 import safemmap
+import safemmap as mmap
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -42,3 +50,64 @@ def test_overrides_are_called() -> None:
         assert m.find(b"\7\7", 0) == 0
         m.seek(0)
         assert m.read(2) == b"\7\7"
+
+
+def test_uses(lossy: LossyFile) -> None:
+    """Each public name in use, with the type that it has for a checker."""
+    size = len(lossy.data)
+    m = mmap.mmap(lossy.fd, size, access=mmap.ACCESS_READ, views="deferred")
+    assert_type(m, safemmap.mmap)
+    with m, safemmap.wrap(lossy.fd, size, filesystems="memory") as wrapped:
+        assert_type(wrapped, safemmap.mmap)
+        assert_type(m[0], int)
+        assert_type(m[0:3], bytes)
+        assert_type(m.protection, str)
+        assert_type(m.faulted, bool)
+        assert_type(m.fault, safemmap.Fault | None)
+        assert_type(m.snapshot(0, 4), bytes)
+        with m.access(0, PAGE) as view:
+            assert sum(view) == sum(lossy.data[:PAGE])
+        with safemmap.protect(memoryview(m)) as protected:
+            assert_type(protected, safemmap.Protected)
+            assert_type(protected.fault, safemmap.Fault | None)
+        lossy.shrink(0)
+        with pytest.raises(safemmap.BusError) as caught:
+            wrapped.read()
+        assert_type(caught.value.offset, int)
+        assert_type(caught.value.path, str | None)
+        assert_type(caught.value.code, safemmap.BusCode | int)
+    for fault in safemmap.faults():
+        assert_type(fault, safemmap.Fault)
+    assert_type(safemmap.handler.status(), safemmap.handler.Status)
+    with open(safemmap.memfd(b"x", seals=safemmap.Seal.SHRINK), "rb") as file:
+        assert_type(safemmap.get_seals(file), safemmap.Seal)
+    with safemmap.testing.Shrink() as source:
+        assert_type(source, safemmap.testing.Shrink)
+
+
+def test_a_checker_finds_every_public_name() -> None:
+    """__init__.pyi has what __init__.py loads when it is first asked for."""
+    stub = ast.parse(Path(safemmap.__path__[0], "__init__.pyi").read_text())
+    names = {
+        alias.name
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert names - {"*"} == {
+        name for name in dir(safemmap) if name[0] != "_" and not hasattr(standard, name)
+    } | {"mmap"}
+
+
+def test_signatures() -> None:
+    assert str(inspect.signature(safemmap.mmap)) == (
+        "(fileno, length, flags=1, prot=3, access=0, offset=0, *, trackfd=True, "
+        "protection='auto', views='auto')"
+    )
+    assert str(inspect.signature(safemmap.BusError)) == "(*args)"
+    assert (safemmap.mmap.__doc__ or "").lstrip().startswith("A memory-mapped file")
+
+
+def test_nothing_of_the_compiler_shows() -> None:
+    assert [name for name in dir(safemmap.mmap) if "pyx" in name] == []
+    assert "TYPE_CHECKING" not in dir(safemmap)
