@@ -44,7 +44,7 @@ after_in_child(void)
     after_in_parent();
 }
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 hook_in(void)
 {
     safemmap__fork_error = -pthread_atfork(before, after_in_parent, after_in_child);

@@ -306,7 +306,7 @@ report_copy(void *target, const void *source, size_t size,
                   ret_fault);
 }
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 set_reporter(void)
 {
     safemmap__fixup_report = report_copy;

@@ -2,6 +2,7 @@
  * guard, and a search for one byte, by the rules that x86_64_copy.c explains.
  */
 #include "operands.h"
+#include "../os/os.h"
 
 /* x0: target, x1: source, x2: size, 1 to SAFEMMAP__FIXUP_SHORT, and in x3 and x4 what
  * safemmap__fixup_report() needs. Sizes are cut into classes; within one, what is
@@ -260,7 +261,7 @@ on_valgrind(void)
     return depth > 0;
 }
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 choose_size(void)
 {
     /* The frames that a shadow stack has for the handler would stay. */

@@ -2,6 +2,7 @@
  * vectors.
  */
 #include "candidates.h"
+#include "../os/os.h"
 
 #include <arm_neon.h>
 

@@ -75,7 +75,7 @@ _Static_assert(offsetof(struct safemmap__place, stack) == 0,
 
 bool safemmap__calls_end_by_jump;
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 ask_for_a_shadow_stack(void)
 {
     safemmap__calls_end_by_jump = safemmap__os_has_shadow_stack();

@@ -12,6 +12,7 @@
  * is written where the source is gone.
  */
 #include "operands.h"
+#include "../os/os.h"
 
 /* %rdi: target, %rsi: source, %rdx: size, 1 to SAFEMMAP__FIXUP_SHORT, and in %rcx and
  * %r8 what safemmap__fixup_report() needs. Sizes are cut into classes; within one,
@@ -289,7 +290,7 @@ on_valgrind(void)
     return depth > 0;
 }
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 choose_size(void)
 {
     __builtin_cpu_init();

@@ -2,6 +2,7 @@
  * vectors where the processor has AVX2.
  */
 #include "candidates.h"
+#include "../os/os.h"
 
 #include <immintrin.h>
 
@@ -76,7 +77,7 @@ last_place(places_mask places)
 
 bool safemmap__search_by_vectors;
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 ask_for_avx2(void)
 {
     __builtin_cpu_init();

@@ -5,7 +5,7 @@
 
 uintptr_t safemmap__page_size;
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 read_page_size(void)
 {
     safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -35,6 +35,10 @@
 #define EHWPOISON EFAULT
 #endif
 
+/* Runs while the program or the library with this copy is loaded, before its own
+ * constructors and those of C++ objects, which may use what is in here. */
+#define SAFEMMAP__CONSTRUCTOR __attribute__((constructor(101)))
+
 /* As memchr(3), but the last. */
 const void *safemmap__os_memrchr(const void *text, int byte, size_t size);
 
