@@ -3,13 +3,16 @@
  *
  * Each copy leaves an ELF note in the program or the library that it is linked into.
  * The dynamic linker lists what is loaded, whether it exports anything or not, and
- * the notes tell where a copy has its struct safemmap__copy.
+ * the notes tell where a copy has its struct safemmap__copy. It does not list what is
+ * in another namespace (dlmopen(3)), but knows to which file an address there
+ * belongs.
  */
 #include "../copies.h"
 
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
+#include <stdint.h>
 #include <string.h>
 
 struct safemmap__copy safemmap__copy;
@@ -115,12 +118,42 @@ compare_entries(const struct safemmap__copy *copy, void *context)
         }
 }
 
+/* The headers of the program or library that is mapped there; false: they are not in
+ * memory. */
+static bool
+read_headers(const void *base, struct dl_phdr_info *ret_info)
+{
+    const ElfW(Ehdr) *header = base;
+    const ElfW(Phdr) * segments, *segment;
+
+    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0)
+        return false;
+    segments = (const void *)((const char *)base + header->e_phoff);
+    segment = segments;
+    while (segment < segments + header->e_phnum && segment->p_type != PT_LOAD)
+        segment++;
+    if (segment == segments + header->e_phnum)
+        return false;
+    *ret_info = (struct dl_phdr_info){
+        .dlpi_addr = (uintptr_t)base -
+                     segment->p_vaddr / safemmap__page_size * safemmap__page_size,
+        .dlpi_phdr = segments,
+        .dlpi_phnum = header->e_phnum,
+    };
+    return true;
+}
+
 const struct safemmap__copy *
 safemmap__os_copy_of(uintptr_t function, size_t *ret_entry)
 {
     struct wanted wanted = {function, NULL, 0};
+    struct visiting visiting = {compare_entries, &wanted};
+    struct dl_phdr_info object;
+    Dl_info info;
 
-    safemmap__os_copies_visit(compare_entries, &wanted);
+    if (dladdr((const void *)function, &info) != 0 &&
+        read_headers(info.dli_fbase, &object))
+        visit_object(&object, sizeof(object), &visiting);
     *ret_entry = wanted.entry;
     return wanted.copy;
 }
