@@ -23,6 +23,7 @@ enum { REPORTED_ALLOWED = 16 };
 /* ---- Poison ------------------------------------------------------------ */
 
 struct fault {
+    uint64_t number;
     struct safemmap_event event;
     uintptr_t address;
     bool announced; /* the regions that hold the address have had their event, */
@@ -49,15 +50,33 @@ ascribe(struct safemmap_event *event, const struct safemmap_region *region)
 }
 
 static void
-mark_poisoned(struct safemmap_region *region,
-              const struct safemmap_region_fault *fault)
+mark_poisoned(struct safemmap_region *region, const struct safemmap_event *event)
 {
     if (safemmap_region_poisoned(region))
         return;
-    region->fault = *fault;
+    region->fault = event->fault;
+    region->fault_offset = event->offset;
     __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
     if (region->hook != NULL)
-        region->hook(region->hook_data, fault);
+        region->hook(region->hook_data, &event->fault);
+}
+
+/* The region that the program knows: while it changes its range, another stands in,
+ * and both may be found for one fault. */
+static struct safemmap_region *
+known(struct safemmap_region *region)
+{
+    return region->updated != NULL ? region->updated : region;
+}
+
+/* Queues its event, of which each region has one for a fault. */
+static void
+push_once(const struct fault *fault, struct safemmap_region *region,
+          const struct safemmap_event *event)
+{
+    if (known(region)->told != fault->number)
+        safemmap__event_push(event);
+    known(region)->told = fault->number;
 }
 
 /* safemmap__visitor: marks a region that the coming replacement overlaps. */
@@ -75,11 +94,10 @@ poison(struct safemmap_region *region, void *context)
                                   ? fault->replacing.start
                                   : region->start;
     ascribe(&event, region);
-    mark_poisoned(region, &event.fault);
-    if (region->updated != NULL)
-        mark_poisoned(region->updated, &event.fault);
+    mark_poisoned(region, &event);
+    mark_poisoned(known(region), &event);
     if (!inside || !fault->later)
-        safemmap__event_push(&event);
+        push_once(fault, region, &event);
 }
 
 /* Called before the replacement, so that a thread which reads a zero sees the poison.
@@ -227,6 +245,15 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
 
 /* ---- Zeros that can be withdrawn --------------------------------------- */
 
+static bool
+is_reported(const struct fault *fault, uint64_t id)
+{
+    for (size_t i = 0; i < fault->reported; i++)
+        if (fault->report[i] == id)
+            return true;
+    return false;
+}
+
 /* safemmap__visitor: queues the event of a region that holds the address, and notes
  * the region for the fault hook. */
 static void
@@ -239,8 +266,9 @@ report(struct safemmap_region *region, void *context)
         return;
     ascribe(&event, region);
     if (!fault->announced)
-        safemmap__event_push(&event);
-    if (region->withdrawable && fault->reported < REPORTED_ALLOWED)
+        push_once(fault, region, &event);
+    if (region->withdrawable && !is_reported(fault, region->id) &&
+        fault->reported < REPORTED_ALLOWED)
         fault->report[fault->reported++] = region->id;
 }
 
@@ -373,9 +401,11 @@ static bool
 overlay_held(struct safemmap_region *owner, const siginfo_t *info,
              const ucontext_t *context, struct fault *fault)
 {
+    static uint64_t faults; /* guarded by safemmap__pages */
     size_t page = (fault->address - owner->start) / owner->page_size;
     const struct safemmap__range one = {fault->address, fault->address + 1};
 
+    fault->number = ++faults;
     if (!owner->withdrawable)
         return overlay_lasting(owner, page, info, fault);
     if (safemmap__is_overlaid(owner, page) && is_present(owner, page, context)) {

@@ -341,6 +341,7 @@ prepare(struct safemmap_region *region)
         return error;
     pages = (region->end - region->start) / region->page_size;
     region->poisoned = 0;
+    region->told = 0;
     region->lost = 0;
     remember_file(region);
     region->singles = 0;

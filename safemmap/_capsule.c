@@ -23,9 +23,17 @@ PyObject *
 safemmap_raise_region(const struct safemmap_region *region, const char *operation)
 {
     const struct safemmap_fault fault = {region->fault.address, region->fault.code};
+    /* The region may have been updated since. */
+    const uintptr_t start = region->fault.address - region->fault_offset;
 
-    return own.raise(&fault, (const void *)region->start, region->end - region->start,
+    return own.raise(&fault, (const void *)start, region->end - region->start,
                      operation, 1);
+}
+
+static int
+install(void)
+{
+    return own.handler_is_allowed() ? safemmap_install() : -EPERM;
 }
 
 /* Who has a withdrawable region is told of each fault by the module's own hook, which
@@ -33,6 +41,8 @@ safemmap_raise_region(const struct safemmap_region *region, const char *operatio
 static int
 add_region(struct safemmap_region *region)
 {
+    if (!own.handler_is_allowed())
+        return -EPERM;
     return region->withdrawable ? -EINVAL : safemmap_region_add(region);
 }
 
@@ -43,7 +53,7 @@ safemmap_capsule_new(const struct safemmap_own_functions *functions)
 #define ENTER_VOID(name, parameters, arguments) table.name = name;
     SAFEMMAP__FUNCTIONS(ENTER, ENTER_VOID)
     own = *functions;
-    table.safemmap_install = own.install;
+    table.safemmap_install = install;
     table.safemmap_region_add = add_region;
     return PyCapsule_New(&table, SAFEMMAP__CAPSULE, NULL);
 }

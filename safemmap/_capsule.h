@@ -7,8 +7,8 @@
 #include "safemmap.h"
 
 struct safemmap_own_functions {
-    /* safemmap_install(), unless the user forbids it. Called without the GIL. */
-    int (*install)(void);
+    /* Whether the user allows the signal handler. Called without the GIL. */
+    int (*handler_is_allowed)(void);
     /* Raises BusError, and returns NULL. */
     PyObject *(*raise)(const struct safemmap_fault *fault, const volatile void *start,
                        size_t size, const char *operation, int poisoned);

@@ -1,10 +1,10 @@
-# What extension modules get that the core does not have: installing where it is
-# allowed, and raising BusError. _capsule.c has the table of all their functions.
+# What extension modules get that the core does not have: the handler only where
+# it is allowed, and raising BusError. _capsule.c has the table of all their functions.
 
 cdef extern from "_capsule.h":
     struct safemmap_own_functions:
         # (`raise` is a word of Cython's.)
-        int (*install)() noexcept nogil
+        int (*handler_is_allowed)() noexcept nogil
         PyObject *(*raise_error "raise")(
             const safemmap_fault *fault, const volatile void *start, size_t size,
             const char *operation, bint poisoned
@@ -12,8 +12,8 @@ cdef extern from "_capsule.h":
     object safemmap_capsule_new(const safemmap_own_functions *functions)
 
 
-cdef int _install_if_allowed() noexcept nogil:
-    return safemmap_install() if _handler_allowed else -EPERM
+cdef int _handler_is_allowed() noexcept nogil:
+    return _handler_allowed
 
 
 cdef PyObject *_raise_for_extension(
@@ -38,6 +38,6 @@ cdef PyObject *_raise_for_extension(
 
 
 cdef safemmap_own_functions _own_functions
-_own_functions.install = _install_if_allowed
+_own_functions.handler_is_allowed = _handler_is_allowed
 _own_functions.raise_error = _raise_for_extension
 _C_API = safemmap_capsule_new(&_own_functions)

@@ -4,6 +4,10 @@
 cdef bint _handler_allowed = switch("SAFEMMAP_HANDLER", True)
 cdef bint _displaced_told = False
 
+# The core's operations go through system calls then, those of extension modules too.
+if not _handler_allowed:
+    safemmap_uninstall()
+
 
 cdef bint _ensure_handler() except -1:
     """Install the handler, or put it back on top. True: displaced too often."""

@@ -74,7 +74,55 @@ def test_two_extensions_and_the_package(
     build_cythonic(tmp_path, include)
     script = ROOT / "tests/isolated/extensions.py"
     done = run(installed, "-X", "faulthandler", script, tmp_path, cwd=tmp_path)
-    assert done == "regions\noperations\nthreads\n"
+    assert done == "regions\nmoved\noperations\nthreads\n"
+
+
+WITHOUT_HANDLER = """
+import errno, os, sys
+sys.path.insert(0, sys.argv[1])
+import native, safemmap
+
+def error_of(function, *arguments):
+    try:
+        function(*arguments)
+    except Exception as error:
+        return error
+
+if len(sys.argv) > 2:
+    safemmap.handler.install()
+    safemmap.handler.uninstall()
+fd = os.memfd_create("")
+assert error_of(native.Pool, fd, 4096, "").errno == errno.EPERM
+pool = native.Pool(fd, 4096, "", False)
+error = error_of(pool.load, 5)
+assert isinstance(error, safemmap.BusError) and error.offset == 5, error
+assert isinstance(error_of(pool.total), RuntimeError)
+assert pool.register() == -errno.EPERM
+assert not safemmap.handler.status().installed
+if len(sys.argv) > 2:
+    safemmap.handler.install()
+    assert isinstance(error_of(pool.total), safemmap.BusError)
+    assert pool.register() == 0
+    assert pool.peek(5) == 0
+"""
+
+
+@pytest.mark.parametrize("how", ["forbidden", "uninstalled"])
+def test_without_the_handler(
+    installed: Path,
+    include: Path,
+    tmp_path: Path,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the package's own mappings do: operations go through system calls, guarded
+    code does not run, and nothing is registered."""
+    build_native(tmp_path, include)
+    arguments = ["uninstalled"] if how == "uninstalled" else []
+    if how == "forbidden":
+        monkeypatch.setenv("SAFEMMAP_HANDLER", "0")
+    code = WITHOUT_HANDLER
+    assert run(installed, "-c", code, tmp_path, *arguments, cwd=tmp_path) == ""
 
 
 def with_table(include: Path, directory: Path, old: str, new: str) -> Path:

@@ -342,6 +342,7 @@ struct safemmap_region {
     /* The first fault. Written by the handler; valid once
      * safemmap_region_poisoned() is true. */
     struct safemmap_region_fault fault;
+    size_t fault_offset; /* of its address from `start`, as that was then */
 
     /* Private. */
     unsigned poisoned;
@@ -358,7 +359,8 @@ struct safemmap_region {
         unsigned left; /* mappings, since they were joined */
     } steps;
     struct safemmap_region *updated; /* for which this one stands in */
-    uintptr_t room[8];
+    uint64_t told; /* the number of the last fault that was an event */
+    uintptr_t room[6];
 };
 
 /* Registers a region, whose private part is zero, or as an earlier remove left it:

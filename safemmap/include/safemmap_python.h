@@ -15,8 +15,10 @@
  * (safemmap_region_add() refuses them with -EINVAL), uninstalling (safemmap.handler),
  * and the protection of the whole process (safemmap.enable()).
  *
- * Where SAFEMMAP_HANDLER=0 forbids the signal handler, safemmap_install() fails with
- * -EPERM; use the functions of `safemmap_kernel` then.
+ * Where SAFEMMAP_HANDLER=0 or safemmap.handler.uninstall() forbids the signal
+ * handler, safemmap_install() and safemmap_region_add() fail with -EPERM, the
+ * operations go through system calls, and guarded code does not run: SAFEMMAP_CATCH
+ * gets a fault of code 0.
  */
 #ifndef SAFEMMAP_PYTHON_H
 #define SAFEMMAP_PYTHON_H

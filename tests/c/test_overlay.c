@@ -1041,6 +1041,17 @@ update_on_and_on(void *unused)
     return NULL;
 }
 
+static size_t
+events_of(uint64_t region)
+{
+    struct safemmap_event event;
+    size_t count = 0;
+
+    while (safemmap_event_take(&event))
+        count += event.region == region;
+    return count;
+}
+
 /* Faults in what both ranges hold, while the region changes: none is lost. */
 static void
 updated_under_faults(void)
@@ -1063,9 +1074,55 @@ updated_under_faults(void)
         CHECK_EQ(pthread_join(thread, NULL), 0);
         CHECK(safemmap_region_poisoned(&moving));
         CHECK_EQ(moving.fault.address, (uintptr_t)moving_file.map + 2 * PAGE);
+        CHECK_EQ(events_of(moving.id), 1);
         CHECK_EQ(safemmap_region_remove(&moving), 0);
         file_free(&moving_file);
     }
+}
+
+/* For a moment of the change both ranges are registered. */
+static void
+one_event_while_updated(void)
+{
+    for (int withdrawable = 0; withdrawable < 2; withdrawable++) {
+        struct file file = file_new(8);
+        struct safemmap_region region = part_of(&file, 0, 4),
+                               stand_in = part_of(&file, 0, 8);
+
+        region.withdrawable = stand_in.withdrawable = withdrawable;
+        CHECK_EQ(safemmap_install(), 0);
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        CHECK_EQ(safemmap_region_add(&stand_in), 0);
+        stand_in.updated = &region;
+        stand_in.id = region.id;
+        file_cut(&file, 0);
+        CHECK_EQ(load(&file, 2 * PAGE), 0);
+        CHECK_EQ(events_of(region.id), 1);
+        CHECK_EQ(safemmap_region_remove(&stand_in), 0);
+        CHECK_EQ(safemmap_region_remove(&region), 0);
+        file_free(&file);
+    }
+}
+
+/* A file that moves with its region: the offset is that of the old place. */
+static void
+offset_of_a_fault_before_an_update(void)
+{
+    struct file file = file_new(4);
+    struct safemmap_region region = region_of(&file);
+    unsigned char *other = mmap(NULL, 8 * PAGE, PROT_READ, MAP_SHARED, file.fd, 0);
+
+    CHECK(other != MAP_FAILED);
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 1);
+    CHECK_EQ(load(&file, 2 * PAGE + 7), 0);
+    CHECK_EQ(safemmap_region_update(&region, (uintptr_t)other,
+                                    (uintptr_t)other + 8 * PAGE),
+             0);
+    CHECK_EQ(region.fault.address, (uintptr_t)file.map + 2 * PAGE + 7);
+    CHECK_EQ(region.fault_offset, 2 * PAGE + 7);
+    CHECK_EQ(safemmap_region_remove(&region), 0);
 }
 
 static void
@@ -1107,4 +1164,5 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(stale_faults_are_foreign), TEST(cancelled_thread),
           TEST(without_address_space), TEST(passed_on_with_raise),
           TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),
+          TEST(one_event_while_updated), TEST(offset_of_a_fault_before_an_update),
           TEST(updated_while_forking))

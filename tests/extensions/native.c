@@ -29,10 +29,10 @@ pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
     const char *name;
     Py_ssize_t size;
     void *map;
-    int fd, error;
+    int fd, error, registered = 1;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "ins", &fd, &size, &name))
+    if (!PyArg_ParseTuple(arguments, "ins|p", &fd, &size, &name, &registered))
         return NULL;
     map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
@@ -51,8 +51,8 @@ pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
         .hook_data = pool,
     };
     PyOS_snprintf(pool->region.name, SAFEMMAP_NAME, "%s", name);
-    Py_BEGIN_ALLOW_THREADS error = safemmap_install();
-    if (error == 0)
+    Py_BEGIN_ALLOW_THREADS error = registered ? safemmap_install() : 0;
+    if (registered && error == 0)
         error = safemmap_region_add(&pool->region);
     Py_END_ALLOW_THREADS if (error < 0)
     {
@@ -133,11 +133,40 @@ pool_resize(PyObject *self, PyObject *size)
     return PyLong_FromLong(error);
 }
 
+static PyObject *
+pool_register(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(safemmap_region_add(&((struct pool *)self)->region));
+}
+
+/* To another mapping of the same file. */
+static PyObject *
+pool_move(PyObject *self, PyObject *unused)
+{
+    struct pool *pool = (struct pool *)self;
+    size_t size = pool->region.end - pool->region.start;
+    void *old = (void *)pool->map, *map = mremap(old, 0, size, MREMAP_MAYMOVE);
+    int error;
+
+    (void)unused;
+    if (map == MAP_FAILED)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    error =
+        safemmap_region_update(&pool->region, (uintptr_t)map, (uintptr_t)map + size);
+    munmap(error < 0 ? map : old, size);
+    if (error == 0)
+        pool->map = map;
+    return PyLong_FromLong(error);
+}
+
 static PyMethodDef methods[] = {{"peek", pool_peek, METH_O, NULL},
                                 {"check", pool_check, METH_NOARGS, NULL},
                                 {"total", pool_total, METH_NOARGS, NULL},
                                 {"load", pool_load, METH_O, NULL},
                                 {"resize", pool_resize, METH_O, NULL},
+                                {"register", pool_register, METH_NOARGS, NULL},
+                                {"move", pool_move, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 
 static PyTypeObject pool_type = {

@@ -60,6 +60,19 @@ def regions() -> None:
     os.close(fd)
 
 
+def moved() -> None:
+    fd = cut_file()
+    pool = native.Pool(fd, SIZE, "moved")
+    os.ftruncate(fd, PAGE)
+    assert pool.peek(3 * PAGE + 7) == 0
+    assert pool.move() == 0
+    assert pool.peek(0) == ord("x")
+    error = error_of(pool.check)
+    assert (error.offset, error.stop) == (3 * PAGE + 7, SIZE), error
+    assert names_of_faults() == [("moved", 3 * PAGE + 7)]
+    os.close(fd)
+
+
 def operations() -> None:
     fd = cut_file()
     pool = native.Pool(fd, SIZE, "a name that is longer than any has room for")
@@ -110,6 +123,6 @@ def threads() -> None:
     assert found == sorted((f"{i}", i) for i in range(count) for _ in range(30)), found
 
 
-for part in (regions, operations, threads):
+for part in (regions, moved, operations, threads):
     part()
     print(part.__name__)
