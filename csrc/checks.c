@@ -81,42 +81,57 @@ start(void)
 }
 
 int
-safemmap_checks_start(void)
+safemmap__checks_start(struct safemmap__member *member)
 {
     int error;
 
-    if (safemmap__host != NULL)
-        return safemmap__host->checks_start();
     pthread_mutex_lock(&lock);
     error = running ? 0 : start();
+    if (error == 0)
+        safemmap__want(member, SAFEMMAP__CHECKS);
     pthread_mutex_unlock(&lock);
     return error;
+}
+
+int
+safemmap_checks_start(void)
+{
+    return safemmap__host != NULL ? safemmap__host->checks_start(&safemmap__own)
+                                  : safemmap__checks_start(&safemmap__own);
+}
+
+void
+safemmap__checks_stop(struct safemmap__member *member)
+{
+    pthread_t ending;
+    bool ends;
+
+    pthread_mutex_lock(&lock);
+    safemmap__want_no_more(member, SAFEMMAP__CHECKS);
+    ends = running && !safemmap__is_wanted(SAFEMMAP__CHECKS, NULL);
+    if (ends) {
+        running = false;
+        ending = thread;
+        generation++;
+        pthread_cond_broadcast(&stopped);
+    }
+    pthread_mutex_unlock(&lock);
+    if (ends)
+        pthread_join(ending, NULL);
 }
 
 void
 safemmap_checks_stop(void)
 {
-    pthread_t ending;
-    bool was_running;
-
-    if (safemmap__host != NULL) {
-        safemmap__host->checks_stop();
-        return;
-    }
-    pthread_mutex_lock(&lock);
-    was_running = running;
-    running = false;
-    ending = thread;
-    generation++;
-    pthread_cond_broadcast(&stopped);
-    pthread_mutex_unlock(&lock);
-    if (was_running)
-        pthread_join(ending, NULL);
+    if (safemmap__host != NULL)
+        safemmap__host->checks_stop(&safemmap__own);
+    else
+        safemmap__checks_stop(&safemmap__own);
 }
 
 /* ---- Fork -------------------------------------------------------------- */
 
-__attribute__((constructor)) static void
+SAFEMMAP__CONSTRUCTOR static void
 prepare(void)
 {
     safemmap__os_condition_init(&stopped);

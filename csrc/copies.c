@@ -5,21 +5,23 @@
  * layout, becomes its guest: its public functions hand everything to the host, so
  * that no two handlers climb over each other, and memory that two copies watch is
  * poisoned for both. Each has a mailbox of its own, so that every copy is told of all
- * events.
+ * events; and what one wants of the host, no other ends.
  *
  * A handler must not be unloaded, and guests call their host: so a copy stays loaded,
  * with the library that it is linked into. A copy of another layout is a host of its
  * own; install.c sees to it that hosts do not climb over each other.
  */
 #include "copies.h"
+#include "process_overlay.h"
 
 static const struct safemmap__service service = {
     .size = sizeof(service),
     .operations = &safemmap_guarded,
-    .install = safemmap_install,
-    .uninstall = safemmap_uninstall,
-    .checks_start = safemmap_checks_start,
-    .checks_stop = safemmap_checks_stop,
+    .member_add = safemmap__member_add,
+    .install = safemmap__install,
+    .uninstall = safemmap__uninstall,
+    .checks_start = safemmap__checks_start,
+    .checks_stop = safemmap__checks_stop,
     .get_actions = safemmap_get_actions,
     .get_counts = safemmap_get_counts,
     .guard_arm = safemmap_guard_arm,
@@ -28,12 +30,11 @@ static const struct safemmap__service service = {
     .region_add = safemmap_region_add,
     .region_update = safemmap_region_update,
     .region_remove = safemmap_region_remove,
-    .process_enable = safemmap_process_enable,
-    .process_disable = safemmap_process_disable,
+    .process_enable = safemmap__process_enable,
+    .process_disable = safemmap__process_overlay_end,
     .process_enabled = safemmap_process_enabled,
     .file_path = safemmap_file_path,
     .withdraw = safemmap_withdraw,
-    .mailbox_add = safemmap__mailbox_add,
 };
 
 /* safemmap__copy_visitor: finds a host that can serve this copy. */
@@ -48,16 +49,17 @@ find_host(const struct safemmap__copy *copy, void *ret_host)
         *host = copy;
 }
 
-/* The linker's lock is held here: copies that are loaded at once come one by one.
- * Before other constructors, which may use the library. */
-__attribute__((constructor(101))) static void
+/* The linker's lock is held here, so that copies that are loaded at once come one by
+ * one. (musl's is not: two may both become hosts.) */
+SAFEMMAP__CONSTRUCTOR static void
 join(void)
 {
     const struct safemmap__copy *host = NULL;
 
     safemmap__os_stay_loaded();
     safemmap__os_copies_visit(find_host, &host);
-    if (host != NULL && host->service->mailbox_add(&safemmap__own_mailbox)) {
+    if (host != NULL) {
+        host->service->member_add(&safemmap__own);
         safemmap__check_below = SAFEMMAP__CHECK_ALWAYS;
         safemmap__host = host->service;
     } else

@@ -11,7 +11,7 @@
 /* Changes with anything that a guest hands its host: the structs of safemmap.h and
  * those below. */
 #ifndef SAFEMMAP__LAYOUT
-#define SAFEMMAP__LAYOUT 1
+#define SAFEMMAP__LAYOUT 2
 #endif
 
 /* What a host does for its guests: the public functions that share state. Only grows.
@@ -19,10 +19,11 @@
 struct safemmap__service {
     size_t size;
     const struct safemmap_operations *operations;
-    int (*install)(void);
-    int (*uninstall)(void);
-    int (*checks_start)(void);
-    void (*checks_stop)(void);
+    void (*member_add)(struct safemmap__member *member);
+    int (*install)(struct safemmap__member *member);
+    int (*uninstall)(struct safemmap__member *member);
+    int (*checks_start)(struct safemmap__member *member);
+    void (*checks_stop)(struct safemmap__member *member);
     size_t (*get_actions)(struct safemmap_action *ret_actions, size_t room);
     void (*get_counts)(struct safemmap_counts *ret_counts);
     void (*guard_arm)(struct safemmap_guard *guard, const volatile void *start,
@@ -33,13 +34,19 @@ struct safemmap__service {
     int (*region_update)(struct safemmap_region *region, uintptr_t start,
                          uintptr_t end);
     int (*region_remove)(struct safemmap_region *region);
-    int (*process_enable)(void);
-    void (*process_disable)(void);
+    int (*process_enable)(struct safemmap__member *member);
+    void (*process_disable)(struct safemmap__member *member);
     bool (*process_enabled)(void);
     ssize_t (*file_path)(uint32_t id, char *ret_path, size_t room);
     int (*withdraw)(uint64_t token);
-    bool (*mailbox_add)(struct safemmap__mailbox *mailbox);
 };
+
+/* What it does for a member. */
+int safemmap__install(struct safemmap__member *member);
+int safemmap__uninstall(struct safemmap__member *member);
+int safemmap__checks_start(struct safemmap__member *member);
+void safemmap__checks_stop(struct safemmap__member *member);
+int safemmap__process_enable(struct safemmap__member *member);
 
 /* A copy, as the others find it (os.h). The first four fields stay as they are in all
  * versions. */

@@ -5,20 +5,7 @@
  */
 #include "internal.h"
 
-struct safemmap__mailbox safemmap__own_mailbox = {.fd = -1};
-
-/* That of each copy which this one serves, after its own. Only grows. */
-enum { MAILBOXES = 16 };
-static struct safemmap__mailbox *mailboxes[MAILBOXES] = {&safemmap__own_mailbox};
-static size_t mailbox_count = 1;
-
-static struct safemmap__mailbox *const own = &safemmap__own_mailbox;
-
-static size_t
-count_mailboxes(void)
-{
-    return __atomic_load_n(&mailbox_count, __ATOMIC_ACQUIRE);
-}
+static struct safemmap__mailbox *const own = &safemmap__own.mailbox;
 
 /* ---- Inside the signal ------------------------------------------------- */
 
@@ -38,8 +25,9 @@ push(struct safemmap__mailbox *mailbox, const struct safemmap_event *event)
 void
 safemmap__event_push(const struct safemmap_event *event)
 {
-    for (size_t i = 0; i < count_mailboxes(); i++)
-        push(mailboxes[i], event);
+    for (struct safemmap__member *member = &safemmap__own; member != NULL;
+         member = safemmap__member_next(member))
+        push(&member->mailbox, event);
 }
 
 static void
@@ -57,46 +45,42 @@ safemmap_event_fd_set(void)
     set_fd(own);
 }
 
-void
-safemmap__event_announce(unsigned seen_to)
+/* Returns whether the fault hook sees to it that the queue is emptied. */
+static bool
+report(const struct safemmap__mailbox *mailbox, struct safemmap_event *event,
+       const uint64_t *regions, size_t count)
 {
-    for (size_t i = 0; i < count_mailboxes(); i++) {
-        safemmap_event_hook *hook =
-            __atomic_load_n(&mailboxes[i]->event_hook, __ATOMIC_ACQUIRE);
+    bool seen_to = false;
 
-        if (hook != NULL && (seen_to & 1u << i) == 0)
-            hook();
-        set_fd(mailboxes[i]);
-    }
-}
-
-unsigned
-safemmap__event_report(const struct safemmap_event *event)
-{
-    unsigned seen_to = 0;
-
-    for (size_t i = 0; i < count_mailboxes(); i++) {
+    for (size_t i = 0; i < count; i++) {
         safemmap_fault_hook *hook =
-            __atomic_load_n(&mailboxes[i]->fault_hook, __ATOMIC_ACQUIRE);
+            __atomic_load_n(&mailbox->fault_hook, __ATOMIC_ACQUIRE);
 
+        event->region = regions[i];
         if (hook != NULL && hook(event))
-            seen_to |= 1u << i;
+            seen_to = true;
     }
     return seen_to;
 }
 
-/* ---- Outside ----------------------------------------------------------- */
-
-/* Called while libraries are loaded: one thread at a time. */
-bool
-safemmap__mailbox_add(struct safemmap__mailbox *mailbox)
+void
+safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
+                         size_t count)
 {
-    if (mailbox_count == MAILBOXES)
-        return false;
-    mailboxes[mailbox_count] = mailbox;
-    __atomic_store_n(&mailbox_count, mailbox_count + 1, __ATOMIC_RELEASE);
-    return true;
+    for (struct safemmap__member *member = &safemmap__own; member != NULL;
+         member = safemmap__member_next(member)) {
+        struct safemmap__mailbox *mailbox = &member->mailbox;
+        bool seen_to = report(mailbox, event, regions, count);
+        safemmap_event_hook *hook =
+            __atomic_load_n(&mailbox->event_hook, __ATOMIC_ACQUIRE);
+
+        if (hook != NULL && !seen_to)
+            hook();
+        set_fd(mailbox);
+    }
 }
+
+/* ---- Outside ----------------------------------------------------------- */
 
 static bool
 is_empty(void)

@@ -225,9 +225,6 @@ install_locked(void)
                : set_again(&present, entry, top_inherited);
 }
 
-/* Set by safemmap_uninstall(). */
-static bool uninstalled;
-
 static void
 set_check_below(unsigned below)
 {
@@ -246,8 +243,24 @@ check_unasked(int error)
                : -EBUSY;
 }
 
+/* `wanting` wants the handler from now on; unless that is NULL, and another does. */
 static int
-check(void)
+check_locked(struct safemmap__member *wanting)
+{
+    int error;
+
+    if (wanting != NULL)
+        safemmap__want(wanting, SAFEMMAP__HANDLER);
+    else if (!safemmap__is_wanted(SAFEMMAP__HANDLER, NULL))
+        return -ECANCELED;
+    error = install_locked();
+    set_check_below(error == -EBUSY ? SAFEMMAP__CHECK_ALWAYS
+                                    : SAFEMMAP__CHECK_WHEN_DUE);
+    return error;
+}
+
+static int
+check(struct safemmap__member *wanting)
 {
     struct sigaction present;
     int entry, error;
@@ -258,33 +271,36 @@ check(void)
     if (entry >= 0 && entry == __atomic_load_n(&top, __ATOMIC_ACQUIRE) &&
         is_intact(&present, __atomic_load_n(&top_inherited, __ATOMIC_RELAXED)) &&
         __atomic_load_n(&safemmap__check_below, __ATOMIC_RELAXED) ==
-            SAFEMMAP__CHECK_WHEN_DUE)
+            SAFEMMAP__CHECK_WHEN_DUE &&
+        (wanting == NULL || safemmap__wants(wanting, SAFEMMAP__HANDLER)))
         return 0;
     if (safemmap__fork_error < 0)
         return safemmap__fork_error;
     pthread_mutex_lock(&lock);
-    error = install_locked();
-    __atomic_store_n(&uninstalled, false, __ATOMIC_RELAXED);
-    set_check_below(error == -EBUSY ? SAFEMMAP__CHECK_ALWAYS
-                                    : SAFEMMAP__CHECK_WHEN_DUE);
+    error = check_locked(wanting);
     pthread_mutex_unlock(&lock);
     return error;
 }
 
 int
+safemmap__install(struct safemmap__member *member)
+{
+    safemmap__os_precede_wayland();
+    return check(member);
+}
+
+int
 safemmap_install(void)
 {
-    if (safemmap__host != NULL)
-        return safemmap__host->install();
-    safemmap__os_precede_wayland();
-    return check();
+    return safemmap__host != NULL ? safemmap__host->install(&safemmap__own)
+                                  : safemmap__install(&safemmap__own);
 }
 
 int
 safemmap__check_handler(void)
 {
     int error =
-        __atomic_load_n(&uninstalled, __ATOMIC_RELAXED) ? -ECANCELED : check();
+        safemmap__is_wanted(SAFEMMAP__HANDLER, NULL) ? check(NULL) : -ECANCELED;
 
     return error < 0 && error != -EBUSY ? -ECANCELED : error;
 }
@@ -317,22 +333,29 @@ uninstall_locked(void)
         sigaction(SIGBUS, &safemmap__chain->link[entry].action, NULL) < 0)
         return -errno;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
-    __atomic_store_n(&uninstalled, true, __ATOMIC_RELAXED);
     set_check_below(SAFEMMAP__CHECK_ALWAYS);
     return 0;
 }
 
 int
-safemmap_uninstall(void)
+safemmap__uninstall(struct safemmap__member *member)
 {
-    int error;
+    int error = 0;
 
-    if (safemmap__host != NULL)
-        return safemmap__host->uninstall();
     pthread_mutex_lock(&lock);
-    error = uninstall_locked();
+    if (!safemmap__is_wanted(SAFEMMAP__HANDLER, member))
+        error = uninstall_locked();
+    if (error == 0)
+        safemmap__want_no_more(member, SAFEMMAP__HANDLER);
     pthread_mutex_unlock(&lock);
     return error;
+}
+
+int
+safemmap_uninstall(void)
+{
+    return safemmap__host != NULL ? safemmap__host->uninstall(&safemmap__own)
+                                  : safemmap__uninstall(&safemmap__own);
 }
 
 static void

@@ -104,6 +104,26 @@ extern struct safemmap__chain *safemmap__chain;
  * everything itself. Set before the first operation. */
 extern const struct safemmap__service *safemmap__host;
 
+/* This copy, and those that it serves after it. The list only grows. */
+extern struct safemmap__member safemmap__own;
+void safemmap__member_add(struct safemmap__member *member);
+struct safemmap__member *safemmap__member_next(const struct safemmap__member *member);
+
+/* What copies share, and what goes when none of them wants it any more. */
+enum safemmap__want {
+    SAFEMMAP__HANDLER = 1, /* from its loading on, until safemmap_uninstall() */
+    SAFEMMAP__CHECKS = 2,
+    SAFEMMAP__PROCESS = 4
+};
+void safemmap__want(struct safemmap__member *member, enum safemmap__want what);
+void safemmap__want_no_more(struct safemmap__member *member,
+                            enum safemmap__want what);
+bool safemmap__wants(const struct safemmap__member *member, enum safemmap__want what);
+/* Whether one of the members, but not the one named here (which may be NULL), wants
+ * it. */
+bool safemmap__is_wanted(enum safemmap__want what,
+                         const struct safemmap__member *except);
+
 /* 0, or a negative errno: forked children would share our state, so that there must
  * be no handler (fork.c). */
 extern int safemmap__fork_error;
@@ -255,19 +275,19 @@ struct safemmap__mailbox {
     safemmap_fault_hook *fault_hook;
     int fd; /* -1 until safemmap_event_fd() makes it */
 };
-extern struct safemmap__mailbox safemmap__own_mailbox;
-/* Has events put into another one, too, which stays for ever. False: there is no
- * room.
- */
-bool safemmap__mailbox_add(struct safemmap__mailbox *mailbox);
+/* A copy of this library, as the one that serves it knows it. */
+struct safemmap__member {
+    struct safemmap__member *next;
+    struct safemmap__mailbox mailbox;
+    unsigned wants; /* enum safemmap__want, some of them */
+};
 /* One caller at a time, with all signals blocked. */
 void safemmap__event_push(const struct safemmap_event *event);
-/* Calls the fault hooks; returns a bit for each mailbox whose hook sees to its queue.
- * The caller holds nothing. */
-unsigned safemmap__event_report(const struct safemmap_event *event);
-/* Calls the event hooks, but of mailboxes with such a bit, and makes the eventfds
- * readable. */
-void safemmap__event_announce(unsigned seen_to);
+/* Calls each fault hook for these regions; then the event hooks of copies whose fault
+ * hook does not see to the queue; and makes the eventfds readable. Changes
+ * `event->region`. The caller holds nothing. */
+void safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
+                              size_t count);
 /* In the child of a fork: drops the parent's events and hook, and puts a new eventfd
  * under the old number. */
 void safemmap__events_reset(void);

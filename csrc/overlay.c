@@ -428,7 +428,6 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     uintptr_t address = (uintptr_t)info->si_addr;
     struct safemmap_region *owner = NULL;
     struct fault fault;
-    unsigned seen_to = 0;
     bool done = false;
 
     safemmap__regions_visit(address, address + 1, choose, &owner);
@@ -440,11 +439,8 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
         safemmap__unlock(&safemmap__pages);
     }
     safemmap__stop_reading(&reading);
-    for (size_t i = 0; done && i < fault.reported; i++) {
-        fault.event.region = fault.report[i];
-        seen_to |= safemmap__event_report(&fault.event);
-    }
     if (owner != NULL)
-        safemmap__event_announce(seen_to);
+        safemmap__event_announce(&fault.event, fault.report,
+                                 done ? fault.reported : 0);
     return done;
 }

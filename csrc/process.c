@@ -3,25 +3,30 @@
 #include "process_overlay.h"
 
 int
-safemmap_process_enable(void)
+safemmap__process_enable(struct safemmap__member *member)
 {
     int error;
 
-    if (safemmap__host != NULL)
-        return safemmap__host->process_enable();
-    if ((error = safemmap__zeros_prepare()) < 0 || (error = safemmap_install()) < 0)
+    if ((error = safemmap__zeros_prepare()) < 0 ||
+        (error = safemmap__install(member)) < 0)
         return error;
-    return safemmap__process_overlay_begin();
+    return safemmap__process_overlay_begin(member);
+}
+
+int
+safemmap_process_enable(void)
+{
+    return safemmap__host != NULL ? safemmap__host->process_enable(&safemmap__own)
+                                  : safemmap__process_enable(&safemmap__own);
 }
 
 void
 safemmap_process_disable(void)
 {
-    if (safemmap__host != NULL) {
-        safemmap__host->process_disable();
-        return;
-    }
-    safemmap__process_overlay_end();
+    if (safemmap__host != NULL)
+        safemmap__host->process_disable(&safemmap__own);
+    else
+        safemmap__process_overlay_end(&safemmap__own);
 }
 
 bool

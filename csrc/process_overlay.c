@@ -512,6 +512,7 @@ is_of_memory(const siginfo_t *info)
 bool
 safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
 {
+    const uint64_t no_region = 0;
     struct lost lost;
     bool done, told = false;
     sigset_t mask;
@@ -523,14 +524,14 @@ safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
     done = answer(info, context, &lost, &told);
     safemmap__release_pages(&mask);
     if (done && told)
-        safemmap__event_announce(safemmap__event_report(&lost.event));
+        safemmap__event_announce(&lost.event, &no_region, 1);
     return done;
 }
 
 /* ---- Beginning and end ------------------------------------------------- */
 
 int
-safemmap__process_overlay_begin(void)
+safemmap__process_overlay_begin(struct safemmap__member *member)
 {
     sigset_t mask = safemmap__hold_pages();
     struct safemmap__mapping mapping;
@@ -541,6 +542,7 @@ safemmap__process_overlay_begin(void)
     if (error == 0) {
         executables.size = safemmap__os_executable_size();
         find_executables();
+        safemmap__want(member, SAFEMMAP__PROCESS);
         __atomic_store_n(&begun, 1, __ATOMIC_RELEASE);
     }
     safemmap__release_pages(&mask);
@@ -548,9 +550,14 @@ safemmap__process_overlay_begin(void)
 }
 
 void
-safemmap__process_overlay_end(void)
+safemmap__process_overlay_end(struct safemmap__member *member)
 {
-    __atomic_store_n(&begun, 0, __ATOMIC_RELEASE);
+    sigset_t mask = safemmap__hold_pages();
+
+    safemmap__want_no_more(member, SAFEMMAP__PROCESS);
+    if (!safemmap__is_wanted(SAFEMMAP__PROCESS, NULL))
+        __atomic_store_n(&begun, 0, __ATOMIC_RELEASE);
+    safemmap__release_pages(&mask);
 }
 
 void

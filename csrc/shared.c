@@ -23,6 +23,60 @@ safemmap__count(uint64_t *counter)
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
+/* ---- The copies that this one serves ----------------------------------- */
+
+struct safemmap__member safemmap__own = {.mailbox = {.fd = -1},
+                                         .wants = SAFEMMAP__HANDLER};
+
+void
+safemmap__member_add(struct safemmap__member *member)
+{
+    struct safemmap__member *last = &safemmap__own, *next = NULL;
+
+    /* (Some C libraries have several threads load libraries at once.) */
+    while (!__atomic_compare_exchange_n(&last->next, &next, member, false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        last = next;
+        next = NULL;
+    }
+}
+
+struct safemmap__member *
+safemmap__member_next(const struct safemmap__member *member)
+{
+    return __atomic_load_n(&member->next, __ATOMIC_SEQ_CST);
+}
+
+void
+safemmap__want(struct safemmap__member *member, enum safemmap__want what)
+{
+    __atomic_fetch_or(&member->wants, what, __ATOMIC_SEQ_CST);
+}
+
+void
+safemmap__want_no_more(struct safemmap__member *member, enum safemmap__want what)
+{
+    __atomic_fetch_and(&member->wants, ~(unsigned)what, __ATOMIC_SEQ_CST);
+}
+
+bool
+safemmap__wants(const struct safemmap__member *member, enum safemmap__want what)
+{
+    return (__atomic_load_n(&member->wants, __ATOMIC_SEQ_CST) & what) != 0;
+}
+
+bool
+safemmap__is_wanted(enum safemmap__want what, const struct safemmap__member *except)
+{
+    const struct safemmap__member *member = &safemmap__own;
+
+    while (member != NULL && (member == except || !safemmap__wants(member, what)))
+        member = safemmap__member_next(member);
+    return member != NULL;
+}
+
+/* ---- Readers ----------------------------------------------------------- */
+
 /* Handlers inside, by the parity of the epoch in which they entered. Two
  * counters, so that a writer waits for those which were there before it, and
  * not for a storm of new ones. */

@@ -84,7 +84,8 @@ def uninstall() -> None:
     """Restore the previous handler.
 
     Guarded mappings then go through system calls, and hand out no views, until
-    `install`.
+    `install`. (Where C libraries in the process have copies of this library's core,
+    the handler itself stays until they have uninstalled it too.)
 
     :raises RuntimeError: the handler is not on top of all others, or below it is one
         that may call it; or a mapping that has handed out a view, a `protect`, or an

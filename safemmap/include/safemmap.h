@@ -28,8 +28,10 @@
  *   registers: the same, in any ordinary mapping of a regular file.
  *
  * Several copies of this library in one process serve one another: the one that was
- * loaded first has the handler and the regions of all, each a queue of all events. A
- * library with a copy in it is never unloaded.
+ * loaded first has the handler and the regions of all, each a queue of all events.
+ * What several of them have asked for (the handler, the thread that checks it, the
+ * protection of the whole process) goes with the last one that ends it. A library
+ * with a copy in it is never unloaded.
  */
 #ifndef SAFEMMAP_H
 #define SAFEMMAP_H
@@ -84,10 +86,11 @@ struct safemmap_fault {
 SAFEMMAP_API int safemmap_install(void);
 
 /* Puts back the previous action. From then on operations go through system calls,
- * until safemmap_install() is called. Fails with -EBUSY (another handler
+ * until safemmap_install() is called. Where the process has other copies of this
+ * library, the handler stays, and operations with it, until each of them has called
+ * this: 0 says only that this copy does without. Fails with -EBUSY (another handler
  * is above this one, or between it and the one that was there first, and may call
- * it), or -EADDRINUSE (a region is registered, or
- * the whole process protected). */
+ * it), or -EADDRINUSE (a region is registered, or the whole process protected). */
 SAFEMMAP_OWNER int safemmap_uninstall(void);
 
 /* Starts a thread that checks 20 times a second, and more often at first, that the
@@ -95,7 +98,8 @@ SAFEMMAP_OWNER int safemmap_uninstall(void);
  * install handlers. A forked child has its own. Fails as pthread_create(3); does
  * nothing if the thread runs already. */
 SAFEMMAP_OWNER int safemmap_checks_start(void);
-/* Returns when the thread has ended. Does nothing if there is none. */
+/* Returns when the thread has ended, unless another copy of this library has started
+ * it too. Does nothing if this copy has not. */
 SAFEMMAP_OWNER void safemmap_checks_stop(void);
 
 /* The actions that get a SIGBUS, one after the other: fills in as many as there is
@@ -192,6 +196,11 @@ SAFEMMAP_API int safemmap_rfind(const void *text, size_t size, const void *patte
  * and its code. A code of 0 says that the first block did not run, since the handler
  * cannot be relied on: it could not be installed, others have displaced it too often,
  * or this thread blocks SIGBUS. (safemmap_copy() has another way then.)
+ *
+ * The kernel ends a process whose thread faults while it blocks SIGBUS, whatever the
+ * handler. A block that begins learns of a blocked SIGBUS from the handler check
+ * alone, which is not made for each (see safemmap_install()). So a thread that uses
+ * blocks leaves SIGBUS unblocked, in them and between them.
  *
  * The block ends by a jump, whatever it is in the middle of. So it must be bounded
  * code that reads and writes memory, in the function itself or in functions that it
@@ -405,8 +414,10 @@ SAFEMMAP_API bool safemmap_region_poisoned(const struct safemmap_region *region)
  * The pages of memory that the program has unmapped while an access to them is under
  * way may be somebody else's by the time that they are replaced. */
 SAFEMMAP_OWNER int safemmap_process_enable(void);
-/* Faults that come after its return are forwarded again. */
+/* Faults that come after its return are forwarded again, unless another copy of this
+ * library has enabled this too. */
 SAFEMMAP_OWNER void safemmap_process_disable(void);
+/* Whether any copy has enabled it. */
 SAFEMMAP_OWNER bool safemmap_process_enabled(void);
 
 /* The file that was mapped where a fault in no region happened. */
