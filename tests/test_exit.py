@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import neighbours
@@ -23,6 +24,9 @@ VARIANTS = {
     "threads that fault in views": "",
 }
 
+# The default action is installed for some microseconds.
+UNHANDLED = ("threads that fault in views", "before", -signal.SIGBUS)
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,5 +38,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_exit(what: str, enabled: str, library: Path) -> None:
     for _ in range(5 if "threads" in what else 1):
         done = run_isolated("exit_alive.py", what, enabled, str(library))
+        if (what, enabled, done.returncode) == UNHANDLED:
+            pytest.xfail("a fault between faulthandler's end and ours (docs/limits.md)")
         assert (done.returncode, done.stdout) == (0, f"end\n{VARIANTS[what]}")
         assert done.stderr == ""
