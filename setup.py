@@ -26,7 +26,13 @@ setup(
                 *glob("csrc/**/*.[ch]", recursive=True),
             ],
             define_macros=[("_GNU_SOURCE", None)],
-            extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],
+            # Short reads and searches take up to 1.3 times as long where a change of
+            # other code happens to move their functions within a cache line.
+            extra_compile_args=[
+                "-std=gnu11",
+                "-fvisibility=hidden",
+                "-falign-functions=64",
+            ],
             # The handler calls nothing that is still to be looked up: the linker would
             # need more room on the thread's stack than all that the handler does.
             extra_link_args=["-Wl,-z,now"],
