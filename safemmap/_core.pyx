@@ -72,7 +72,6 @@ from libc.errno cimport (
     EINVAL,
     ENOMEM,
     EOPNOTSUPP,
-    EPERM,
     errno,
 )
 from libc.limits cimport INT_MAX, INT_MIN

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import mmap as standard
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -131,6 +133,33 @@ def nothing_left_behind() -> Iterator[None]:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+HUGE_PAGES_SETTING = Path("/proc/sys/vm/nr_hugepages")
+HUGE_PAGES = 4
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Four that are free. Set aside here, and not by the child: that one may die."""
+    try:
+        lock = HUGE_PAGES_SETTING.open("r+")
+    except OSError as error:
+        pytest.skip(f"huge pages cannot be set aside: {error}")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # against others who do the same
+        before = lock.read()
+        try:
+            HUGE_PAGES_SETTING.write_text(str(int(before) + HUGE_PAGES))
+            info = Path("/proc/meminfo").read_text()
+            free = re.search(r"HugePages_Free: +(\d+)", info)
+            if free is None or int(free[1]) < HUGE_PAGES:
+                pytest.skip("there is no memory in pieces that are large enough")
+            if "Hugepagesize:       2048 kB" not in info:
+                pytest.skip("huge pages have another size here")
+            yield
+        finally:
+            HUGE_PAGES_SETTING.write_text(before)
 
 
 def possible(*command: str) -> bool:

@@ -164,6 +164,26 @@ def test_a_client_that_takes_its_memory_away(server: Server) -> None:
     assert server.stop() == [1, 0, 1]
 
 
+def test_a_file_of_huge_pages(huge_pages: None, server: Server) -> None:
+    huge = 2 << 20
+    fd = os.memfd_create("pool", os.MFD_HUGETLB)
+    server.files.append(fd)
+    os.ftruncate(fd, 2 * huge)
+    client = Client(server)
+    assert client.ask(CREATE, 0, PAGE, fd=fd) == (0, 0)
+    assert client.ask(DRAW, 0, 0, 0, 16, 16, 64)[0] == 0
+    assert client.ask(RESIZE, 0, huge + PAGE) == (0, 0)
+    assert client.ask(DRAW, 0, 0, huge, 16, 16, 64)[0] == 0
+    os.ftruncate(fd, huge)
+    assert client.ask(DRAW, 0, 0, huge - 512, 16, 16, 64)[0] == -errno.EFAULT
+    # Disconnected; nothing stays mapped.
+    honest = Client(server)
+    assert honest.ask(CREATE, 0, PAGE, fd=server.file(PAGE)) == (0, 0)
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert maps.count("memfd:pool") == 1, maps
+    assert server.stop() == [2, 0, 1]
+
+
 def attack(server: Server, seed: int, until: float) -> None:
     """Draws while another thread changes the size of the file; lies about sizes."""
     choose = random.Random(seed)

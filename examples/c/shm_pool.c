@@ -1,43 +1,52 @@
 #include "shm_pool.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <safemmap.h>
+#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 struct shm_pool {
-    unsigned char *map;
     int32_t size;
     struct safemmap_region region;
 };
 
-/* Whole pages. */
-static size_t
-mapped_size(int32_t size)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+/* A range of whole pages, which are larger where the file is one of huge pages. */
+struct mapping {
+    uintptr_t start, end;
+    size_t page_size;
+};
 
-    return ((size_t)size + page - 1) / page * page;
+static void
+unmap(uintptr_t start, uintptr_t end)
+{
+    munmap((void *)start, end - start);
 }
 
 static int
-map_file(int fd, int32_t size, unsigned char **ret_map)
+map_file(int fd, int32_t size, struct mapping *ret_mapping)
 {
     struct stat status;
+    struct statfs filesystem;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), length;
     void *map;
 
-    if (fstat(fd, &status) < 0)
+    if (fstat(fd, &status) < 0 || fstatfs(fd, &filesystem) < 0)
         return -errno;
     if (!S_ISREG(status.st_mode) || size <= 0 || size > SHM_POOL_LARGEST ||
         status.st_size < size)
         return -EINVAL;
-    map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+    if (filesystem.f_type == HUGETLBFS_MAGIC)
+        page = (size_t)filesystem.f_bsize;
+    length = ((size_t)size + page - 1) / page * page;
+    map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return -errno;
-    *ret_map = map;
+    *ret_mapping = (struct mapping){(uintptr_t)map, (uintptr_t)map + length, page};
     return 0;
 }
 
@@ -45,14 +54,15 @@ int
 shm_pool_create(int fd, int32_t size, struct shm_pool **ret_pool)
 {
     struct shm_pool *pool = calloc(1, sizeof(*pool));
-    int error = pool == NULL ? -ENOMEM : map_file(fd, size, &pool->map);
+    struct mapping mapping;
+    int error = pool == NULL ? -ENOMEM : map_file(fd, size, &mapping);
 
     if (error == 0) {
         pool->size = size;
         pool->region = (struct safemmap_region){
-            .start = (uintptr_t)pool->map,
-            .end = (uintptr_t)pool->map + mapped_size(size),
-            .page_size = (size_t)sysconf(_SC_PAGESIZE),
+            .start = mapping.start,
+            .end = mapping.end,
+            .page_size = mapping.page_size,
             .protection = PROT_READ,
             .fd = fd,
             .name = "shm pool",
@@ -60,7 +70,7 @@ shm_pool_create(int fd, int32_t size, struct shm_pool **ret_pool)
         if ((error = safemmap_install()) == 0)
             error = safemmap_region_add(&pool->region);
         if (error < 0)
-            munmap(pool->map, (size_t)size);
+            unmap(mapping.start, mapping.end);
     }
     if (error < 0) {
         close(fd);
@@ -77,7 +87,7 @@ shm_pool_destroy(struct shm_pool *pool)
     if (pool == NULL)
         return;
     safemmap_region_remove(&pool->region);
-    munmap(pool->map, (size_t)pool->size);
+    unmap(pool->region.start, pool->region.end);
     close(pool->region.fd);
     free(pool);
 }
@@ -85,24 +95,23 @@ shm_pool_destroy(struct shm_pool *pool)
 int
 shm_pool_resize(struct shm_pool *pool, int32_t size)
 {
-    unsigned char *map;
+    const uintptr_t start = pool->region.start, end = pool->region.end;
+    struct mapping mapping;
     int error;
 
     if (size < pool->size)
         return -EINVAL;
-    error = map_file(pool->region.fd, size, &map);
+    error = map_file(pool->region.fd, size, &mapping);
     if (error < 0)
         return error;
     /* The new mapping is covered before anybody knows it, the old one until it goes.
      */
-    error = safemmap_region_update(&pool->region, (uintptr_t)map,
-                                   (uintptr_t)map + mapped_size(size));
+    error = safemmap_region_update(&pool->region, mapping.start, mapping.end);
     if (error < 0) {
-        munmap(map, (size_t)size);
+        unmap(mapping.start, mapping.end);
         return error;
     }
-    munmap(pool->map, (size_t)pool->size);
-    pool->map = map;
+    unmap(start, end);
     pool->size = size;
     return 0;
 }
@@ -121,16 +130,18 @@ shm_buffer_begin_access(struct shm_pool *pool, const struct shm_buffer *buffer,
                         const uint32_t **ret_pixels)
 {
     struct safemmap_fault fault;
+    const char *pixels;
     unsigned char byte;
 
     if (!lies_in(pool, buffer))
         return -EINVAL;
     if (safemmap_region_poisoned(&pool->region))
         return -EFAULT;
+    pixels = (const char *)pool->region.start + buffer->offset;
     /* Looks after the handler, too, every now and then. */
-    if (safemmap_load(pool->map + buffer->offset, &byte, &fault) < 0)
+    if (safemmap_load(pixels, &byte, &fault) < 0)
         return -EFAULT;
-    *ret_pixels = (const void *)(pool->map + buffer->offset);
+    *ret_pixels = (const void *)pixels;
     return 0;
 }
 
