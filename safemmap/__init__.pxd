@@ -42,6 +42,7 @@ cdef extern from "safemmap_python.h":
         void *hook_data
         uint64_t id
         safemmap_region_fault fault
+        size_t fault_offset
 
     struct safemmap_action:
         bint ours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,41 @@ def test_without_the_handler(
         monkeypatch.setenv("SAFEMMAP_HANDLER", "0")
     code = WITHOUT_HANDLER
     assert run(installed, "-c", code, tmp_path, *arguments, cwd=tmp_path) == ""
+
+
+# Cython and setuptools are found beside pytest.
+BUILD_SPAM = """
+import runpy, sys
+sys.path.append(sys.argv[1])
+sys.argv[1:] = ["-q", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+USE_SPAM = """
+import mmap, os, spam, safemmap
+fd = os.memfd_create("")
+os.write(fd, b"x" * 8192)
+with mmap.mmap(fd, 8192) as m:
+    assert spam.snapshot(m) == b"x" * 8192
+    assert spam.snapshot(b"") == b""
+    os.ftruncate(fd, 4096)
+    try:
+        spam.snapshot(m)
+    except safemmap.BusError as error:
+        print(error.operation, error.offset)
+"""
+
+
+def test_the_cython_module_of_the_page_on_extensions(
+    installed: Path, tmp_path: Path
+) -> None:
+    """As pasted."""
+    page = (ROOT / "docs/extensions.md").read_text()
+    for kind, name in (("python", "setup.py"), ("cython", "spam.pyx")):
+        (block,) = re.findall(rf"^```{kind}\n(.*?)^```$", page, re.M | re.S)
+        (tmp_path / name).write_text(block)
+    run(installed, "-c", BUILD_SPAM, sysconfig.get_path("purelib"), cwd=tmp_path)
+    assert run(installed, "-c", USE_SPAM, cwd=tmp_path) == "snapshot 4096\n"
 
 
 def with_table(include: Path, directory: Path, old: str, new: str) -> Path:

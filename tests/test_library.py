@@ -158,21 +158,23 @@ def test_the_shared_library_exports_what_is_listed(installed: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("linking", ["shared", "static"])
-def test_a_program_that_is_built_by_pkg_config(
+def test_a_program_that_is_built_as_the_page_on_extensions_says(
     installed: Path, linking: str, tmp_path: Path
 ) -> None:
-    source, program = tmp_path / "program.c", tmp_path / "program"
-    source.write_text(PROGRAM)
+    page = text_of("docs/extensions.md")
+    commands = re.findall(r"^    (cc program.c .*)$", page, re.MULTILINE)
+    command = dict(zip(["shared", "static"], commands, strict=True))[linking]
+    compiler("cc")
+    (tmp_path / "program.c").write_text("#define _GNU_SOURCE\n" + PROGRAM)
     where = {"PKG_CONFIG_PATH": str(installed / "lib/pkgconfig")}
-    static = ["--static"] if linking == "static" else []
-    flags = run("pkg-config", "--cflags", "--libs", *static, "safemmap", **where)
-    if static:
-        flags = flags.replace("-lsafemmap", str(installed / "lib/libsafemmap.a"))
-    run(compiler("cc"), "-D_GNU_SOURCE", source, *flags.split(), "-o", program)
+    run("sh", "-c", f"cd {tmp_path} && {command} -o program", **where)
+    program = tmp_path / "program"
     found = run(program, LD_LIBRARY_PATH=str(installed / "lib"))
     assert found == "survived\n"
-    exported = run("nm", "-D", "--defined-only", program)
-    assert "safemmap" not in exported
+    assert "safemmap" not in run("nm", "-D", "--defined-only", program)
+    dynamic = run("readelf", "-d", program)
+    assert ("libsafemmap.so.0" in dynamic) == (linking == "shared")
+    assert "BIND_NOW" in dynamic or linking == "shared"
 
 
 @pytest.mark.slow

@@ -211,6 +211,8 @@ SAFEMMAP_API int safemmap_rfind(const void *text, size_t size, const void *patte
  *
  * - Local variables that the block changes, and that are read after a fault, must be
  *   `volatile`, as for setjmp(3); or the code is in a function that the block calls.
+ *   (gcc's -Wclobbered, a part of -Wextra, also warns of variables that only the code
+ *   around the block changes. These are right as they are.)
  * - `return`, `goto` to the outside and C++ exceptions end the block and its guard;
  *   `break` and `continue` end the block, and no loop around it. longjmp(3) must not
  *   leave it: the guard would stay.
