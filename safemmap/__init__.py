@@ -7,7 +7,8 @@ maps the file:
 - libraries that the program uses (NumPy, torch, SQLite): `enable`;
 - a program that you do not want to change: ``python -m safemmap run program.py``;
 - your code, from a file descriptor of an untrusted peer: `wrap`;
-- your code, which uses ``mmap.mmap`` already: `mmap`, a drop-in;
+- your code, which uses ``mmap.mmap`` already: `mmap`, a drop-in; by the name of a file
+  `open`, and `memmap` for an array of NumPy;
 - another library, whose buffer you hold: `protect`.
 
 `memfd` makes a file that its receiver can map without a risk.

@@ -17,7 +17,10 @@ from safemmap._errors import SealError as SealError
 from safemmap._faults import Faults as Faults
 from safemmap._faults import fault_fd as fault_fd
 from safemmap._faults import faults as faults
+from safemmap._faults import watch_faults as watch_faults
 from safemmap._include import get_include as get_include
+from safemmap._opening import memmap as memmap
+from safemmap._opening import open as open
 from safemmap._process import disable as disable
 from safemmap._process import enable as enable
 from safemmap._process import is_enabled as is_enabled

@@ -111,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "interpreter go before: python -X dev -m safemmap run ...",
     )
     program.add_argument("program", metavar="SCRIPT")
+    if sys.stdout is None:  # it was closed
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     words = list(sys.argv[1:] if argv is None else argv)
     # What follows is the program's, "--" and all.
     if words[:1] == ["run"] and words[1:2] not in ([], ["-h"], ["--help"]):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from safemmap import _core
 from safemmap._errors import Fault
 
-__all__ = ["Faults", "fault_fd", "faults"]
+__all__ = ["Faults", "fault_fd", "faults", "watch_faults"]
 
 
 class Faults(list[Fault]):
@@ -48,3 +50,28 @@ def fault_fd() -> int:
     :raises OSError: as eventfd(2) has it.
     """
     return _core.event_fd()
+
+
+async def watch_faults() -> AsyncIterator[Fault]:
+    """The `faults` as they come, for a task of asyncio::
+
+        async for fault in safemmap.watch_faults():
+            log.error("%s lost a page at offset %d", fault.path, fault.offset)
+
+    Have one such loop in a process: each fault goes to one reader. (Faults that a loop
+    has taken together and not handled are dropped when it ends.)
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    news = asyncio.Event()
+    fd = fault_fd()
+    loop.add_reader(fd, news.set)
+    try:
+        while True:
+            await news.wait()
+            news.clear()
+            for fault in faults():
+                yield fault
+    finally:
+        loop.remove_reader(fd)

@@ -27,11 +27,13 @@ NAMES = {
     "handler": "safemmap.handler",
     "is_enabled": "safemmap._process",
     "memfd": "safemmap._seals",
+    "memmap": "safemmap._opening",
     "protect": "safemmap._protect",
+    "watch_faults": "safemmap._faults",
     "wrap": "safemmap._wrap",
 }
 #: Others, which a star import leaves out.
-APART = {"testing": "safemmap.testing"}
+APART = {"open": "safemmap._opening", "testing": "safemmap.testing"}
 
 # With what ``warnings`` loads to show its first one.
 _not_loaded = {*NAMES.values(), "linecache", "tokenize"}

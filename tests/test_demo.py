@@ -300,3 +300,9 @@ def test_usage(arguments, capsys):
 
     assert error.value.code == 2
     assert "usage: safemmap" in capsys.readouterr().err
+
+
+def test_a_closed_output() -> None:
+    command = f"{sys.executable} -m safemmap demo >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -35,6 +35,13 @@ def test_all_is_well() -> None:
     assert "PROBLEM" not in out
 
 
+def test_it_keeps_to_the_columns_that_there_are() -> None:
+    _, out = doctor(*MODULE, PYTHONFAULTHANDLER="", COLUMNS="50")
+    assert max(map(len, out.splitlines()[1:])) <= 50
+    _, unbroken = doctor(*MODULE, PYTHONFAULTHANDLER="")
+    assert out.split() == unbroken.split()
+
+
 def test_faulthandler_is_named() -> None:
     status, out = doctor("-X", "faulthandler", *MODULE)
     assert status == 0, out

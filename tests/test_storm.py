@@ -41,6 +41,7 @@ def test_storm(seconds: int, file: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stderr.startswith("seed ")
     assert len(done.stderr.splitlines()) >= 2 + seconds // 2
+    assert done.stderr.splitlines()[-1].startswith("PASSED: no wrong byte")
     counts = json.loads(done.stdout)
     # Enough of everything, or it would show nothing; some hundred times less than what
     # an idle machine does.
@@ -95,6 +96,7 @@ def test_a_wrong_outcome_ends_it() -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "AssertionError: zeros at [0]" in done.stderr
+    assert "FAILED: a wrong outcome; " in done.stderr
     assert "--seed 7 has the same" in done.stderr
 
 

@@ -270,3 +270,29 @@ def test_in_a_process_of_its_own(case: str) -> None:
         assert "Traceback" not in done.stderr
     else:
         assert done.stderr == ""
+
+
+def test_watch_faults(lossy: LossyFile) -> None:
+    """A fault before the loop, and one while it waits."""
+
+    async def watch() -> list[safemmap.Fault]:
+        found = []
+        async for fault in safemmap.watch_faults():
+            found.append(fault)
+            if len(found) == 2:
+                break
+            touch(mappings[1])
+        return found
+
+    def touch(m: safemmap.mmap) -> None:
+        with memoryview(m) as view:
+            assert view[-1] == 0
+
+    safemmap.faults()
+    mappings = [safemmap.mmap(lossy.fd, 0) for _ in range(2)]
+    lossy.shrink(0)
+    touch(mappings[0])
+    found = asyncio.run(asyncio.wait_for(watch(), 60))
+    assert [fault.mapping for fault in found] == mappings
+    for m in mappings:
+        m.close()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,44 @@ with testing.SOURCES[sys.argv[1]]() as file:
     assert m[: file.gone.start] == kept == file.data[: file.gone.start]
     print("kept", flush=True)
     print(any(m[file.gone.start :]))
+"""
+
+CHOOSES = """
+import pytest
+from safemmap import testing
+
+@pytest.mark.parametrize(
+    "unrelated, fault_source",
+    [(1, "shrink"), (2, testing.ShrinkInLastPage)],
+    indirect=["fault_source"],
+)
+def test_chosen(fault_source, unrelated):
+    with open(fault_source.path, "rb") as file:
+        assert file.read() == fault_source.data
+
+def test_by_name(new_fault_source):
+    new_fault_source("shrink and regrow", size=100_000).strike()
+
+@pytest.mark.parametrize("fault_source", ["spam"], indirect=True)
+@pytest.mark.xfail(raises=pytest.UsageError)
+def test_unknown(fault_source):
+    pass
+"""
+
+DIES = """
+import mmap
+import pytest
+from safemmap import testing
+
+@pytest.mark.parametrize("fault_source", ["shrink"], indirect=True)
+@testing.in_child
+def test_reader(fault_source):
+    with mmap.mmap(fault_source.fd, fault_source.size) as m:
+        fault_source.strike()
+        m[:]
+
+def test_after_it():
+    pass
 """
 
 NO_USE = """
@@ -121,7 +160,7 @@ def test_what_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-@pytest.mark.parametrize(("size", "keep"), [(0, 0), (PAGE, 1), (PAGE, -PAGE), (-1, 0)])
+@pytest.mark.parametrize(("size", "keep"), [(0, 0), (PAGE, 1), (PAGE, -1), (-1, 0)])
 def test_something_has_to_go(size: int, keep: int) -> None:
     with pytest.raises(ValueError, match=r"must be more|can be kept"):
         testing.Shrink(size=size, keep=keep)
@@ -275,16 +314,20 @@ def test_restoring_a_mapping_of_the_standard_library(
         assert m[:] == file.data
 
 
-def run_pytest(folder: Path, test: str) -> str:
+def run_pytest(folder: Path, test: str, *options: str, status: int = 0) -> str:
     (folder / "test_mine.py").write_text(test)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"),
+            *options,
+        ],
         capture_output=True,
         text=True,
         cwd=folder,
         timeout=120,
+        env={**os.environ, "COLUMNS": "200"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -296,6 +339,73 @@ def test_fixtures(tmp_path: Path) -> None:
     assert "shrink: a screw is loose" in said
     for source in possible:
         assert source in usable or f"{source.name}: {source.missing()}" in said
+
+
+def test_chosen_sources(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, CHOOSES, "-vv")
+    for test in (
+        "test_chosen[1-shrink] PASSED",
+        "test_chosen[2-shrink-in-the-last-page] PASSED",
+        "test_by_name PASSED",
+        "test_unknown[spam] XFAIL",
+    ):
+        assert test in said
+
+
+def test_a_test_that_dies_in_its_child(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, DIES, "-p", "no:faulthandler", status=1)
+    assert "1 failed, 1 passed" in said
+    assert "SIGBUS (Bus error) ended the child process" in said
+
+
+class TestInChild:
+    def test_what_it_changes_ends_with_it(self) -> None:
+        seen: list[int] = []
+
+        @testing.in_child
+        def test(*numbers: int) -> None:
+            seen.extend(numbers)
+            assert seen == [1, 2]
+
+        test(1, 2)
+        assert seen == []
+        assert test.__name__ == "test"
+
+    def test_its_exceptions_come_back(self) -> None:
+        class Local(Exception):
+            """Not to be pickled."""
+
+        for error, kind, text in (
+            (ValueError("spam"), ValueError, "^spam\nin the child:\n"),
+            (Local("eggs"), RuntimeError, "Local: eggs"),
+        ):
+            with pytest.raises(kind, match=text) as caught:
+                testing.in_child(self.throw)(error)
+            assert "raise error" in "".join(traceback.format_exception(caught.value))
+        with pytest.raises(pytest.skip.Exception, match="not today"):
+            testing.in_child(pytest.skip)("not today")
+
+    @staticmethod
+    def throw(error: Exception) -> None:
+        raise error
+
+    def test_how_it_ends(self) -> None:
+        with pytest.raises(testing.Died, match=r"SIGKILL \(Killed\) ended") as caught:
+            testing.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL))()
+        assert caught.value.signal == signal.SIGKILL
+        with pytest.raises(AssertionError, match="exited with status 3 before its end"):
+            testing.in_child(os._exit)(3)
+
+
+def test_there_is_no_file_before_it_is_entered() -> None:
+    source = testing.Shrink()
+    for use in (lambda: source.fd, lambda: source.path, source.strike):
+        with pytest.raises(RuntimeError, match="within: with Shrink\\(\\) as file:"):
+            use()
+    with source:
+        assert source.fd >= 0
+    with pytest.raises(RuntimeError, match="there is no file but within"):
+        source.fd  # noqa: B018
 
 
 def test_fixtures_that_nobody_uses_cost_nothing(tmp_path: Path) -> None:

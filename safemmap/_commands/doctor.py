@@ -9,8 +9,10 @@ import errno
 import mmap
 import os
 import platform
+import shutil
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,9 +41,15 @@ def run() -> int:
     for title, look in _CHAPTERS:
         print(f"\n{title}")
         for grade, text in look():
-            print(f"  {grade:8}{text}")
+            print(_filled(f"  {grade:8}{text}"))
             worst = max(worst, grade == _PROBLEM)
     return worst
+
+
+def _filled(line: str) -> str:
+    """In the columns that there are. In one line, where it goes to no terminal."""
+    columns = shutil.get_terminal_size((len(line), 0)).columns
+    return textwrap.fill(line, columns, subsequent_indent=" " * 10)
 
 
 # ---- SIGBUS --------------------------------------------------------------

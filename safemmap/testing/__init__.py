@@ -14,7 +14,12 @@ and leaves nothing behind::
 
 `SOURCES` has them all by their names. What a machine cannot do says so: `missing` is
 None, or what it takes. With pytest, the fixture ``fault_source`` runs a test once with
-each of them, and ``new_fault_source`` makes those that a test asks for.
+each of them (or with those that ``@pytest.mark.parametrize("fault_source", ["shrink",
+testing.FullTmpfs], indirect=True)`` chooses), and ``new_fault_source`` makes those that
+a test asks for. Programs that open by name get `FaultSource.path`.
+
+The test above ends pytest as long as the reader is not mended; decorated with
+`in_child`, it fails.
 
 `Peer` is another process that does the same at a byte of a read that you choose, or at
 random moments from a seed.
@@ -23,6 +28,7 @@ None of these needs the program under test to use safemmap. Unprotected readers 
 SIGBUS: run them in a child.
 """
 
+from safemmap.testing._child import Died, in_child
 from safemmap.testing._filesystems import DiskTruncation, FullTmpfs, FuseError
 from safemmap.testing._memory import (
     HugePages,
@@ -37,6 +43,7 @@ from safemmap.testing._source import FaultSource, Unavailable
 
 __all__ = [
     "SOURCES",
+    "Died",
     "DiskTruncation",
     "FaultSource",
     "FullTmpfs",
@@ -49,6 +56,7 @@ __all__ = [
     "ShrinkInLastPage",
     "Unavailable",
     "UserFault",
+    "in_child",
 ]
 
 #: Every source, by its name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
 from contextlib import ExitStack
 from typing import ClassVar, Self
 
@@ -20,6 +21,7 @@ class FaultSource:
     """A file of which pages go away.
 
     :ivar fd: the file, open for reading, and for writing where `writable`.
+    :ivar path: a name by which any process of this user can open it, until it ends.
     :ivar size: how long the file is, in bytes, before anything happens to it.
     :ivar data: what is in it then. There are no zeros among these bytes.
     :ivar gone: the offsets of the bytes that `strike` takes away.
@@ -51,8 +53,6 @@ class FaultSource:
     destructive: ClassVar[bool] = False
     page_size: ClassVar[int] = mmap.PAGESIZE
 
-    fd: int
-
     def __init__(
         self, size: int = 4 * mmap.PAGESIZE, keep: int = mmap.PAGESIZE
     ) -> None:
@@ -60,7 +60,7 @@ class FaultSource:
             raise ValueError(f"size must be more than 0, and is {size}")
         self.size = -(-size // self.page_size) * self.page_size
         start = -(-keep // self.page_size) * self.page_size
-        if not 0 <= start < self.size:
+        if keep < 0 or start >= self.size:
             raise ValueError(
                 f"from 0 to {self.size - self.page_size} bytes of {self.size} can be "
                 f"kept, in whole pages, not {keep}"
@@ -69,6 +69,7 @@ class FaultSource:
         self.data = pattern(self.size)
         self.map_flags: int = mmap.MAP_SHARED
         self._open = ExitStack()
+        self._fd = -1
 
     @classmethod
     def missing(cls) -> str | None:
@@ -81,15 +82,27 @@ class FaultSource:
         if reason is not None:
             raise Unavailable(f"{self.name}: {reason}")
         with ExitStack() as stack:
-            self.fd = self.open(stack)
+            self._fd = self.open(stack)
             self._open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+        self._fd = -1
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.size} bytes, {self.gone} go>"
+
+    @property
+    def fd(self) -> int:
+        if self._fd == -1:
+            name = type(self).__name__
+            raise RuntimeError(f"there is no file but within: with {name}() as file:")
+        return self._fd
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def strike(self) -> None:
         """Take the pages away."""

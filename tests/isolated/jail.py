@@ -1,6 +1,7 @@
 """Shuts itself in, in a mount namespace of its own, as README says, and prints how it
 fares. Arguments: a folder, and whether there is to be a /proc in it ("proc" or not)."""
 
+import builtins
 import mmap as standard
 import os
 import subprocess
@@ -15,13 +16,13 @@ SIZE = 8192
 jail = f"{folder}/jail"
 os.makedirs(f"{jail}/proc")
 os.mkdir(f"{jail}/mount")
-with open(f"{jail}/inside", "wb") as file:
+with builtins.open(f"{jail}/inside", "wb") as file:
     file.write(b"x" * SIZE)
 subprocess.run(["mount", "-t", "tmpfs", "tmpfs", f"{jail}/mount"], check=True)
-with open(f"{jail}/mount/file", "wb") as file:
+with builtins.open(f"{jail}/mount/file", "wb") as file:
     file.write(b"x" * SIZE)
 subprocess.run(["mount", "-t", "ramfs", "ramfs", "/mnt"], check=True)
-with open("/mnt/file", "wb") as file:
+with builtins.open("/mnt/file", "wb") as file:
     file.write(b"x" * SIZE)
 outside = os.open("/mnt/file", os.O_RDONLY)
 sealed = safemmap.memfd(b"x" * SIZE)

@@ -18,7 +18,9 @@ _MADV_POPULATE_READ = 22
 
 
 class File(Protocol):
-    fd: int
+    @property
+    def fd(self) -> int: ...
+
     size: int
     map_flags: int
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = ["run"]
 
 _ROUNDS, _ROUNDS_QUICK = 41, 9
 _FAULTS, _FAULTS_QUICK = 5000, 500
+_WIDE = 1000
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     paths = (arguments.json, arguments.markdown, arguments.plot)
     with _files([path for path in paths if path is not None]):
         result = _compare(arguments.quick, arguments.destructive)
-        report.show(result, Console())
+        # A table that goes to a file or a pipe is as wide as it is.
+        width = shutil.get_terminal_size((_WIDE, 0)).columns
+        report.show(result, Console(width=width))
         if arguments.json is not None:
             arguments.json.write_text(result.to_json())
         if arguments.markdown is not None:

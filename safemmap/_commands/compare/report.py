@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich import box
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.text import Text
 from safemmap._commands.compare.approaches import APPROACHES
 from safemmap._commands.compare.result import CostLine, Result
 from safemmap._commands.compare.survival import Outcome
+from safemmap._commands.compare.timing import Ratio
 from safemmap.testing import SOURCES
 
 __all__ = ["markdown", "show"]
@@ -44,16 +45,24 @@ _MEANINGS = {
 }
 
 
+#: A spread of ratios above which they show little.
+_NOISY = 0.2
+
+
 def show(result: Result, console: Console) -> None:
     _in_parts(console, "What becomes of a reader", list(APPROACHES), _survival(result))
     for text in _remarks(result):
         console.print(Text(text), style="bright_black")
     _in_parts(
         console,
-        "What it costs: the median of the first that has one, and how many times that",
+        "What it costs: the median of the first that has one, and how many times that "
+        "(half of the rounds were within the ±)",
         _measured(result),
         _costs(result),
     )
+    doubt = _doubt(result)
+    if doubt is not None:
+        console.print(Text(doubt), style="bold yellow")
     for name, approach in APPROACHES.items():
         console.print(Text(f"{name}: {approach.description}"), style="bright_black")
 
@@ -62,7 +71,7 @@ def _in_parts(
     console: Console, title: str, columns: list[str], rows: dict[str, list[Text]]
 ) -> None:
     """As many tables below each other as it takes for the columns to be read."""
-    first, cell = max(map(len, rows)) + 2, 11
+    first, cell = max(map(len, rows)) + 2, 17
     fitting = max(1, (console.width - first) // cell)
     for start in range(0, len(columns), fitting):
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
@@ -103,8 +112,26 @@ def _remarks(result: Result) -> Iterator[str]:
 def _costs(result: Result) -> dict[str, list[Text]]:
     labels = _measured(result)
     return {
-        line.name: list(map(Text, _cost_cells(line, labels))) for line in result.costs
+        line.name: list(map(Text, _cost_cells(line, labels, _half)))
+        for line in result.costs
     }
+
+
+def _doubt(result: Result) -> str | None:
+    """What to say where the machine was too busy to be measured."""
+    spreads = [
+        ratio.spread
+        for line in result.costs
+        for label, ratio in line.ratios.items()
+        if label != line.reference
+    ]
+    noisy = sum(spread > _NOISY for spread in spreads)
+    if 4 * noisy <= len(spreads):
+        return None
+    return (
+        f"{noisy} of {len(spreads)} ratios changed by more than {_NOISY:.0%} from one "
+        "round to the next: this machine was too busy to judge by them"
+    )
 
 
 def _measured(result: Result) -> list[str]:
@@ -112,14 +139,25 @@ def _measured(result: Result) -> list[str]:
     return [approach for approach in APPROACHES if approach in met]
 
 
-def _cost_cells(line: CostLine, labels: list[str]) -> Iterator[str]:
+def _cost_cells(
+    line: CostLine, labels: list[str], spread: Callable[[Ratio], str]
+) -> Iterator[str]:
     for label in labels:
         if label not in line.medians:
             yield "-"
         elif label == line.reference:
             yield _time(line.medians[label])
         else:
-            yield f"{line.ratios[label].median:.2f}x"
+            ratio = line.ratios[label]
+            yield f"{ratio.median:.2f}x {spread(ratio)}"
+
+
+def _half(ratio: Ratio) -> str:
+    return f"±{(ratio.high - ratio.low) / 2:.2f}"
+
+
+def _quartiles(ratio: Ratio) -> str:
+    return f"({ratio.low:.2f}..{ratio.high:.2f})"
 
 
 def _time(nanoseconds: float) -> str:
@@ -144,18 +182,9 @@ def markdown(result: Result) -> str:
     lines += _row("", *labels)
     lines += _row("---", *["--:"] * len(labels))
     for line in result.costs:
-        lines += _row(line.name, *_cost_cells_with_spread(line, labels))
+        lines += _row(line.name, *_cost_cells(line, labels, _quartiles))
     lines += ["", *(f"- {a.name}: {a.description}" for a in APPROACHES.values())]
     return "\n".join(lines) + "\n"
-
-
-def _cost_cells_with_spread(line: CostLine, labels: list[str]) -> Iterator[str]:
-    for label, cell in zip(labels, _cost_cells(line, labels), strict=True):
-        if label in line.ratios and label != line.reference:
-            spread = line.ratios[label]
-            yield f"{cell} ({spread.low:.2f}..{spread.high:.2f})"
-        else:
-            yield cell
 
 
 def _row(*cells: str) -> list[str]:

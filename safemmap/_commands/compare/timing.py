@@ -38,6 +38,11 @@ class Ratio(NamedTuple):
     low: float  #: first quartile
     high: float  #: third quartile
 
+    @property
+    def spread(self) -> float:
+        """From one quartile to the other, as a part of the median."""
+        return (self.high - self.low) / self.median
+
 
 def timed(what: Timed | Timer, times: int) -> float:
     """Nanoseconds for one."""

@@ -1,0 +1,112 @@
+"""open() and memmap(): a file by its name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from safemmap._core import mmap
+from safemmap._standard import (
+    ACCESS_COPY,
+    ACCESS_READ,
+    ACCESS_WRITE,
+    ALLOCATIONGRANULARITY,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+    from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["memmap", "open"]
+
+_MODES = {
+    "r": (ACCESS_READ, os.O_RDONLY),
+    "r+": (ACCESS_WRITE, os.O_RDWR),
+    "c": (ACCESS_COPY, os.O_RDONLY),
+}
+
+
+def open(
+    path: StrPath,
+    mode: Literal["r", "r+", "c"] = "r",
+    *,
+    length: int = 0,
+    offset: int = 0,
+    protection: Literal["auto", "sealed", "guarded", "kernel"] = "auto",
+    views: Literal["auto", "deferred", "interrupt", "deny", "crash"] = "auto",
+) -> mmap:
+    """Map a file by its name.
+
+        with safemmap.open("data.bin") as m:
+            header = m[:64]
+
+    :param path: of a file that there is.
+    :param mode: ``"r"`` to read; ``"r+"`` to change the file, too; ``"c"`` for changes
+        that stay private (copy-on-write).
+    :param length: how many bytes; 0 for all from `offset` on.
+    :param offset: where in the file to begin, in bytes; a multiple of
+        ``ALLOCATIONGRANULARITY``.
+    :param protection: see `mmap`.
+    :param views: see `mmap`.
+    :raises ValueError: `mode` is none of these, the file is empty or too short.
+    :raises OSError: as open(2) and mmap(2) have it.
+    """
+    if mode not in _MODES:
+        raise ValueError(f"mode must be 'r', 'r+' or 'c', not {mode!r}")
+    access, flags = _MODES[mode]
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        return mmap(
+            fd, length, access=access, offset=offset, protection=protection, views=views
+        )
+    finally:
+        os.close(fd)
+
+
+def memmap(
+    path: StrPath,
+    dtype: DTypeLike = "u1",
+    mode: Literal["r", "r+", "c"] = "r",
+    *,
+    offset: int = 0,
+    shape: int | tuple[int, ...] | None = None,
+    order: Literal["C", "F"] = "C",
+    views: Literal["deferred", "interrupt"] = "interrupt",
+) -> NDArray[Any]:
+    """A NumPy array of a file, which is protected for as long as the array lives.
+
+    In the place of `numpy.memmap`, whose arguments these are: the call that touches a
+    lost page raises `BusError` (see `views` of `mmap`).
+
+    :param path: of a file that there is.
+    :param mode: as `open` has it.
+    :param offset: of the first element in the file, in bytes; any number.
+    :param shape: of the array; if omitted, it has one dimension, and all that the file
+        holds from `offset` on.
+    :raises ValueError: what `open` refuses; or the file does not hold whole elements,
+        and `shape` is omitted.
+    """
+    import numpy
+
+    dtype = numpy.dtype(dtype)
+    start = offset - offset % ALLOCATIONGRANULARITY
+    before = offset - start
+    length = 0
+    if shape is not None:
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        count = 1
+        for extent in shape:
+            count *= extent
+        length = before + count * dtype.itemsize
+    m = open(path, mode, length=length, offset=start, views=views)
+    if shape is None:
+        count, rest = divmod(len(m) - before, dtype.itemsize)
+        if rest:
+            raise ValueError(
+                f"{len(m) - before} bytes from offset {offset} on are no whole number "
+                f"of elements of {dtype.itemsize} bytes ({dtype})"
+            )
+        shape = (count,)
+    # The memoryview keeps the memory registered. (An array of `m` itself would give
+    # its buffer back at once.)
+    return numpy.ndarray(shape, dtype, memoryview(m), before, order=order)
