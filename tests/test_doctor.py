@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -39,7 +40,8 @@ def test_it_keeps_to_the_columns_that_there_are() -> None:
     _, out = doctor(*MODULE, PYTHONFAULTHANDLER="", COLUMNS="50")
     assert max(map(len, out.splitlines()[1:])) <= 50
     _, unbroken = doctor(*MODULE, PYTHONFAULTHANDLER="")
-    assert out.split() == unbroken.split()
+    # (Counts, as of mappings, change from one process to the next.)
+    assert re.sub(r"\d+", "", out).split() == re.sub(r"\d+", "", unbroken).split()
 
 
 def test_faulthandler_is_named() -> None:
