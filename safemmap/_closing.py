@@ -6,11 +6,18 @@ import contextlib
 import errno
 import os
 import threading
+from collections import deque
 
 from safemmap._arguments import bad_descriptor, integer
 from safemmap._filesystems import closes_at_once
 
 __all__ = ["close_fd"]
+
+_MOST_THREADS = 32
+
+_lock = threading.Lock()  # of the next two
+_threads = 0
+_waiting: deque[int] = deque()
 
 
 def close_fd(fd: int) -> None:
@@ -18,16 +25,18 @@ def close_fd(fd: int) -> None:
 
     close(2) asks the server of a file on FUSE or on another host, and waits for the
     answer; it can wait for the other end of a socket (``SO_LINGER``) or a terminal,
-    too. So whatever is not a file in memory or on a local disk is closed by a thread
-    of its own, which ends with the answer. This returns at once; `fd` is not to be
-    used any more.
+    too, and for all of those that lie unread in a socket. So whatever is not a file in
+    memory or on a local disk is closed by another thread. This returns at once; `fd` is
+    not to be used any more.
 
     A descriptor and a thread stay until the answer comes: part with a peer that sends
-    such a file. (The end of the process waits for it, too.)
+    such a file. While 32 threads wait, what comes next stays open until one of them is
+    done. (The end of the process waits for FUSE files, too.)
 
     :raises OSError: `fd` is not open (``EBADF``); or no thread can be started
         (``EAGAIN``), and `fd` stays open.
     """
+    global _threads
     fd = integer("fd", fd)
     try:
         at_once = closes_at_once(fd)
@@ -36,15 +45,44 @@ def close_fd(fd: int) -> None:
     if at_once:
         _close(fd)
         return
+    with _lock:
+        _waiting.append(fd)
+        if _threads == _MOST_THREADS:
+            return
+        _threads += 1
     thread = threading.Thread(
-        target=_close, args=[fd], name="safemmap.close_fd", daemon=True
+        target=_close_waiting, name="safemmap.close_fd", daemon=True
     )
     try:
         thread.start()
     except RuntimeError as error:
+        with _lock:
+            _threads -= 1
+            if _threads > 0:  # another one comes to it
+                return
+            _waiting.remove(fd)
         raise OSError(errno.EAGAIN, f"fd {fd} stays open: {error}") from None
+
+
+def _close_waiting() -> None:
+    global _threads
+    while True:
+        with _lock:
+            if not _waiting:
+                _threads -= 1
+                return
+            fd = _waiting.popleft()
+        _close(fd)
 
 
 def _close(fd: int) -> None:
     with contextlib.suppress(OSError):  # it is closed, whatever its server says
         os.close(fd)
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _threads
+    _lock, _threads = threading.Lock(), 0
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -202,7 +202,8 @@ def describe_file_fault(
 
     `offset` is that of the byte in the file, which has `size` bytes left (-1: unknown).
     """
-    where = f"offset {offset} of {path or 'a file without a name'}"
+    name = repr(path) if path else "a file without a name"
+    where = f"offset {offset} of {name}"
     if stored:
         what = f"the bytes stored at {where} are lost"
     else:

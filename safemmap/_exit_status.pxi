@@ -107,9 +107,10 @@ def untold():
     if found is None:
         return None
     thread, offset, path = found
+    name = repr(path) if path else "a mapping"
     return (
         f"safemmap: BusError: {_thread_name(thread)} touched the byte at offset "
-        f"{offset} of {path or 'a mapping'} when its page was gone, and got zeros in "
+        f"{offset} of {name} when its page was gone, and got zeros in "
         "the place of data; no exception reported it, so the process fails\n"
     )
 

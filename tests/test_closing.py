@@ -7,11 +7,13 @@ import os
 import socket
 import struct
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
 
 import safemmap
+from safemmap._closing import _MOST_THREADS as MOST_THREADS
 
 NAME = "safemmap.close_fd"
 
@@ -30,27 +32,86 @@ def test_what_makes_nobody_wait_is_closed_by_the_caller(tmp_path: Path) -> None:
             os.fstat(fd)
 
 
-def test_a_socket_that_lingers() -> None:
-    """close(2) waits until the other end has taken what was sent."""
+def lingering() -> tuple[int, socket.socket]:
+    """A socket for whose other end close(2) waits, and that end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         ours = socket.create_connection(server.getsockname())
         theirs, _ = server.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", True, 600))
+    ours.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            ours.send(bytes(1 << 20))
+    ours.setblocking(True)
+    return ours.detach(), theirs
+
+
+def test_a_socket_that_lingers() -> None:
+    """close(2) waits until the other end has taken what was sent."""
+    fd, theirs = lingering()
     with theirs:
-        ours.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", True, 600)
-        )
-        ours.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            while True:
-                ours.send(bytes(1 << 20))
-        ours.setblocking(True)
-        safemmap.close_fd(ours.detach())
+        safemmap.close_fd(fd)
         (closer,) = closers()
         theirs.settimeout(60)
         while theirs.recv(1 << 20):
             pass
     closer.join(60)
     assert not closers()
+
+
+def test_a_socket_in_which_one_that_lingers_lies_unread() -> None:
+    fd, theirs = lingering()
+    ours, peer = socket.socketpair()
+    with theirs, peer:
+        socket.send_fds(peer, [b"x"], [fd])
+        os.close(fd)  # not the last
+        safemmap.close_fd(ours.detach())
+        (closer,) = closers()
+    closer.join(60)
+    assert not closers()
+
+
+def test_the_number_of_threads_is_bounded() -> None:
+    """And the end of one is enough for all that came meanwhile."""
+    made = [lingering() for _ in range(MOST_THREADS + 8)]
+    fds, others = zip(*made, strict=True)
+    for fd in fds:
+        safemmap.close_fd(fd)
+    threads = closers()
+    assert len(threads) == MOST_THREADS
+    for theirs in others:
+        theirs.close()  # with bytes unread, so that ours does not linger
+    for thread in threads:
+        thread.join(60)
+    assert not closers()
+    for fd in fds:
+        with pytest.raises(OSError):
+            os.fstat(fd)
+
+
+def test_a_child_has_threads_of_its_own() -> None:
+    made = [lingering() for _ in range(MOST_THREADS)]
+    for fd, _ in made:
+        safemmap.close_fd(fd)
+    ends = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+        child = os.fork()
+    if child == 0:
+        safemmap.close_fd(ends[0])
+        for closer in closers():
+            closer.join(60)
+        os._exit(os.path.exists(f"/proc/self/fd/{ends[0]}"))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    threads = closers()
+    for _, theirs in made:
+        theirs.close()
+    for thread in threads:
+        thread.join(60)
+    for end in ends:
+        os.close(end)
 
 
 def test_what_is_not_open() -> None:

@@ -175,7 +175,7 @@ def test_blocks_of_the_readme(tmp_path):
 
     pytest.importorskip("numpy")
     for block, message in [
-        (enable, "the page at offset 4096 of {}/shared.npy is gone, and was read as"),
+        (enable, "the page at offset 4096 of '{}/shared.npy' is gone, and was read as"),
         (
             wrap,
             "m[i:j] of bytes 0 to 64 of the mapping of '/memfd:frame (deleted)' failed",
