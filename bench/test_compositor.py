@@ -65,7 +65,7 @@ class Frame:
         server.map = self._map  # type: ignore[assignment]
         self._way = way
         ours, self._theirs = socket.socketpair()
-        client = self._client = Client(server, ours, os.getpid())
+        client = self._client = Client(server, ours, os.getpid(), os.getuid())
         server.clients.append(client)
         picture = Surface(client, 2, 4)
         XdgSurface(Shell(client, 3, 1), 4, picture).get_toplevel(5)

@@ -5,6 +5,7 @@ Usage: python receiver.py SOCKET          (then, elsewhere: python sender.py SOC
 
 import contextlib
 import os
+import resource
 import socket
 import sys
 import threading
@@ -15,59 +16,100 @@ import safemmap
 
 LARGEST = 64 << 20  # bytes: a copy is made of them
 PATIENCE = 10  # seconds for each message
-PEERS = threading.BoundedSemaphore(16)  # at once
+MOST_PEERS = 16  # at once
+# In a message. The kernel closes those for which there is no room, on our thread.
+MOST_FDS = 253
+
+PEERS = threading.BoundedSemaphore(MOST_PEERS)
+served: list[socket.socket] = []  # the first has been here longest
+lock = threading.Lock()  # of that
 
 
-def receive(peer: socket.socket) -> None:
+def receive(peer: socket.socket) -> tuple[bytes, list[int]]:
+    flags = socket.MSG_CMSG_CLOEXEC  # as all descriptors of Python's own
+    message, fds, _, _ = socket.recv_fds(peer, 64, MOST_FDS, flags)
+    return message, fds
+
+
+def close(fd: int) -> None:
+    """os.close() would wait for the server of a FUSE file, or a socket that lingers."""
+    with contextlib.suppress(BlockingIOError):  # no thread can be started
+        safemmap.close_fd(fd)
+
+
+def serve(peer: socket.socket) -> None:
     """Serve one peer, whatever it sends."""
-    with contextlib.ExitStack() as stack:
-        stack.callback(PEERS.release)
-        stack.enter_context(peer)
-        peer.settimeout(PATIENCE)
-        try:
-            flags = socket.MSG_CMSG_CLOEXEC  # as all descriptors of Python's own
-            announced, fds, _, _ = socket.recv_fds(peer, 64, 1, flags)
-            try:
-                print(read(peer, announced, fds), flush=True)
-            finally:
-                for fd in fds:
-                    safemmap.close_fd(fd)  # os.close() would wait for a FUSE server
-        except safemmap.BusError as error:
-            print(f"the peer took its file away: {error}", flush=True)
-        except (OSError, ValueError) as error:  # a PeerError is both
-            print(f"a bad peer: {error!r}", flush=True)
+    fds: list[int] = []
+    try:
+        print(read(peer, fds), flush=True)
+    except safemmap.BusError as error:
+        print(f"the peer took its file away: {error}", flush=True)
+    except (OSError, ValueError) as error:  # a PeerError is both
+        print(f"a bad peer: {error!r}", flush=True)
+    finally:
+        for fd in fds:
+            close(fd)
+        part_with(peer)
 
 
-def read(peer: socket.socket, announced: bytes, fds: list[int]) -> str:
+def read(peer: socket.socket, fds: list[int]) -> str:
+    announced, received = receive(peer)
+    fds += received
     if len(fds) != 1:
         raise ValueError(f"{announced!r} came with {len(fds)} files")
     size = int(announced)
     # Refuses what is no file, larger than we want, or shorter than the peer says.
     with safemmap.wrap(fds[0], size, max_length=LARGEST) as mapping:
         peer.send(b"mapped")
-        peer.recv(64)  # "read it"
+        fds += receive(peer)[1]  # "read it", with nothing
         content = mapping[:]  # with mmap.mmap we could be dead now
     return f"{len(content)} bytes, CRC {zlib.crc32(content):08x}"
+
+
+def part_with(peer: socket.socket) -> None:
+    with lock:
+        served.remove(peer)
+    with contextlib.suppress(OSError):
+        peer.shutdown(socket.SHUT_RDWR)
+    close(peer.detach())  # and what lies unread in it
+    PEERS.release()
 
 
 def accept(server: socket.socket) -> None:
     try:
         peer, _ = server.accept()
+    except TimeoutError:
+        return
     except OSError as error:
         print(f"nobody can be served: {error}", flush=True)
         time.sleep(1)  # until there are descriptors again
         return
-    # A peer that says nothing keeps nobody else waiting.
+    # Peers that say nothing keep nobody else waiting.
+    with lock:
+        if len(served) == MOST_PEERS:
+            with contextlib.suppress(OSError):
+                served[0].shutdown(socket.SHUT_RDWR)
     PEERS.acquire()
-    threading.Thread(target=receive, args=[peer], daemon=True).start()
+    peer.settimeout(PATIENCE)
+    with lock:
+        served.append(peer)
+    try:
+        threading.Thread(target=serve, args=[peer], daemon=True).start()
+    except RuntimeError as error:
+        print(f"nobody can be served: {error}", flush=True)
+        part_with(peer)
 
 
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     path = sys.argv[1]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(path)
+        # The kernel may leave Ctrl-C to another thread, while this one goes on waiting.
+        server.settimeout(1)
         try:
             server.listen()
             print("listening", flush=True)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
 import contextlib
 import importlib
 import inspect
+import itertools
 import json
 import os
 import pkgutil
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,9 +33,20 @@ from conftest import ISOLATED, NAMESPACE, possible, run_isolated
 np = pytest.importorskip("numpy")
 
 import examples.compositor  # noqa: E402
-from examples.compositor.resource import Event, Resource  # noqa: E402
+from examples.compositor import descriptors, screen, wire  # noqa: E402
+from examples.compositor import server as server_module  # noqa: E402
+from examples.compositor.client import Client  # noqa: E402
+from examples.compositor.display import Display, Registry  # noqa: E402
+from examples.compositor.output import Output  # noqa: E402
+from examples.compositor.resource import Event, ProtocolError, Resource  # noqa: E402
 from examples.compositor.screen import BACKGROUND, blend  # noqa: E402
+from examples.compositor.server import Server, writes_png  # noqa: E402
+from examples.compositor.shell import Shell, XdgSurface  # noqa: E402
+from examples.compositor.shm import XRGB, Buffer, Pool, Shm  # noqa: E402
+from examples.compositor.subsurface import Subcompositor  # noqa: E402
+from examples.compositor.surface import Surface  # noqa: E402
 from examples.hostile.attacks import ATTACKS  # noqa: E402
+from examples.hostile.files import lingering_socket, memory, opened  # noqa: E402
 from examples.hostile.honest import HEIGHT, WIDTH, Honest, is_right  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -154,8 +171,6 @@ def test_messages_are_those_of_the_protocol() -> None:
 
 
 def test_wire_refuses_what_is_no_message() -> None:
-    from examples.compositor import wire
-
     words = struct.Struct("=II")
     for body, letters in [
         (b"", "u"),
@@ -247,11 +262,13 @@ REFUSED = {
     r"a message of . bytes|half a message|noise": "wl_display error 1",
     r"a string without an end": "wl_display error 1",
     r"no such object|an id that is taken": "wl_display error 0",
-    r"ten thousand objects|a thousand pools": "wl_display error 2",
+    r"ten thousand objects|a thousand (pools|outputs)": "wl_display error 2",
+    r"lingering sockets .*": "closed|wl_display error 1",
+    r"an interface of bad bytes": "error 0",
     r"events that nobody reads": "closed|served",
     r"a circle of subsurfaces": "wl_subcompositor error 0",
     r"shrink and grow": "served|wl_shm error 2",
-    r"a (thousand|hundred|window) .*|disorder .*": "served",
+    r"a (thousand|hundred|window) .*|disorder .*|layers": "served",
     r"pools that come and go|four terabytes|odd offset": "served",
     r".*": "wl_shm error 2",
 }
@@ -326,6 +343,245 @@ def test_many_of_both() -> None:
     assert report["wrong"] == 0 and report["problems of honest clients"] == [], report
     assert report["pictures"] > 100
     assert done.stderr == ""
+
+
+# ---- What a client can have -------------------------------------------------
+
+
+class Turns:
+    """A server whose loop does not run, so that a test takes each of its turns."""
+
+    def __init__(self) -> None:
+        self.server = Server("", 64, 48)
+        self.server.loop = asyncio.new_event_loop()
+        self.server.listener = socket.socket(socket.AF_UNIX)
+        self.server.listener.bind("")
+        self.server.listener.listen()
+        self.peers: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        peer = socket.socket(socket.AF_UNIX)
+        self.peers.append(peer)
+        peer.connect(self.server.listener.getsockname())
+        return peer
+
+    def client(self) -> Client:
+        self.connect()
+        self.server.accept()
+        return self.server.clients[-1]
+
+    def close(self) -> None:
+        for client in [*self.server.clients]:
+            client.close()
+        for one in self.server.listener, *self.peers:
+            one.close()
+        self.server.loop.close()
+
+
+@pytest.fixture
+def turns() -> Iterator[Turns]:
+    with contextlib.closing(Turns()) as made:
+        yield made
+
+
+def pool(client: Client, id: int, size: int = 1 << 16) -> Pool:
+    with opened(memory()) as fd:
+        Shm(client, id, 1).create_pool(id + 1, os.dup(fd), size)
+    made = client.objects[id + 1]
+    assert isinstance(made, Pool)
+    return made
+
+
+def window(client: Client) -> tuple[Surface, Buffer]:
+    """One that shows a buffer as large as the screen."""
+    surface = Surface(client, 2, 4)
+    XdgSurface(Shell(client, 3, 1), 4, surface).get_toplevel(5)
+    buffer = Buffer(pool(client, 6), 8, 0, (48, 64), 256, XRGB)
+    surface.attach(buffer, 0, 0)
+    surface.commit()
+    return surface, buffer
+
+
+@pytest.mark.parametrize("way", ["too many", "out of band", "unread", "refused"])
+def test_nobody_waits_for_what_a_client_has_sent(
+    turns: Turns, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread does: the server has the last descriptor of a socket that lingers."""
+    if way == "refused":
+        monkeypatch.setattr(server_module, "MOST_OF_A_PROCESS", 0)
+    with lingering_socket() as fd, open(os.devnull) as other:
+        peer = turns.connect()
+        fds = array.array("i", [fd] * (253 if way == "too many" else 1))
+        rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, fds
+        flags = socket.MSG_OOB if way == "out of band" else 0
+        peer.sendmsg([b"x"], [rights], flags)
+        if flags:
+            peer.send(b"y")
+        os.dup2(other.fileno(), fd)
+        turns.server.accept()
+        for client in [*turns.server.clients]:
+            if way != "unread":
+                client.read()
+            client.close()
+        closers = [t for t in threading.enumerate() if t.name == "safemmap.close_fd"]
+        assert closers
+    for closer in closers:
+        closer.join(LIMIT)
+        assert not closer.is_alive()
+
+
+def test_descriptors_are_kept_for_what_comes(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = turns.connect()
+    turns.server.accept()
+    (client,) = turns.server.clients
+    monkeypatch.setattr(descriptors, "RESERVE", 1 << 30)
+    with opened(memory()) as fd:
+        socket.send_fds(peer, [b"x"], [fd])
+    client.read()
+    refused = turns.connect()
+    turns.server.accept()
+    assert turns.server.clients == []
+    assert peer.recv(1) == refused.recv(1) == b""
+
+
+def test_an_error_about_what_cannot_be_repeated(turns: Turns) -> None:
+    client = turns.client()
+    registry = Registry(client, 2)
+    name = "\ufffd" * 30_000
+    with pytest.raises(ProtocolError) as caught:
+        registry.bind(1, name, 1, 3)
+    assert len(str(caught.value)) < 200
+    client.fail(registry.error(0, name))
+    assert turns.server.clients == []
+    (event,) = wire.messages(bytearray(turns.peers[0].recv(1 << 16)))
+    target, code, text = wire.decode("ous", event[2], lambda: -1)
+    assert (target, code) == (2, 0) and name.startswith(text)
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "closed", None])
+def test_goes_on_without_stderr(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, stderr: str | None
+) -> None:
+    with open("/dev/null" if stderr == "closed" else "/dev/full", "w") as file:
+        monkeypatch.setattr(sys, "stderr", file if stderr else None)
+        if stderr == "closed":
+            file.close()
+        client = turns.client()
+        client.fail(client.display.error(Display.NO_MEMORY, "too much"))
+        assert turns.server.clients == []
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+def test_goes_on_where_no_picture_can_be_written(
+    turns: Turns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "frame-000000.png").mkdir()
+    for folder in tmp_path, tmp_path / "none":
+        writes_png(folder)(turns.server)
+        assert f"{folder}/frame-000000.png: [Errno " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["frame-000000.png"]
+
+
+def test_outputs_are_bounded(turns: Turns) -> None:
+    client = turns.client()
+    for id in range(2, 2 + Output.most):
+        Output(client, id, 3)
+    with pytest.raises(ProtocolError, match="too many objects of wl_output"):
+        Output(client, 99, 3)
+    client.outputs[0].release()
+    Output(client, 99, 3)
+
+
+def test_buffers_know_where_they_are(turns: Turns) -> None:
+    client = turns.client()
+    surface, buffer = window(client)
+    other = Surface(client, 9, 4)
+    assert buffer.users == {surface}
+    other.attach(buffer, 0, 0)
+    assert buffer.users == {surface, other}
+    other.destroy()
+    assert buffer.users == {surface}
+    surface.attach(None, 0, 0)
+    assert surface.buffer is buffer
+    buffer.destroy()
+    assert surface.buffer is None and not buffer.users
+    surface.commit()
+
+
+def test_pixels_of_a_frame_are_bounded(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = turns.client()
+    surface, buffer = window(client)
+    manager = Subcompositor(client, 100)
+    for id in range(200, 232):
+        part = Surface(client, id, 4)
+        manager.get_subsurface(id + 100, part, surface)
+        part.attach(buffer, 0, 0)
+        part.commit()
+    drawn: list[int] = []
+    monkeypatch.setattr(screen, "put", lambda source, *_: drawn.append(source.size))
+    turns.server.draw()
+    assert drawn == [48 * 64] * screen.MOST_LAYERS
+
+
+def test_the_time_of_a_frame_is_bounded(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client has sent beyond that has to wait for the next."""
+    monkeypatch.setattr(server_module, "FOR_REQUESTS", 8)
+    monkeypatch.setattr(time, "thread_time", itertools.count().__next__)
+    clients = [turns.client() for _ in range(2)]
+    received = [bytearray(), bytearray()]
+    done = [[0], [0]]
+
+    def look() -> None:
+        for peer, one, counts in zip(turns.peers, received, done, strict=True):
+            with contextlib.suppress(BlockingIOError):
+                one += peer.recv(1 << 16, socket.MSG_DONTWAIT)
+            answers = [m for m in wire.messages(one) if m[0] != 1]
+            counts.append(counts[-1] + len(answers))
+
+    for peer in turns.peers:
+        peer.send(b"".join(wire.encode(1, 0, "n", (id,)) for id in range(2, 22)))
+    for client in clients:
+        client.read()
+    look()
+    while done[0][-1] < 20:
+        for client in clients:
+            client.next_frame()
+        look()
+    assert done[0] == done[1]
+    steps = [later - before for before, later in itertools.pairwise(done[0])]
+    assert max(steps) <= 4 and len(steps) > 4
+
+
+def test_who_is_silent_makes_room(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MOST_CLIENTS", 3)
+    shows, _, speaks = (turns.client() for _ in range(3))
+    window(shows)
+    turns.peers[2].send(wire.encode(1, 0, "n", (2,)))
+    speaks.read()
+    newest = turns.client()
+    assert turns.server.clients == [shows, speaks, newest]
+
+
+def test_memory_is_bounded(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MOST_MEMORY", 1 << 20)
+    greedy, modest, other = (turns.client() for _ in range(3))
+    pool(greedy, 2, 1 << 19)
+    pool(modest, 2, 1 << 18)
+    assert turns.server.clients == [greedy, modest, other]
+    grows = pool(other, 2, 1 << 19)
+    assert turns.server.clients == [modest, other]
+    grows.resize(1 << 20)
+    assert turns.server.clients == [modest]
 
 
 # ---- Real clients -----------------------------------------------------------

@@ -160,8 +160,8 @@ for error in error, pickle.loads(pickle.dumps(error)):
         )
         assert done.stdout.splitlines() == 2 * [
             "8192 2 /memfd:lossy (deleted) -1 load",
-            "[Errno 14] the page at offset 8192 of '/memfd:lossy (deleted)' is gone, and "
-            "was read as zeros: the file was made shorter, the filesystem cannot "
+            "[Errno 14] the page at offset 8192 of '/memfd:lossy (deleted)' is gone, "
+            "and was read as zeros: the file was made shorter, the filesystem cannot "
             "provide the page, or the device answers with an error; load it again once "
             "it can be read",
         ]

@@ -1,5 +1,6 @@
 """The example scripts, run as a reader of them would."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import safemmap
-from examples.hostile.files import NO_FILES
+from examples.hostile.files import NO_FILES, lingering_socket, opened
 from safemmap import testing
 
 SEQPACKET = socket.AF_UNIX, socket.SOCK_SEQPACKET
@@ -150,6 +151,45 @@ def test_receiver_outlives_bad_peers(run, tmp_path):
     assert receiver.stdout.readline().startswith("a bad peer: ValueError(\"b'' came")
     receiver.send_signal(signal.SIGINT)
     assert receiver.communicate(timeout=LIMIT) == ("", "")
+    assert receiver.returncode == 0
+
+
+def test_receiver_outlives_peers_who_keep_it_waiting(run, tmp_path):
+    """Each time more than it serves at once: some say nothing, and some leave it the
+    last descriptor of a socket that lingers, in three places."""
+    receiver = run("receiver")
+    assert receiver.stdout.readline() == "listening\n"
+    path = str(tmp_path / "socket")
+    path = min(os.path.relpath(path), path, key=len)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(opened(safemmap.memfd(b"x" * 10)))
+
+        def connect():
+            peer = stack.enter_context(socket.socket(*SEQPACKET))
+            peer.connect(path)
+            return peer
+
+        def until(text):
+            while text not in receiver.stdout.readline():
+                assert receiver.poll() is None
+
+        for _ in range(17):
+            connect()
+        for _ in range(17):
+            peer, fd = connect(), stack.enter_context(lingering_socket())
+            for fds in [file], [fd] * 9, [fd]:
+                socket.send_fds(peer, [b"10"], fds)
+            os.dup2(file, fd)
+            until("10 bytes, CRC ")
+        for _ in range(17):
+            peer, fd = connect(), stack.enter_context(lingering_socket())
+            socket.send_fds(peer, [b"10"], [fd] * 253)
+            os.dup2(file, fd)
+            until("came with 253 files")
+        assert run("sender").wait(timeout=LIMIT) == 0
+        until("1048576 bytes, CRC ")
+        receiver.send_signal(signal.SIGINT)
+        assert receiver.communicate(timeout=LIMIT)[1] == ""
     assert receiver.returncode == 0
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import socket
-import sys
+import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
-import safemmap
-
 from . import wire
+from .descriptors import close_fd, part_with, receive
 from .display import Callback, Display
+from .log import log
 from .resource import ProtocolError, Resource
 
 if TYPE_CHECKING:
@@ -25,23 +23,29 @@ if TYPE_CHECKING:
 
 # What one client may have.
 MOST_OBJECTS = 4096
-MOST_FDS = 28  # in one message, or waiting for their requests
+MOST_FDS = 28  # waiting for their requests
 MOST_UNREAD = 1 << 16  # bytes of events that it does not read
-MOST_PER_FRAME = 1024  # bytes of requests; the rest has to wait for the next one
+MOST_READ = 1024  # bytes of requests at a time
+LONGEST_ERROR = 1000  # characters
 
 
 class Client:
-    def __init__(self, server: Server, connection: socket.socket, pid: int) -> None:
-        self.server, self.socket, self.pid = server, connection, pid
+    def __init__(
+        self, server: Server, connection: socket.socket, pid: int, uid: int
+    ) -> None:
+        self.server, self.socket, self.pid, self.uid = server, connection, pid, uid
         self.objects: dict[int, Resource] = {}
         self.pools: set[Pool] = set()
-        self.surfaces: list[Surface] = []
+        self.mapped = 0  # bytes
         self.windows: list[Toplevel] = []  # the newest is shown
         self.outputs: list[Output] = []
         self.callbacks: list[Callback] = []  # for when the next frame is out
+        self.heard = time.monotonic()  # when it last said something
+        self._kinds = Counter[type[Resource]]()
         self._received, self._fds = bytearray(), deque[int]()
         self._unsent = bytearray()
-        self._read_in_frame = 0
+        self._spent = 0.0  # seconds of this frame
+        self._is_paused = self._is_closed = False
         self.display = Display(self, 1)
         connection.setblocking(False)
         server.loop.add_reader(connection, self.read)
@@ -55,10 +59,16 @@ class Client:
             )
         if len(self.objects) >= MOST_OBJECTS:
             raise self.display.error(Display.NO_MEMORY, "too many objects")
+        kind = type(resource)
+        if self._kinds[kind] >= kind.most:
+            what = f"too many objects of {kind.interface}"
+            raise self.display.error(Display.NO_MEMORY, what)
+        self._kinds[kind] += 1
         self.objects[resource.id] = resource
 
     def remove(self, resource: Resource) -> None:
         if self.objects.pop(resource.id, None) is not None:
+            self._kinds[type(resource)] -= 1
             resource.gone()
             self.display.delete_id(resource.id)
 
@@ -80,41 +90,51 @@ class Client:
 
     def read(self) -> None:
         """Take what there is on the socket, and do what it says."""
-        # [receive
+        start = time.thread_time()
         try:
-            data, fds, flags, _ = socket.recv_fds(
-                self.socket, MOST_PER_FRAME, MOST_FDS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, fds = receive(self.socket, MOST_READ)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         self._fds.extend(fds)
-        if not data or flags & socket.MSG_CTRUNC or len(self._fds) > MOST_FDS:
+        if not data or len(self._fds) > MOST_FDS:
             self.close()
             return
-        # receive]
         self._received += data
-        self._read_in_frame += len(data)
+        self.heard = time.monotonic()
+        self._work(start)
+
+    def _work(self, start: float) -> None:
+        """Do what was received, as long as there is time left in this frame."""
+        share = self.server.share()
         try:
             for target, opcode, body in wire.messages(self._received):
                 self._dispatch(target, opcode, body)
+                if self._is_closed:
+                    return
+                if self._spent + time.thread_time() - start >= share:
+                    break
         except ProtocolError as error:
             self.fail(error)
         except wire.Malformed as error:
             self.fail(self.display.error(Display.INVALID_METHOD, str(error)))
         except Exception as error:  # a bug of ours must not end the others, too
-            traceback.print_exc()
+            log(traceback.format_exc())
             self.fail(self.display.error(Display.IMPLEMENTATION, repr(error)))
         self.flush()
-        if self._read_in_frame >= MOST_PER_FRAME and self in self.server.clients:
+        self._spent += time.thread_time() - start
+        if self._spent >= share and not self._is_paused and not self._is_closed:
+            self._is_paused = True
             self.server.loop.remove_reader(self.socket)
 
     def next_frame(self) -> None:
-        if self._read_in_frame >= MOST_PER_FRAME:
+        self._spent = max(self._spent - self.server.share(), 0.0)
+        if self._is_paused and self._spent < self.server.share():
+            self._is_paused = False
             self.server.loop.add_reader(self.socket, self.read)
-        self._read_in_frame = 0
+            self._work(time.thread_time())  # what has had to wait
         self.flush()
 
     def _dispatch(self, target: int, opcode: int, body: bytes) -> None:
@@ -162,40 +182,25 @@ class Client:
 
     def fail(self, error: ProtocolError) -> None:
         """Tell the client what it did wrong, and part with it."""
-        if self not in self.server.clients:
+        if self._is_closed:
             return
-        resource = error.resource
-        print(
-            f"client of process {self.pid}: {resource.interface}: {error}",
-            file=sys.stderr,
-            flush=True,
-        )
-        self.display.error_event(resource.id, error.code, str(error))
-        self.flush()
-        # What is left unread would have the kernel drop what we have just told it.
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
-            while self.socket.recv(1 << 16):
-                pass
-        self.close()
+        resource, what = error.resource, str(error)[:LONGEST_ERROR]
+        try:
+            log(f"client of process {self.pid}: {resource.interface}: {what}")
+            self.display.error_event(resource.id, error.code, what)
+            self.flush()
+        finally:
+            self.close()
 
     def close(self) -> None:
-        if self not in self.server.clients:
+        if self._is_closed:
             return
+        self._is_closed = True
         self.server.clients.remove(self)
         self.server.loop.remove_reader(self.socket)
-        self.socket.close()
+        part_with(self.socket)
         for resource in [*self.objects.values()]:
             resource.gone()
         self.objects.clear()
         for fd in self._fds:
             close_fd(fd)
-
-
-def close_fd(fd: int) -> None:
-    """Whatever a client sent: a FUSE file, for which os.close() would wait, too."""
-    try:
-        safemmap.close_fd(fd)
-    except OSError as error:
-        if error.errno != errno.EAGAIN:
-            raise

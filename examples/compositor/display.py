@@ -18,7 +18,7 @@ class Registry(Resource):
     def bind(self, name: int, interface: str, version: int, id: int) -> None:
         offered = self.client.server.globals
         if not 0 < name <= len(offered) or offered[name - 1].interface != interface:
-            raise self.error(Display.INVALID_OBJECT, f"no global {name} {interface}")
+            raise self.error(Display.INVALID_OBJECT, f"no {interface!r:.99} {name}")
         kind = offered[name - 1]
         if not 0 < version <= kind.version:
             raise self.error(Display.INVALID_OBJECT, f"no {interface} {version}")

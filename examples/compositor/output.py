@@ -9,6 +9,7 @@ from .resource import Event, Resource, request
 class Output(Resource):
     interface = "wl_output"
     version = 3
+    most = 4  # each is told of each surface
     CURRENT, PREFERRED = 1, 2
     geometry = Event(0, "iiiiissi")
     mode = Event(1, "uiii")

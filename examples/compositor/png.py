@@ -23,8 +23,12 @@ def write(path: Path, frame: Pixels) -> None:
     content = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
     content += _chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)) + _chunk(b"IEND", b"")
     hidden = path.with_name(f".{path.name}")
-    hidden.write_bytes(content)
-    os.rename(hidden, path)
+    try:
+        hidden.write_bytes(content)
+        os.rename(hidden, path)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -50,6 +50,7 @@ class Event:
 class Resource:
     interface: ClassVar[str]
     version: ClassVar[int] = 1  # the highest that is offered
+    most: ClassVar[int] = 1024  # of one client
     requests: ClassVar[tuple[Request, ...]]
 
     def __init_subclass__(cls) -> None:

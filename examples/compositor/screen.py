@@ -15,6 +15,8 @@ from .shm import Buffer, Pixels
 from .surface import Surface
 
 BACKGROUND = 0x202020
+MOST_LAYERS = 2  # of a client, as pixels for each of its cell: the lowest are drawn
+LEAST = 1024  # pixels, for which each of its surfaces counts
 
 
 class Screen:
@@ -25,7 +27,7 @@ class Screen:
         """:raises BusError: a pool has failed before."""
         self.frame[:] = BACKGROUND
         for client, cell in self.cells(clients):
-            show(client.windows[-1].surface, cell, 0, 0)
+            show(client.windows[-1].surface, cell)
 
     def cells(self, clients: Sequence[Client]) -> Iterator[tuple[Client, Pixels]]:
         """Each client that shows something, and its part of the frame."""
@@ -40,22 +42,31 @@ class Screen:
             yield client, self.frame[y : y + height, x : x + width]
 
 
-def show(surface: Surface, cell: Pixels, x: int, y: int) -> None:
-    """Put it in the cell, its corner at `x` and `y`, and its parts on top."""
+def show(surface: Surface, cell: Pixels) -> None:
+    left = cell.size * MOST_LAYERS
+    for buffer, x, y in pictures(surface, 0, 0):
+        target = cell[max(y, 0) :, max(x, 0) :]
+        source = buffer.pixels()[max(-y, 0) :, max(-x, 0) :]
+        height, width = map(min, source.shape, target.shape)
+        if height == 0 or width == 0:
+            continue
+        left -= max(height * width, LEAST)
+        if left < 0:
+            return
+        put(source[:height, :width], target[:height, :width], buffer.is_opaque)
+
+
+def pictures(surface: Surface, x: int, y: int) -> Iterator[tuple[Buffer, int, int]]:
+    """What is shown at `x` and `y`, and on top of it."""
     if surface.buffer is None:
         return
-    put(surface.buffer, cell, x, y)
+    yield surface.buffer, x, y
     for part in surface.parts:
-        show(part.surface, cell, x + part.x, y + part.y)
+        yield from pictures(part.surface, x + part.x, y + part.y)
 
 
-def put(buffer: Buffer, cell: Pixels, x: int, y: int) -> None:
-    pixels = buffer.pixels()
-    left, top = max(-x, 0), max(-y, 0)
-    target = cell[max(y, 0) :, max(x, 0) :]
-    source = pixels[top:, left:][: target.shape[0], : target.shape[1]]
-    target = target[: source.shape[0], : source.shape[1]]
-    if buffer.is_opaque:
+def put(source: Pixels, target: Pixels, is_opaque: bool) -> None:
+    if is_opaque:
         np.bitwise_and(source, 0xFFFFFF, out=target)
     else:
         blend(source, target)

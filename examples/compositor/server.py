@@ -17,6 +17,9 @@ import safemmap
 from . import png
 from .client import Client
 from .data_device import Manager
+from .descriptors import accept, is_scarce, part_with
+from .display import Display
+from .log import log
 from .output import Output
 from .resource import Resource
 from .screen import Screen
@@ -29,6 +32,12 @@ from .surface import Compositor
 RATE = 60  # frames per second
 MOST_CLIENTS = 256
 MOST_OF_A_PROCESS = 64
+MOST_NEW = 8  # clients in a frame
+MOST_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # mapped
+# Of the processor's time in a frame: for the requests of all clients, in seconds, and
+# for those of one client at least.
+FOR_REQUESTS = 0.008
+FOR_ONE = 0.0001
 
 
 class Server:
@@ -51,6 +60,7 @@ class Server:
         self.map = safemmap.wrap
         self.redraw = True
         self.drawn = 0  # frames
+        self._new = 0  # clients since the last one
         self._path = path
 
     async def run(self, frames: int | None = None) -> None:
@@ -58,11 +68,11 @@ class Server:
         self.loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self._path)
+            self.listener = listener
             try:
                 listener.listen(128)
                 listener.setblocking(False)
                 print("listening", flush=True)
-                self.loop.add_reader(listener, self.accept, listener)
                 self.loop.add_reader(safemmap.fault_fd(), self.part_with_failed)
                 await self._frames(frames)
             finally:
@@ -72,30 +82,57 @@ class Server:
                 self.loop.remove_reader(listener)
                 os.unlink(self._path)
 
-    def accept(self, listener: socket.socket) -> None:
+    def accept(self) -> None:
+        self._new += 1
+        if self._new >= MOST_NEW:
+            self.loop.remove_reader(self.listener)  # until the next frame
         try:
-            connection, _ = listener.accept()
-        except OSError:
-            # No descriptors are left, or the client has gone. The next frame tries
-            # again, so that the loop does not spin.
-            self.loop.remove_reader(listener)
-            self.loop.call_later(
-                1 / RATE, self.loop.add_reader, listener, self.accept, listener
-            )
+            connection = accept(self.listener)
+        except OSError:  # no descriptors are left, or the client has gone
             return
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, _, _ = struct.unpack("3i", credentials)
+        pid, uid, _ = struct.unpack("3i", credentials)
         of_process = Counter(client.pid for client in self.clients)[pid]
-        if len(self.clients) >= MOST_CLIENTS or of_process >= MOST_OF_A_PROCESS:
-            connection.close()
+        if of_process >= MOST_OF_A_PROCESS or is_scarce(connection.fileno()):
+            part_with(connection)
             return
-        self.clients.append(Client(self, connection, pid))
+        if len(self.clients) >= MOST_CLIENTS:
+            self._part_with_greediest(lambda _: 1, "too many clients")
+        self.clients.append(Client(self, connection, pid, uid))
+
+    def share(self) -> float:
+        """Seconds of a frame that each client has."""
+        return max(FOR_REQUESTS / max(len(self.clients), 1), FOR_ONE)
+
+    def bound_memory(self) -> None:
+        """What clients have us map, they can have us touch, and so allocate."""
+        while sum(client.mapped for client in self.clients) > MOST_MEMORY:
+            self._part_with_greediest(lambda client: client.mapped, "too much memory")
+
+    def _part_with_greediest(self, has: Callable[[Client], int], why: str) -> None:
+        """Part with the client that has most, of the user who has most. Among equals,
+        it is one that shows nothing, and was silent longest."""
+        of_user = Counter[int]()
+        for client in self.clients:
+            of_user[client.uid] += has(client)
+        greediest = max(
+            self.clients,
+            key=lambda client: (
+                of_user[client.uid],
+                has(client),
+                not client.has_picture(),
+                -client.heard,
+            ),
+        )
+        greediest.fail(greediest.display.error(Display.NO_MEMORY, why))
 
     async def _frames(self, frames: int | None) -> None:
         due = self.loop.time()
         while frames is None or self.drawn < frames:
             if self.redraw:
                 self.show_frame()
+            self._new = 0
+            self.loop.add_reader(self.listener, self.accept)
             for client in [*self.clients]:
                 client.next_frame()
             due = max(due + 1 / RATE, self.loop.time())
@@ -148,6 +185,10 @@ class Server:
 
 def writes_png(folder: Path) -> Callable[[Server], None]:
     def write(server: Server) -> None:
-        png.write(folder / f"frame-{server.drawn:06}.png", server.screen.frame)
+        path = folder / f"frame-{server.drawn:06}.png"
+        try:
+            png.write(path, server.screen.frame)
+        except OSError as error:  # the disk is full, or there are no descriptors
+            log(f"{path}: {error}")
 
     return write

@@ -6,26 +6,25 @@ picture. Any of that can be a lie, or become one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import safemmap
 
-from .client import Client, close_fd
+from .client import Client
+from .descriptors import close_fd
 from .display import Display
 from .resource import Event, Resource, request
+
+if TYPE_CHECKING:
+    from .surface import Surface
 
 MOST_POOLS = 32  # of one client
 MOST_MEMORY = 2 << 30  # bytes that one client can have mapped (foot asks for 512 MiB)
 ARGB, XRGB = 0, 1  # of 8 bits each
 
 Pixels = np.ndarray[Any, np.dtype[np.uint32]]
-
-
-def room(client: Client) -> int:
-    """How many bytes more it can have mapped."""
-    return MOST_MEMORY - sum(len(pool.memory) for pool in client.pools)
 
 
 class Shm(Resource):
@@ -52,8 +51,9 @@ class Shm(Resource):
         display = self.client.display
         if len(self.client.pools) >= MOST_POOLS:
             raise display.error(Display.NO_MEMORY, "too many pools")
+        room = MOST_MEMORY - self.client.mapped
         try:
-            return self.client.server.map(fd, size, max_length=room(self.client))
+            return self.client.server.map(fd, size, max_length=room)
         except safemmap.PeerError as error:
             raise self.error(self.INVALID_FD, str(error)) from error
         except OSError as error:  # we may have no more descriptors
@@ -76,6 +76,7 @@ class Pool(Resource):
             raise
         self.client.pools.add(self)
         self.client.server.pools[memory] = self
+        self._account(len(memory))
 
     @request("niiiiu")
     def create_buffer(
@@ -98,14 +99,20 @@ class Pool(Resource):
     def resize(self, size: int) -> None:
         if size < len(self.memory):
             raise self.shm.error(Shm.INVALID_FD, "a pool can only grow")
-        if size - len(self.memory) > room(self.client):
+        grown = size - len(self.memory)
+        if grown > MOST_MEMORY - self.client.mapped:
             raise self.shm.error(Shm.INVALID_FD, f"a pool of {size} bytes")
         try:
             self.memory.resize(size, truncate=False)
         except (safemmap.PeerError, safemmap.BusError) as error:
             raise self.shm.error(Shm.INVALID_FD, str(error)) from error
+        self._account(grown)
 
     # resize]
+
+    def _account(self, size: int) -> None:
+        self.client.mapped += size
+        self.client.server.bound_memory()
 
     def use(self) -> None:
         self._users += 1
@@ -114,6 +121,7 @@ class Pool(Resource):
         self._users -= 1
         if self._users == 0:
             self.client.pools.discard(self)
+            self.client.mapped -= len(self.memory)
             del self.client.server.pools[self.memory]
             self.memory.close()
 
@@ -135,6 +143,7 @@ class Buffer(Resource):
     ) -> None:
         self.pool, self.shape, self.stride = pool, shape, stride
         self.offset, self.is_opaque = offset, format == XRGB
+        self.users: set[Surface] = set()
         super().__init__(pool.client, id)
         pool.use()
 
@@ -143,7 +152,7 @@ class Buffer(Resource):
         self.client.remove(self)
 
     def gone(self) -> None:
-        for surface in self.client.surfaces:
+        for surface in [*self.users]:
             surface.forget(self)
         self.pool.unuse()
 

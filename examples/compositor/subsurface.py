@@ -9,12 +9,11 @@ from __future__ import annotations
 from .resource import Resource, request
 from .surface import Role, Surface
 
-MOST_PARTS = 32  # of one client
-
 
 class Subsurface(Resource, Role):
     interface = "wl_subsurface"
     version = 1
+    most = 32
 
     def __init__(self, manager: Resource, id: int, surface: Surface, parent: Surface):
         super().__init__(manager.client, id)
@@ -66,6 +65,4 @@ class Subcompositor(Resource):
             top = top.role.parent
         if top is surface:
             raise self.error(self.BAD_SURFACE, "a circle")
-        if sum(len(other.parts) for other in self.client.surfaces) >= MOST_PARTS:
-            raise self.error(self.BAD_SURFACE, "too many parts")
         Subsurface(self, id, surface, parent)

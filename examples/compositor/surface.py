@@ -38,11 +38,11 @@ class Role:
 class Surface(Resource):
     interface = "wl_surface"
     version = 4
+    most = 256
     enter = Event(0, "o")
 
     def __init__(self, client: Client, id: int, bound: int) -> None:
         super().__init__(client, id, bound)
-        client.surfaces.append(self)
         self.buffer: Buffer | None = None  # what is shown
         self.role: Role | None = None
         self.parts: list[Subsurface] = []  # above this one, the last on top
@@ -55,7 +55,7 @@ class Surface(Resource):
 
     @request("?oii", Buffer)
     def attach(self, buffer: Buffer | None, x: int, y: int) -> None:
-        self._attached = (buffer,)
+        self._set(self.buffer, (buffer,))
 
     @request("iiii")
     def damage(self, x: int, y: int, width: int, height: int) -> None: ...
@@ -74,7 +74,7 @@ class Surface(Resource):
     def commit(self) -> None:
         if self._attached is not None:
             (buffer,), previous = self._attached, self.buffer
-            self._attached, self.buffer = None, buffer
+            self._set(buffer, None)
             if previous is not None and previous is not buffer:
                 previous.release()
             if previous is None and buffer is not None:
@@ -94,15 +94,24 @@ class Surface(Resource):
     @request("iiii")
     def damage_buffer(self, x: int, y: int, width: int, height: int) -> None: ...
 
+    def _set(self, shown: Buffer | None, attached: tuple[Buffer | None] | None) -> None:
+        """Buffers know the surfaces that have them."""
+        for buffer in (self.buffer, *(self._attached or ())):
+            if buffer is not None:
+                buffer.users.discard(self)
+        self.buffer, self._attached = shown, attached
+        for buffer in (self.buffer, *(self._attached or ())):
+            if buffer is not None:
+                buffer.users.add(self)
+
     def forget(self, buffer: Buffer) -> None:
-        if self._attached == (buffer,):
-            self._attached = None
-        if self.buffer is buffer:
-            self.buffer = None
+        self._set(
+            None if self.buffer is buffer else self.buffer,
+            None if self._attached == (buffer,) else self._attached,
+        )
 
     def gone(self) -> None:
-        self.buffer = self._attached = None
-        self.client.surfaces.remove(self)
+        self._set(None, None)
         self.client.server.redraw = True
 
 

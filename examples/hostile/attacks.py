@@ -6,9 +6,12 @@ it has nothing left to do.
 
 from __future__ import annotations
 
+import array
 import functools
 import os
 import random
+import socket
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -20,8 +23,8 @@ from examples.compositor.subsurface import Subcompositor, Subsurface
 from examples.compositor.surface import Compositor, Surface
 from safemmap import testing
 
-from .client import Connection, Left, Refused, Window
-from .files import NO_FILES, SIZE, memory, opened
+from .client import REGISTRY, Connection, Left, Refused, Window
+from .files import NO_FILES, SIZE, lingering_socket, memory, opened
 
 WIDTH, HEIGHT = 400, 300
 NUMBERS = (0, -1, -5, 1, 2**31 - 1, -(2**31))
@@ -65,7 +68,9 @@ def show(connection: Connection, fd: int, size: int = SIZE, frames: int = 2) -> 
     return window
 
 
-def show_until_refused(connection: Connection, fd: int, strike: Callable[[], object]):
+def show_until_refused(
+    connection: Connection, fd: int, strike: Callable[[], object]
+) -> None:
     window = Window(connection)
     buffer = connection.buffer(connection.pool(fd, SIZE), WIDTH, HEIGHT)
     connection.wait_for(window.show(buffer))
@@ -244,6 +249,28 @@ def more_descriptors_than_fit(connection: Connection) -> None:
         connection.request(1, 0, "n", connection.new_id(), fds=[fd] * 200)
 
 
+def abandon(count: int, flags: int, connection: Connection) -> None:
+    """Leave the server the last descriptor of a socket that lingers."""
+    with lingering_socket() as fd, open(os.devnull) as other:
+        rights = array.array("i", [fd] * count)
+        ancillary = (socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)
+        for _ in range(4):
+            try:
+                connection.socket.sendmsg([b"\0"], [ancillary], flags)
+            except ConnectionError:
+                break
+        os.dup2(other.fileno(), fd)
+        connection.sync()
+
+
+for count, flags, name in (
+    (253, 0, "lingering sockets that nobody asked for"),
+    (1, 0, "lingering sockets in noise"),
+    (1, socket.MSG_OOB, "lingering sockets out of band"),
+):
+    ATTACKS[name] = functools.partial(abandon, count, flags)
+
+
 # ---- Too much of it ------------------------------------------------------
 
 
@@ -276,6 +303,32 @@ def a_hundred_windows(connection: Connection) -> None:
         for _ in range(100):
             callback = Window(connection).show(buffer)
         connection.wait_for(callback)
+
+
+@attack
+def layers(connection: Connection) -> None:
+    """All as large as the screen can be, and transparent."""
+    width, height = 1280, 720
+    with opened(memory(width * height * 4)) as fd:
+        window = Window(connection)
+        pool = connection.pool(fd, width * height * 4)
+        buffer = connection.buffer(pool, width, height, form=0)
+        manager = connection.globals["wl_subcompositor"]
+        for _ in range(32):
+            part = connection.surface()
+            id = connection.new_id()
+            connection.request(manager, 1, "noo", id, part, window.surface)
+            connection.request(part, 1, "oii", buffer, 0, 0)
+            connection.request(part, 6)
+        for _ in range(20):
+            connection.wait_for(window.show(buffer))
+
+
+@attack
+def a_thousand_outputs(connection: Connection) -> None:
+    for _ in range(1000):
+        id = connection.new_id()
+        connection.request(REGISTRY, 0, "usun", 5, "wl_output", 3, id)
 
 
 @attack
@@ -395,6 +448,15 @@ for seed in range(5):
 @attack
 def half_a_message(connection: Connection) -> None:
     connection.socket.send(b"\1\0\0\0\0\0")
+
+
+@attack
+def an_interface_of_bad_bytes(connection: Connection) -> None:
+    """Whose name does not fit into the error about it."""
+    body = struct.pack("=II", 1, 30_000) + b"\xff" * 29_999 + b"\0"
+    body += struct.pack("=II", 1, connection.new_id())
+    header = struct.pack("=II", REGISTRY, len(body) + 8 << 16)
+    connection.socket.sendall(header + body)
 
 
 @attack

@@ -117,10 +117,16 @@ class Connection:
         return id
 
     def buffer(
-        self, pool: int, width: int, height: int, offset: int = 0, stride: int = 0
+        self,
+        pool: int,
+        width: int,
+        height: int,
+        offset: int = 0,
+        stride: int = 0,
+        form: int = XRGB,
     ) -> int:
         id, stride = self.new_id(), stride or width * 4
-        self.request(pool, 0, "niiiiu", id, offset, width, height, stride, XRGB)
+        self.request(pool, 0, "niiiiu", id, offset, width, height, stride, form)
         return id
 
     def surface(self) -> int:

@@ -40,11 +40,13 @@ def write_only() -> int:
 def lingering_socket() -> Iterator[int]:
     """Whoever closes it last waits for its other end, for up to ten minutes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         ours = socket.create_connection(server.getsockname())
         theirs, _ = server.accept()
     with ours, theirs:
         linger = struct.pack("ii", True, 600)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         ours.setblocking(False)
         try:
             while True:

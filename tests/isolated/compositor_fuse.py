@@ -29,10 +29,14 @@ def hand_over(fd: int) -> None:
         refused.set()
 
 
+def closers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "safemmap.close_fd"]
+
+
 async def main(file: File) -> None:
     server = asyncio.create_task(Server(path, 64, 64).run())
     await asyncio.sleep(0)  # now it listens
-    with file.silence(20) as is_silent:
+    with file.silence(50) as is_silent:
         threading.Thread(target=hand_over, args=[file.fd]).start()
         await asyncio.to_thread(refused.wait)
         honest = Honest(path, 1)
@@ -41,8 +45,10 @@ async def main(file: File) -> None:
             await asyncio.sleep(0.01)
         print("frames while the file's server is silent:", is_silent())
         await asyncio.to_thread(honest.stop)
-        closers = [t for t in threading.enumerate() if t.name == "safemmap.close_fd"]
-        print("waiting for it:", len(closers))
+        # Others close what was left unread, and end.
+        while len(closers()) > 1:
+            await asyncio.sleep(0.01)
+        print("waiting for it:", len(closers()))
     server.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await server
