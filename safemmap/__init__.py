@@ -40,7 +40,7 @@ from safemmap._errors import PeerError as PeerError
 from safemmap._errors import SealError as SealError
 from safemmap._standard import *  # noqa: F403
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # (Type checkers and editors read __init__.pyi.)
 __all__ = sorted({name for name in dir() if name[0] != "_"} | {*_lazy.NAMES})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import safemmap
+
 TESTS = Path(__file__).parent
 CORE = TESTS.parent / "csrc"
 
@@ -57,3 +59,58 @@ def test_code_of_the_page_on_services_is_that_of_the_server() -> None:
         assert section is not None, (path, name)
         # (In a class, the formatter breaks lines elsewhere.)
         assert code.split() == section[1].split(), (path, name)
+
+
+# The rows of README's table of costs: the column of docs/results.md that each is from.
+COST_COLUMNS = ("guarded", "guarded", "guarded", "view", "kernel", "protect")
+
+
+def test_the_costs_in_the_readme_are_those_that_were_measured() -> None:
+    root = TESTS.parent
+    costs = measured((root / "docs/results.md").read_text())
+    section = (root / "README.md").read_text().partition("## What it costs")[2]
+    claims = re.findall(r"^\| (.+?) \| .+ \| ([\d.]+) \|$", section, re.MULTILINE)
+    for (row, claim), column in zip(claims, COST_COLUMNS, strict=True):
+        agrees(float(claim), costs[row][column])
+    microseconds = re.search(r"takes some\s+(\d+) µs", section)
+    assert microseconds is not None
+    agrees(float(microseconds[1]), costs["fault and recover"]["guarded"])
+
+
+def agrees(claim: float, figure: float) -> None:
+    """Within what one run differs from another."""
+    assert figure / 1.4 <= claim <= figure * 1.4, (claim, figure)
+
+
+def measured(page: str) -> dict[str, dict[str, float]]:
+    """The table of costs: ratios, and the time of the first in its own unit."""
+    lines = page[page.index("|  | mmap |") :].partition("\n\n")[0].splitlines()
+    head, _, *rows = [
+        [cell.strip() for cell in line[1:-1].split("|")] for line in lines
+    ]
+    return {
+        row[0]: {
+            column: float(re.match(r"[\d.]+", cell)[0])  # type: ignore[index]
+            for column, cell in zip(head[1:], row[1:], strict=True)
+            if cell != "-"
+        }
+        for row in rows
+    }
+
+
+def test_the_readme_is_short() -> None:
+    assert len((TESTS.parent / "README.md").read_text().splitlines()) <= 200
+
+
+def test_one_version() -> None:
+    root = TESTS.parent
+    for file, pattern in (
+        ("pyproject.toml", r'^version = "(.+)"'),
+        ("safemmap/include/safemmap.h", r'^#define SAFEMMAP_RELEASE "(.+)"'),
+        ("meson.build", r"^  version: '(.+)'"),
+        ("CITATION.cff", r"^version: (.+)"),
+        ("CHANGELOG.md", r"^## ([\d.]+)"),
+    ):
+        found = re.search(pattern, (root / file).read_text(), re.MULTILINE)
+        assert found is not None, file
+        assert found[1] == safemmap.__version__, file

@@ -36,7 +36,7 @@
 #ifndef SAFEMMAP_H
 #define SAFEMMAP_H
 
-#define SAFEMMAP_RELEASE "0.1.0"
+#define SAFEMMAP_RELEASE "0.2.0"
 
 #include <pthread.h>
 #include <setjmp.h>
