@@ -94,8 +94,11 @@ def test_a_checker_finds_every_public_name() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+    # (Where pytest has rewritten the assertions of plugins, names with an @ are there.)
     assert names - {"*"} == {
-        name for name in dir(safemmap) if name[0] != "_" and not hasattr(standard, name)
+        name
+        for name in dir(safemmap)
+        if name[0] not in "_@" and not hasattr(standard, name)
     } | {"mmap"}
 
 

@@ -45,8 +45,11 @@ os.mkdir(mount)
 for command in COMMANDS.get(kind, [f"mount -t {kind} {kind} {mount}"]):
     try:
         subprocess.run(command.split(), check=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
         sys.exit(77)
+    except subprocess.CalledProcessError:
+        sys.exit(77)  # the command has said why
 fd = os.open(f"{mount}/file", os.O_RDWR | os.O_CREAT)
 os.ftruncate(fd, SIZE)
 if kind != "hugetlbfs":  # which has no write(2)
