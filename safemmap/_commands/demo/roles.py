@@ -7,6 +7,7 @@ over the socket that is its standard input.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import hashlib
 import importlib
@@ -43,7 +44,8 @@ class _Control:
 
     def _follow(self) -> None:
         # Nothing is ever sent here: it is the end of the demo, were it by SIGKILL.
-        self._socket.recv(1)
+        with contextlib.suppress(ConnectionResetError):  # with reports left unread
+            self._socket.recv(1)
         os._exit(1)
 
     def report(self, event: str, **details: Any) -> None:
