@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import safemmap
 
 TESTS = Path(__file__).parent
+SEPARATOR = "-" * 20
 CORE = TESTS.parent / "csrc"
 
 
@@ -114,3 +118,39 @@ def test_one_version() -> None:
         found = re.search(pattern, (root / file).read_text(), re.MULTILINE)
         assert found is not None, file
         assert found[1] == safemmap.__version__, file
+
+
+def test_the_page_on_messages_quotes_messages_that_there_are() -> None:
+    root = TESTS.parent
+    sources = "".join(
+        path.read_text()
+        for path in (root / "safemmap").iterdir()
+        if path.suffix in (".py", ".pyx", ".pxi")
+    )
+    # What is broken over lines in them, and what they fill in.
+    said = re.sub(r"""["']\s*b?f?["']""", "", sources).replace("\\", "")
+    rows = re.findall(r"^\| (`.+?) \|", (root / "docs/errors.md").read_text(), re.M)
+    assert len(rows) > 35
+    for row in rows:
+        for quoted in re.findall("`([^`]+)`", row):
+            for part in quoted.split("…"):
+                assert part in said, part
+
+
+def test_the_tutorial_prints_what_it_shows(tmp_path: Path) -> None:
+    page = (TESTS.parent / "docs/tutorial.md").read_text()
+    blocks = re.findall(
+        r"^```python\n(.*?)^```\n\n((?: {4}[^\n]*\n)+)", page, re.M | re.S
+    )
+    assert len(blocks) == page.count("```python")
+    script = f"print({SEPARATOR!r})\n".join(code for code, _ in blocks)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = (textwrap.dedent(output) for _, output in blocks)
+    assert done.stdout == f"{SEPARATOR}\n".join(shown)
