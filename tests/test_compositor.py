@@ -411,8 +411,8 @@ def test_nobody_waits_for_what_a_client_has_sent(
         monkeypatch.setattr(server_module, "MOST_OF_A_PROCESS", 0)
     with lingering_socket() as fd, open(os.devnull) as other:
         peer = turns.connect()
-        fds = array.array("i", [fd] * (253 if way == "too many" else 1))
-        rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, fds
+        before = [other.fileno()] * (252 if way == "too many" else 0)
+        rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [*before, fd])
         flags = socket.MSG_OOB if way == "out of band" else 0
         peer.sendmsg([b"x"], [rights], flags)
         if flags:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from .surface import Surface
 BACKGROUND = 0x202020
 MOST_LAYERS = 2  # of a client, as pixels for each of its cell: the lowest are drawn
 LEAST = 1024  # pixels, for which each of its surfaces counts
+IN_CACHE = 1 << 15  # pixels
+CHANNELS = 0xFF00FF  # two of them, with 8 bits between them
 
 
 class Screen:
@@ -74,9 +77,20 @@ def put(source: Pixels, target: Pixels, is_opaque: bool) -> None:
 
 def blend(source: Pixels, target: Pixels) -> None:
     """Put colours that have been multiplied by their opacity over others."""
-    above = source.copy()
-    below = target.copy().view(np.uint8).reshape(*above.shape, 4).astype(np.uint16)
-    opacity = (above >> 24).astype(np.uint16)[..., np.newaxis]
-    rest = (below * (255 - opacity) + 127) // 255
-    mixed = np.minimum(rest + above.view(np.uint8).reshape(below.shape), 255)
-    target[:] = mixed.astype(np.uint8).view(np.uint32)[..., 0] & 0xFFFFFF
+    rows = max(IN_CACHE // source.shape[1], 1)
+    for y in range(0, source.shape[0], rows):
+        above, below = source[y : y + rows].copy(), target[y : y + rows]
+        rest = 255 - (above >> 24)
+        blue_and_red, green = (
+            _add(above >> shift & CHANNELS, below >> shift & CHANNELS, rest)
+            for shift in (0, 8)
+        )
+        below[:] = blue_and_red | green << 8 & 0xFF00
+
+
+def _add(above: Any, below: Any, rest: Any) -> Any:
+    """`above` + `below` * `rest` / 255, at most 255, for two channels of 16 bits each."""
+    product = below * rest + 0x800080
+    total = above + (product + (product >> 8 & CHANNELS) >> 8 & CHANNELS)
+    carry = total & 0x1000100
+    return (total | carry - (carry >> 8)) & CHANNELS
