@@ -262,7 +262,8 @@ REFUSED = {
     r"a message of . bytes|half a message|noise": "wl_display error 1",
     r"a string without an end": "wl_display error 1",
     r"no such object|an id that is taken": "wl_display error 0",
-    r"ten thousand objects|a thousand (pools|outputs)": "wl_display error 2",
+    r"ten thousand objects|a thousand outputs": "wl_display error 2",
+    r"a thousand pools": "closed|wl_display error 2",
     r"lingering sockets .*": "closed|wl_display error 1",
     r"an interface of bad bytes": "error 0",
     r"events that nobody reads": "closed|served",
@@ -402,7 +403,9 @@ def window(client: Client) -> tuple[Surface, Buffer]:
     return surface, buffer
 
 
-@pytest.mark.parametrize("way", ["too many", "out of band", "unread", "refused"])
+@pytest.mark.parametrize(
+    "way", ["many", "too many", "out of band", "unread", "refused"]
+)
 def test_nobody_waits_for_what_a_client_has_sent(
     turns: Turns, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +414,7 @@ def test_nobody_waits_for_what_a_client_has_sent(
         monkeypatch.setattr(server_module, "MOST_OF_A_PROCESS", 0)
     with lingering_socket() as fd, open(os.devnull) as other:
         peer = turns.connect()
-        before = [other.fileno()] * (252 if way == "too many" else 0)
+        before = [other.fileno()] * {"many": 90, "too many": 252}.get(way, 0)
         rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [*before, fd])
         flags = socket.MSG_OOB if way == "out of band" else 0
         peer.sendmsg([b"x"], [rights], flags)
@@ -533,7 +536,7 @@ def test_the_time_of_a_frame_is_bounded(
     turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a client has sent beyond that has to wait for the next."""
-    monkeypatch.setattr(server_module, "FOR_REQUESTS", 8)
+    monkeypatch.setattr(server_module, "FOR_REQUESTS", 4)
     monkeypatch.setattr(time, "thread_time", itertools.count().__next__)
     clients = [turns.client() for _ in range(2)]
     received = [bytearray(), bytearray()]
@@ -570,6 +573,17 @@ def test_who_is_silent_makes_room(
     speaks.read()
     newest = turns.client()
     assert turns.server.clients == [shows, speaks, newest]
+
+
+def test_who_comes_and_goes_leaves_time_for_others(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "FOR_LEAVING", 1e-9)
+    turns.client().close()
+    assert turns.server.spent > 1e-9
+    turns.server.loop.add_reader(turns.server.listener, turns.server.accept)
+    turns.client()
+    assert not turns.server.loop.remove_reader(turns.server.listener)
 
 
 def test_memory_is_bounded(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from . import wire
-from .descriptors import close_fd, part_with, receive
+from .descriptors import close_fd, part_with, receive, unread
 from .display import Callback, Display
 from .log import log
 from .resource import ProtocolError, Resource
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # What one client may have.
 MOST_OBJECTS = 4096
 MOST_FDS = 28  # waiting for their requests
+MOST_UNREAD_FDS = 100  # in the socket
 MOST_UNREAD = 1 << 16  # bytes of events that it does not read
 MOST_READ = 1024  # bytes of requests at a time
 LONGEST_ERROR = 1000  # characters
@@ -44,7 +45,7 @@ class Client:
         self._kinds = Counter[type[Resource]]()
         self._received, self._fds = bytearray(), deque[int]()
         self._unsent = bytearray()
-        self._spent = 0.0  # seconds of this frame
+        self.spent = 0.0  # seconds of this frame
         self._is_paused = self._is_closed = False
         self.display = Display(self, 1)
         connection.setblocking(False)
@@ -91,6 +92,9 @@ class Client:
     def read(self) -> None:
         """Take what there is on the socket, and do what it says."""
         start = time.thread_time()
+        if unread(self.socket) > MOST_UNREAD_FDS:
+            self.close()
+            return
         try:
             data, fds = receive(self.socket, MOST_READ)
         except BlockingIOError:
@@ -114,7 +118,7 @@ class Client:
                 self._dispatch(target, opcode, body)
                 if self._is_closed:
                     return
-                if self._spent + time.thread_time() - start >= share:
+                if self.spent + time.thread_time() - start >= share:
                     break
         except ProtocolError as error:
             self.fail(error)
@@ -124,14 +128,14 @@ class Client:
             log(traceback.format_exc())
             self.fail(self.display.error(Display.IMPLEMENTATION, repr(error)))
         self.flush()
-        self._spent += time.thread_time() - start
-        if self._spent >= share and not self._is_paused and not self._is_closed:
+        self.spent += time.thread_time() - start
+        if self.spent >= share and not self._is_paused and not self._is_closed:
             self._is_paused = True
             self.server.loop.remove_reader(self.socket)
 
     def next_frame(self) -> None:
-        self._spent = max(self._spent - self.server.share(), 0.0)
-        if self._is_paused and self._spent < self.server.share():
+        self.spent = max(self.spent - self.server.share(), 0.0)
+        if self._is_paused and self.spent < self.server.share():
             self._is_paused = False
             self.server.loop.add_reader(self.socket, self.read)
             self._work(time.thread_time())  # what has had to wait
@@ -196,6 +200,7 @@ class Client:
         if self._is_closed:
             return
         self._is_closed = True
+        start = time.thread_time()
         self.server.clients.remove(self)
         self.server.loop.remove_reader(self.socket)
         part_with(self.socket)
@@ -204,3 +209,4 @@ class Client:
         self.objects.clear()
         for fd in self._fds:
             close_fd(fd)
+        self.server.spent += time.thread_time() - start

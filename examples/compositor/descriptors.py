@@ -27,6 +27,18 @@ def accept(listener: socket.socket) -> socket.socket:
     return connection
 
 
+def unread(connection: socket.socket) -> int:
+    """How many descriptors lie in it, so that one can part with it before they come."""
+    try:
+        _, _, flags, _ = connection.recvmsg(1, 0, socket.MSG_PEEK)
+        if not flags & socket.MSG_CTRUNC:  # none with what comes next
+            return 0
+        with open(f"/proc/self/fdinfo/{connection.fileno()}") as file:
+            return int(file.read().partition("scm_fds:")[2].split()[0])
+    except (OSError, IndexError):  # nothing comes; or Linux is older than 5.6
+        return 0
+
+
 # [receive
 def receive(connection: socket.socket, size: int) -> tuple[bytes, list[int]]:
     """At most so many bytes, and all descriptors that came with them.

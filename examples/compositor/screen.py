@@ -89,7 +89,7 @@ def blend(source: Pixels, target: Pixels) -> None:
 
 
 def _add(above: Any, below: Any, rest: Any) -> Any:
-    """`above` + `below` * `rest` / 255, at most 255, for two channels of 16 bits each."""
+    """`above` + `below` * `rest` / 255, at most 255, for two channels in each word."""
     product = below * rest + 0x800080
     total = above + (product + (product >> 8 & CHANNELS) >> 8 & CHANNELS)
     carry = total & 0x1000100

@@ -34,10 +34,11 @@ MOST_CLIENTS = 256
 MOST_OF_A_PROCESS = 64
 MOST_NEW = 8  # clients in a frame
 MOST_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # mapped
-# Of the processor's time in a frame: for the requests of all clients, in seconds, and
-# for those of one client at least.
+# Seconds of the processor's time in a frame: for the requests of all clients, for those
+# of one client at least, and for clients that leave.
 FOR_REQUESTS = 0.008
-FOR_ONE = 0.0001
+FOR_ONE = 0.0002
+FOR_LEAVING = 0.002
 
 
 class Server:
@@ -60,7 +61,9 @@ class Server:
         self.map = safemmap.wrap
         self.redraw = True
         self.drawn = 0  # frames
-        self._new = 0  # clients since the last one
+        self.spent = 0.0  # seconds, on clients that have left
+        self._new = 0  # clients since the last frame
+        self._busy = 1  # clients in it
         self._path = path
 
     async def run(self, frames: int | None = None) -> None:
@@ -84,7 +87,7 @@ class Server:
 
     def accept(self) -> None:
         self._new += 1
-        if self._new >= MOST_NEW:
+        if self._new >= MOST_NEW or self.spent >= FOR_LEAVING:
             self.loop.remove_reader(self.listener)  # until the next frame
         try:
             connection = accept(self.listener)
@@ -102,7 +105,7 @@ class Server:
 
     def share(self) -> float:
         """Seconds of a frame that each client has."""
-        return max(FOR_REQUESTS / max(len(self.clients), 1), FOR_ONE)
+        return max(FOR_REQUESTS / self._busy, FOR_ONE)
 
     def bound_memory(self) -> None:
         """What clients have us map, they can have us touch, and so allocate."""
@@ -132,7 +135,10 @@ class Server:
             if self.redraw:
                 self.show_frame()
             self._new = 0
-            self.loop.add_reader(self.listener, self.accept)
+            self.spent = max(self.spent - FOR_LEAVING, 0.0)
+            if self.spent < FOR_LEAVING:
+                self.loop.add_reader(self.listener, self.accept)
+            self._busy = max(sum(client.spent > 0 for client in self.clients), 1)
             for client in [*self.clients]:
                 client.next_frame()
             due = max(due + 1 / RATE, self.loop.time())
