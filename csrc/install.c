@@ -343,7 +343,9 @@ safemmap__uninstall(struct safemmap__member *member)
     int error = 0;
 
     pthread_mutex_lock(&lock);
-    if (!safemmap__is_wanted(SAFEMMAP__HANDLER, member))
+    if (safemmap__wants(member, SAFEMMAP__PROCESS))
+        error = -EADDRINUSE;
+    else if (!safemmap__is_wanted(SAFEMMAP__HANDLER, member))
         error = uninstall_locked();
     if (error == 0)
         safemmap__want_no_more(member, SAFEMMAP__HANDLER);

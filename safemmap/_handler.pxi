@@ -114,9 +114,8 @@ def uninstall_handler():
     global _handler_allowed
     cdef int error = -EADDRINUSE
 
-    if _under_way == 0 and not safemmap_process_enabled():
+    if _under_way == 0:
         error = safemmap_uninstall()
-
     if error == 0:
         _handler_allowed = False
     return error

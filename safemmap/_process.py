@@ -29,6 +29,7 @@ _STARTUP = os.path.join(os.path.dirname(__file__), "_startup")
 
 _lock = RLock()  # for all below
 _hooked = False
+_enabled = False  # by this package; a C library may have a copy of its core
 _environment = False  # has it from here what children need
 
 
@@ -69,16 +70,21 @@ def enable(
         raise ValueError(f"threads must be 'callers', not {threads!r}")
     if on_fault not in ("raise", "warn"):
         raise ValueError(f"on_fault must be 'raise' or 'warn', not {on_fault!r}")
+    global _enabled
     with _lock:
         _core.enable_process(on_fault == "raise")
+        _enabled = True
         _hook()
         _core.start_checks()
         _protect_children()
 
 
 def disable() -> None:
-    """Stop protecting the whole process. Does nothing unless `enable` was called."""
+    """Stop protecting the whole process. Does nothing unless `enable` was called. (A C
+    library with a copy of this package's core may go on with it.)"""
+    global _enabled
     with _lock:
+        _enabled = False
         _core.disable_process()
         _core.stop_checks()
         _leave_children()
@@ -147,7 +153,7 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    if _core.process_is_enabled() and not _COUNTS_LATE:
+    if _enabled and not _COUNTS_LATE:
         with contextlib.suppress(OSError):  # no more threads are to be had
             _core.start_checks()
     _lock.release()
@@ -156,6 +162,6 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = RLock()
-    if _core.process_is_enabled():
+    if _enabled:
         with contextlib.suppress(OSError):
             _core.start_checks()

@@ -566,12 +566,16 @@ disabled_by_the_last(void)
             CHECK(copies[first].process_enabled());
             CHECK_EQ(load(&file, 5), 0);
         }
-        CHECK_EQ(copies[last].uninstall(), 0); /* the other has not */
-        CHECK_EQ(copies[first].uninstall(), -EADDRINUSE);
+        CHECK_EQ(copies[last].uninstall(), -EADDRINUSE);
+        CHECK_EQ(copies[first].uninstall(), 0);
+        CHECK_EQ(copies[last].uninstall(), -EADDRINUSE);
         copies[last].process_disable();
         CHECK(!copies[first].process_enabled());
         CHECK_EQ(end_in_child(touch_gone, NULL), SIGBUS);
-        CHECK_EQ(copies[last].install(), 0);
+        CHECK_EQ(copies[last].uninstall(), 0);
+        CHECK(!handler_is_ours());
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(copies[i].install(), 0);
     }
 }
 

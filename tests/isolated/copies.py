@@ -1,6 +1,7 @@
 """The module, and a C library that has the core too."""
 
 import ctypes
+import errno
 import faulthandler
 import mmap
 import os
@@ -61,3 +62,17 @@ with safemmap.mmap(fd, 4 * PAGE) as m:
     view.release()
     assert library.safemmap_region_remove(ctypes.byref(region)) == 0
 print("shared")
+
+# What one wants, the other does not end.
+safemmap.enable(on_fault="warn")
+assert library.safemmap_process_enable() == 0
+assert library.safemmap_uninstall() == -errno.EADDRINUSE
+library.safemmap_process_disable()
+assert safemmap.is_enabled()
+safemmap.disable()
+assert not safemmap.is_enabled()
+safemmap.handler.uninstall()
+assert safemmap.handler.status().installed
+assert library.safemmap_uninstall() == 0
+assert not safemmap.handler.status().installed
+print("ended by the last")
