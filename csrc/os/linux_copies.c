@@ -4,8 +4,12 @@
  * Each copy leaves an ELF note in the program or the library that it is linked into.
  * The dynamic linker lists what is loaded, whether it exports anything or not, and
  * the notes tell where a copy has its struct safemmap__copy. It does not list what is
- * in another namespace (dlmopen(3)), but knows to which file an address there
- * belongs.
+ * in another namespace (dlmopen(3)), but glibc finds the file that an address there
+ * belongs to.
+ *
+ * A thread that loads a library may wait for one that is here, in a constructor; and
+ * a child may have been forked meanwhile. So what is called later than that takes no
+ * lock that is held while libraries are loaded, as dladdr(3) does.
  */
 #include "../copies.h"
 
@@ -118,6 +122,16 @@ compare_entries(const struct safemmap__copy *copy, void *context)
         }
 }
 
+/* glibc's from 2.35 on, which takes no lock. (The headers may be older.) */
+struct object {
+    unsigned long long flags;
+    const void *start;
+    void *rest[16];
+};
+int safemmap__find_object(uintptr_t address,
+                          struct object *ret_object) __asm__("_dl_find_object")
+    __attribute__((weak));
+
 /* The headers of the program or library that is mapped there; false: they are not in
  * memory. */
 static bool
@@ -148,12 +162,14 @@ safemmap__os_copy_of(uintptr_t function, size_t *ret_entry)
 {
     struct wanted wanted = {function, NULL, 0};
     struct visiting visiting = {compare_entries, &wanted};
-    struct dl_phdr_info object;
-    Dl_info info;
+    struct dl_phdr_info headers;
+    struct object object;
 
-    if (dladdr((const void *)function, &info) != 0 &&
-        read_headers(info.dli_fbase, &object))
-        visit_object(&object, sizeof(object), &visiting);
+    if (safemmap__find_object == NULL)
+        dl_iterate_phdr(visit_object, &visiting);
+    else if (safemmap__find_object(function, &object) == 0 &&
+             read_headers(object.start, &headers))
+        visit_object(&headers, sizeof(headers), &visiting);
     *ret_entry = wanted.entry;
     return wanted.copy;
 }

@@ -88,9 +88,11 @@ SAFEMMAP_API int safemmap_install(void);
 /* Puts back the previous action. From then on operations go through system calls,
  * until safemmap_install() is called. Where the process has other copies of this
  * library, the handler stays, and operations with it, until each of them has called
- * this: 0 says only that this copy does without. Fails with -EBUSY (another handler
- * is above this one, or between it and the one that was there first, and may call
- * it), or -EADDRINUSE (a region is registered, or the whole process protected). */
+ * this: 0 says only that this copy does without. No operation and no block of a copy
+ * that does may be under way meanwhile, on any thread. Fails with -EBUSY (another
+ * handler is above this one, or between it and the one that was there first, and may
+ * call it), or -EADDRINUSE (a region is registered, or the whole process protected).
+ */
 SAFEMMAP_OWNER int safemmap_uninstall(void);
 
 /* Starts a thread that checks 20 times a second, and more often at first, that the

@@ -704,6 +704,43 @@ foreign_handler_between(void)
     CHECK(installs() < 40);
 }
 
+static void *
+load_for_ever(void *unused)
+{
+    dlopen(DIRECTORY "/never_loaded.so", RTLD_NOW);
+    return unused;
+}
+
+static void
+check_below_another(const void *unused)
+{
+    (void)unused;
+    CHECK(signal(SIGBUS, never_chains) != SIG_ERR);
+    CHECK_EQ(copies[0].install(), 0);
+    recovers(&copies[0]);
+    _exit(0); /* the linker's lock will never be had */
+}
+
+/* By another thread; in the child there is none that could go on. */
+static void
+checked_while_a_library_is_loaded(void)
+{
+    pthread_t thread;
+    int told[2];
+    char number[16], byte;
+
+    gone = file_gone();
+    open_copy(0);
+    recovers(&copies[0]);
+    CHECK_CALL(pipe(told));
+    snprintf(number, sizeof(number), "%d", told[1]);
+    CHECK_CALL(setenv("TOLD_WHILE_LOADING", number, 1));
+    CHECK_EQ(pthread_create(&thread, NULL, load_for_ever, NULL), 0);
+    CHECK_EQ(read(told[0], &byte, 1), 1);
+    CHECK_EQ(end_in_child(check_below_another, NULL), 0);
+    check_below_another(NULL);
+}
+
 /* What the handler of one leaves on the stack, when it is left by a jump, is not
  * taken by another for its own. */
 static void
@@ -727,4 +764,4 @@ TEST_MAIN(TEST(loaded_and_used_in_every_order), TEST(used_as_soon_as_loaded),
           TEST(uninstalled_with_a_region_of_another), TEST(disabled_by_the_last),
           TEST(stopped_by_the_last), TEST(child_ends_for_itself),
           TEST(closed_and_opened_again), TEST(foreign_handler_between),
-          TEST(three_handlers))
+          TEST(checked_while_a_library_is_loaded), TEST(three_handlers))
