@@ -105,7 +105,12 @@ cdef class Protected:
     cdef str name
     cdef object __weakref__
 
-    def __cinit__(self, obj, buffers, views):
+    def __cinit__(self, obj=None, buffers=None, views=None):
+        if buffers is None:
+            raise TypeError(
+                "a Protected is made by safemmap.protect(), which finds the memory of "
+                "an object"
+            )
         self.name = f"<safemmap.Protected {type(obj).__name__} at {id(obj):#x}>"
         self.held = []
         if views not in ("auto", "deferred", "interrupt"):

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 import safemmap
 
 TESTS = Path(__file__).parent
@@ -138,19 +140,38 @@ def test_the_page_on_messages_quotes_messages_that_there_are() -> None:
 
 
 def test_the_tutorial_prints_what_it_shows(tmp_path: Path) -> None:
-    page = (TESTS.parent / "docs/tutorial.md").read_text()
-    blocks = re.findall(
-        r"^```python\n(.*?)^```\n\n((?: {4}[^\n]*\n)+)", page, re.M | re.S
-    )
-    assert len(blocks) == page.count("```python")
+    blocks = examples("docs/tutorial.md")
     script = f"print({SEPARATOR!r})\n".join(code for code, _ in blocks)
+    shown = f"{SEPARATOR}\n".join(output for _, output in blocks)
+    assert printed(script, tmp_path) == shown
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_page_on_libraries_prints_what_it_shows(
+    number: int, tmp_path: Path
+) -> None:
+    code, shown = examples("docs/libraries.md")[number]
+    for name in re.findall(r"^import (\w+)", code, re.MULTILINE):
+        pytest.importorskip(name, reason=f"needs {name}")
+    assert printed(code, tmp_path) == shown
+
+
+def examples(page: str) -> list[tuple[str, str]]:
+    """The blocks of code of a page, and what it shows that they print."""
+    text = (TESTS.parent / page).read_text()
+    pattern = r"^```python\n(.*?)^```\n\n((?: {4}[^\n]*\n)+)"
+    found = re.findall(pattern, text, re.MULTILINE | re.DOTALL)
+    assert len(found) == text.count("```python")
+    return [(code, textwrap.dedent(output)) for code, output in found]
+
+
+def printed(script: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    shown = (textwrap.dedent(output) for _, output in blocks)
-    assert done.stdout == f"{SEPARATOR}\n".join(shown)
+    return done.stdout

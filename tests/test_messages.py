@@ -86,11 +86,6 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         "set, from the start where it lies on a tmpfs or was made without "
         "MFD_ALLOW_SEALING)",
     ),
-    "wrap(disk, protection='sealed', filesystems='any')": (
-        SealError,
-        "[Errno 22] the file is of a kind that has no seals: they are for memfds, and "
-        "files on a tmpfs or hugetlbfs",
-    ),
     # ---- mmap: as the standard class has it, where that says what is wrong
     "mmap()": (
         TypeError,
@@ -178,6 +173,11 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         ValueError,
         "views must be 'auto', 'deferred' or 'interrupt' here, not 'deny'",
     ),
+    "Protected(mapping)": (
+        TypeError,
+        "a Protected is made by safemmap.protect(), which finds the memory of an "
+        "object",
+    ),
     # ---- Seals -----------------------------------------------------------
     "memfd(1, name='n' * 300)": (
         ValueError,
@@ -196,6 +196,11 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
     "add_seals(fd, Seal.GROW)": (
         SealError,
         "[Errno 1] GROW cannot be added to fd {}: it takes no more seals {}",
+    ),
+    "add_seals(proc, Seal.GROW)": (
+        SealError,
+        "[Errno 22] fd {} is of a kind that has no seals: they are for memfds, and "
+        "files on a tmpfs or hugetlbfs",
     ),
     "get_seals(99999)": (OSError, "[Errno 9] fd 99999 is not open"),
     "get_seals(path_only)": (
@@ -229,7 +234,6 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         opened = {
             "fd": os.memfd_create("wrong"),
             "proc": os.open("/proc/self/status", os.O_RDONLY),
-            "disk": os.open("/proc/self/exe", os.O_RDONLY),
             "path_only": os.open("/proc/self/exe", os.O_PATH),
         }
         for fd in opened.values():

@@ -49,7 +49,13 @@ def run() -> int:
 def _filled(line: str) -> str:
     """In the columns that there are. In one line, where it goes to no terminal."""
     columns = shutil.get_terminal_size((len(line), 0)).columns
-    return textwrap.fill(line, columns, subsequent_indent=" " * 10)
+    return textwrap.fill(
+        line,
+        columns,
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 # ---- SIGBUS --------------------------------------------------------------
