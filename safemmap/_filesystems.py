@@ -68,6 +68,9 @@ _ROOTS = {
     0x72B6: "jffs2", 0x7366746E: "ntfs3", 0x9660: "iso9660",
 }  # fmt: skip
 
+#: Bytes of a file: to free those of the last reference takes milliseconds.
+_MUCH = 16 << 20
+
 _ADMITTED = {
     "memory": (_MEMORY, "files in memory"),
     "local": (_MEMORY | _DISK, "memory and the disks of this machine"),
@@ -116,19 +119,21 @@ def is_on_disk(fd: int) -> bool:
 
 
 def closes_at_once(fd: int) -> bool:
-    """Whether close(2) waits for nobody: it can for the server of a file, and for the
-    other end of a socket or a terminal.
+    """Whether close(2) waits for nobody, and has little to free: it can for the server
+    of a file, and for the other end of a socket or a terminal.
 
     :raises OSError: `fd` is not open (``EBADF``).
     """
-    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH or _has_seals(fd):
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
         return True
     try:
-        return (
+        if not _has_seals(fd) and not (
             _has_path(fd)  # which takes a fiftieth of the time that the type does
             and _type_of(fd) in _MEMORY | _DISK
-            and stat.S_ISREG(os.fstat(fd).st_mode)
-        )
+        ):
+            return False
+        found = os.fstat(fd)
+        return stat.S_ISREG(found.st_mode) and found.st_blocks * 512 < _MUCH
     except OSError:
         return False
 

@@ -14,6 +14,7 @@ import pytest
 
 import safemmap
 from safemmap._closing import _MOST_THREADS as MOST_THREADS
+from safemmap._filesystems import closes_at_once
 
 NAME = "safemmap.close_fd"
 
@@ -30,6 +31,21 @@ def test_what_makes_nobody_wait_is_closed_by_the_caller(tmp_path: Path) -> None:
         assert not closers()
         with pytest.raises(OSError):
             os.fstat(fd)
+
+
+def test_who_frees_a_large_file() -> None:
+    fd = os.memfd_create("large")
+    os.ftruncate(fd, 1 << 40)
+    safemmap.close_fd(fd)  # which has no pages
+    assert not closers()
+    fd = os.memfd_create("large")
+    os.posix_fallocate(fd, 0, 16 << 20)
+    assert not closes_at_once(fd)
+    safemmap.close_fd(fd)
+    for closer in closers():
+        closer.join(60)
+    with pytest.raises(OSError):
+        os.fstat(fd)
 
 
 def lingering() -> tuple[int, socket.socket]:

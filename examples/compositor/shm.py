@@ -41,9 +41,11 @@ class Shm(Resource):
     @request("nhi")
     def create_pool(self, id: int, fd: int, size: int) -> None:
         try:
-            Pool(self, id, self._map(fd, size))
-        finally:
-            close_fd(fd)  # the mapping has a descriptor of its own
+            memory = self._map(fd, size)
+        except BaseException:
+            close_fd(fd)
+            raise
+        Pool(self, id, memory, fd)
 
     def _map(self, fd: int, size: int) -> safemmap.mmap:
         if size <= 0:  # to wrap, 0 is the whole file
@@ -67,12 +69,12 @@ class Pool(Resource):
 
     interface = "wl_shm_pool"
 
-    def __init__(self, shm: Shm, id: int, memory: safemmap.mmap) -> None:
-        self.memory, self.shm, self._users = memory, shm, 1
+    def __init__(self, shm: Shm, id: int, memory: safemmap.mmap, fd: int) -> None:
+        self.memory, self.shm, self._fd, self._users = memory, shm, fd, 1
         try:
             super().__init__(shm.client, id, shm.bound)
         except BaseException:
-            memory.close()
+            self._close()
             raise
         self.client.pools.add(self)
         self.client.server.pools[memory] = self
@@ -123,9 +125,13 @@ class Pool(Resource):
             self.client.pools.discard(self)
             self.client.mapped -= len(self.memory)
             del self.client.server.pools[self.memory]
-            self.memory.close()
+            self._close()
 
     gone = unuse
+
+    def _close(self) -> None:
+        self.memory.close()
+        close_fd(self._fd)  # last, since who lets go of a file last frees it
 
 
 class Buffer(Resource):
