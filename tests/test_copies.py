@@ -36,4 +36,5 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("first", ["library", "module"])
 def test_share_one_handler_and_one_registry(library: Path, first: str) -> None:
     done = run_isolated("copies.py", str(library), first)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "shared\nended by the last\n", "")
+    said = "shared\nended by the last\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
