@@ -8,6 +8,9 @@
 
 #include <pthread.h>
 
+/* Whether the forking thread is the only one. Guarded by the locks below. */
+static bool alone;
+
 /* The forking thread holds these locks across fork(), so that the child finds the
  * registry and the chain whole. */
 static void
@@ -17,6 +20,7 @@ before(void)
     safemmap__installation_lock();
     safemmap__registry_lock();
     safemmap__zeros_before_fork();
+    alone = safemmap__os_is_only_thread();
 }
 
 static void
@@ -40,6 +44,8 @@ after_in_child(void)
     /* A worker may install a handler of its own: the first operation checks ours. */
     safemmap__self.check_due = 0;
     safemmap__self.checked_at = 0;
+    if (!alone)
+        safemmap__os_forget_wayland();
     safemmap__checks_reset();
     after_in_parent();
 }

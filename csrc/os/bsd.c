@@ -224,6 +224,12 @@ safemmap__os_send_again(siginfo_t *info)
 
 /* (Not known: a child may be kept alive that its last thread has left.) */
 bool
+safemmap__os_is_only_thread(void)
+{
+    return false;
+}
+
+bool
 safemmap__os_is_last_thread(void)
 {
     return false;
@@ -322,6 +328,11 @@ safemmap__os_event_renew(int number)
 
 void
 safemmap__os_precede_wayland(void)
+{
+}
+
+void
+safemmap__os_forget_wayland(void)
 {
 }
 

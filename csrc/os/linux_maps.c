@@ -248,6 +248,15 @@ read_status(char *ret_text, size_t room)
     return (size_t)length;
 }
 
+bool
+safemmap__os_is_only_thread(void)
+{
+    char text[2048];
+
+    read_status(text, sizeof(text));
+    return strstr(text, "\nThreads:\t1\n") != NULL;
+}
+
 /* (The state is that of the first thread, which is a zombie while others go on, and
  * counts as one.) */
 bool

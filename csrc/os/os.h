@@ -187,6 +187,8 @@ bool safemmap__os_sent_by_us(const siginfo_t *info);
 void safemmap__os_send_again(siginfo_t *info);
 /* Blocks all signals for the calling thread. */
 int safemmap__os_block_signals(sigset_t *ret_before);
+/* Whether the process has no other thread. False where the system does not tell. */
+bool safemmap__os_is_only_thread(void);
 /* Whether the process has no other thread any more, the first one included. */
 bool safemmap__os_is_last_thread(void);
 /* The kernel's number for the calling thread. */
@@ -237,6 +239,9 @@ void safemmap__os_stay_loaded(void);
 /* Has libwayland-server, if the process has loaded it, install its handler first.
  * Runs foreign code. */
 void safemmap__os_precede_wayland(void);
+/* In the child of a fork: never again looks whether it is loaded. A thread of the
+ * parent's may have held the linker's lock. */
+void safemmap__os_forget_wayland(void);
 
 #pragma GCC visibility pop
 

@@ -193,16 +193,25 @@ find_wayland(struct dl_phdr_info *info, size_t size, void *ret_name)
     return 1;
 }
 
+static bool done;
+
+void
+safemmap__os_forget_wayland(void)
+{
+    __atomic_store_n(&done, true, __ATOMIC_RELAXED);
+}
+
 void
 safemmap__os_precede_wayland(void)
 {
     static unsigned long long loads_seen;
-    static bool done;
     unsigned long long loads = 0;
     char name[NAME_SIZE];
     struct library library;
     void *handle;
 
+    if (__atomic_load_n(&done, __ATOMIC_RELAXED))
+        return;
     dl_iterate_phdr(read_loads, &loads);
     if (__atomic_exchange_n(&loads_seen, loads, __ATOMIC_RELAXED) == loads ||
         dl_iterate_phdr(find_wayland, name) == 0 ||

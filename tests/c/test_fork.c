@@ -178,5 +178,33 @@ child_checks_first(void)
     CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
+static void *
+install_on_and_on(void *unused)
+{
+    for (;;)
+        safemmap_install();
+    return unused;
+}
+
+static void
+install_and_recover(const void *gone)
+{
+    CHECK_EQ(safemmap_install(), 0);
+    check_recovers(gone);
+}
+
+/* Another thread may be in the linker then. */
+static void
+fork_while_installing(void)
+{
+    struct file gone = file_gone();
+    pthread_t thread;
+
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&thread, NULL, install_on_and_on, NULL), 0);
+    for (int i = 0; i < SCALED(300); i++)
+        CHECK_EQ(end_in_child(install_and_recover, &gone), 0);
+}
+
 TEST_MAIN(TEST(fork_from_threads), TEST(foreign_fault_in_child),
-          TEST(child_checks_first))
+          TEST(child_checks_first), TEST(fork_while_installing))
