@@ -178,10 +178,12 @@ child_checks_first(void)
     CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
+static _Atomic bool stop_installing;
+
 static void *
 install_on_and_on(void *unused)
 {
-    for (;;)
+    while (!stop_installing)
         safemmap_install();
     return unused;
 }
@@ -191,6 +193,7 @@ install_and_recover(const void *gone)
 {
     CHECK_EQ(safemmap_install(), 0);
     check_recovers(gone);
+    _exit(0); /* a sanitizer looks for threads that only the parent has */
 }
 
 /* Another thread may be in the linker then. */
@@ -198,12 +201,15 @@ static void
 fork_while_installing(void)
 {
     struct file gone = file_gone();
-    pthread_t thread;
+    pthread_t thread[2];
 
     for (int i = 0; i < 2; i++)
-        CHECK_EQ(pthread_create(&thread, NULL, install_on_and_on, NULL), 0);
+        CHECK_EQ(pthread_create(&thread[i], NULL, install_on_and_on, NULL), 0);
     for (int i = 0; i < SCALED(300); i++)
         CHECK_EQ(end_in_child(install_and_recover, &gone), 0);
+    stop_installing = true;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(thread[i], NULL), 0);
 }
 
 TEST_MAIN(TEST(fork_from_threads), TEST(foreign_fault_in_child),
