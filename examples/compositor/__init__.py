@@ -10,6 +10,7 @@ Each module has one object of the protocol, or one concern:
 
     wire         messages as bytes
     resource     what all objects of the protocol have in common
+    descriptors  receives and closes them, and connections
     client       a connection: its socket, its objects, and how it ends
     display      wl_display, wl_registry, wl_callback
     shm          wl_shm, wl_shm_pool, wl_buffer: the memory of strangers
@@ -19,5 +20,6 @@ Each module has one object of the protocol, or one concern:
     seat, output, data_device    enough of them for toolkits to start
     screen       draws a frame
     png          writes it
+    log          says what went wrong
     server       the event loop
 """

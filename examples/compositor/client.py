@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 # What one client may have.
 MOST_OBJECTS = 4096
-MOST_FDS = 28  # waiting for their requests
-MOST_UNREAD_FDS = 100  # in the socket
+MOST_FDS = 32  # waiting for their requests, and as many unread
 MOST_UNREAD = 1 << 16  # bytes of events that it does not read
 MOST_READ = 1024  # bytes of requests at a time
 LONGEST_ERROR = 1000  # characters
@@ -92,7 +91,7 @@ class Client:
     def read(self) -> None:
         """Take what there is on the socket, and do what it says."""
         start = time.thread_time()
-        if unread(self.socket) > MOST_UNREAD_FDS:
+        if unread(self.socket) > MOST_FDS:
             self.close()
             return
         try:

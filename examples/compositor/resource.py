@@ -48,7 +48,7 @@ class Event:
 
 
 class Resource:
-    interface: ClassVar[str]
+    interface: ClassVar[str] = "object"
     version: ClassVar[int] = 1  # the highest that is offered
     most: ClassVar[int] = 1024  # of one client
     requests: ClassVar[tuple[Request, ...]]
