@@ -154,6 +154,15 @@ def test_receiver_outlives_bad_peers(run, tmp_path):
     assert receiver.returncode == 0
 
 
+@contextlib.contextmanager
+def stopped(process):
+    """So that it is not faster than we are."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    yield
+    process.send_signal(signal.SIGCONT)
+
+
 def test_receiver_outlives_peers_who_keep_it_waiting(run, tmp_path):
     """Each time more than it serves at once: some say nothing, and some leave it the
     last descriptor of a socket that lingers, in three places."""
@@ -177,14 +186,16 @@ def test_receiver_outlives_peers_who_keep_it_waiting(run, tmp_path):
             connect()
         for _ in range(17):
             peer, fd = connect(), stack.enter_context(lingering_socket())
-            for fds in [file], [fd] * 9, [fd]:
-                socket.send_fds(peer, [b"10"], fds)
-            os.dup2(file, fd)
+            with stopped(receiver):
+                for fds in [file], [fd] * 9, [fd]:
+                    socket.send_fds(peer, [b"10"], fds)
+                os.dup2(file, fd)
             until("10 bytes, CRC ")
         for _ in range(17):
             peer, fd = connect(), stack.enter_context(lingering_socket())
-            socket.send_fds(peer, [b"10"], [fd] * 253)
-            os.dup2(file, fd)
+            with stopped(receiver):
+                socket.send_fds(peer, [b"10"], [fd] * 253)
+                os.dup2(file, fd)
             until("came with 253 files")
         assert run("sender").wait(timeout=LIMIT) == 0
         until("1048576 bytes, CRC ")

@@ -250,8 +250,8 @@ def more_descriptors_than_fit(connection: Connection) -> None:
 
 
 def abandon(count: int, flags: int, connection: Connection) -> None:
-    """Leave the server the last descriptor of a socket that lingers."""
-    with lingering_socket() as fd, open(os.devnull) as other:
+    """(To leave the server the last one could make us wait, if it was faster.)"""
+    with lingering_socket() as fd:
         rights = array.array("i", [fd] * count)
         ancillary = (socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)
         for _ in range(4):
@@ -259,7 +259,6 @@ def abandon(count: int, flags: int, connection: Connection) -> None:
                 connection.socket.sendmsg([b"\0"], [ancillary], flags)
             except ConnectionError:
                 break
-        os.dup2(other.fileno(), fd)
         connection.sync()
 
 
