@@ -25,6 +25,11 @@ served: list[socket.socket] = []  # the first has been here longest
 lock = threading.Lock()  # of that
 
 
+def say(text: str) -> None:
+    # Not print(), with whose lock a daemon thread can be when Python ends.
+    os.write(sys.stdout.fileno(), f"{text}\n".encode())
+
+
 def receive(peer: socket.socket) -> tuple[bytes, list[int]]:
     flags = socket.MSG_CMSG_CLOEXEC  # as all descriptors of Python's own
     message, fds, _, _ = socket.recv_fds(peer, 64, MOST_FDS, flags)
@@ -41,11 +46,11 @@ def serve(peer: socket.socket) -> None:
     """Serve one peer, whatever it sends."""
     fds: list[int] = []
     try:
-        print(read(peer, fds), flush=True)
+        say(read(peer, fds))
     except safemmap.BusError as error:
-        print(f"the peer took its file away: {error}", flush=True)
+        say(f"the peer took its file away: {error}")
     except (OSError, ValueError) as error:  # a PeerError is both
-        print(f"a bad peer: {error!r}", flush=True)
+        say(f"a bad peer: {error!r}")
     finally:
         for fd in fds:
             close(fd)
@@ -81,7 +86,7 @@ def accept(server: socket.socket) -> None:
     except TimeoutError:
         return
     except OSError as error:
-        print(f"nobody can be served: {error}", flush=True)
+        say(f"nobody can be served: {error}")
         time.sleep(1)  # until there are descriptors again
         return
     # Peers that say nothing keep nobody else waiting.
@@ -96,7 +101,7 @@ def accept(server: socket.socket) -> None:
     try:
         threading.Thread(target=serve, args=[peer], daemon=True).start()
     except RuntimeError as error:
-        print(f"nobody can be served: {error}", flush=True)
+        say(f"nobody can be served: {error}")
         part_with(peer)
 
 
@@ -112,7 +117,7 @@ def main() -> None:
         server.settimeout(1)
         try:
             server.listen()
-            print("listening", flush=True)
+            say("listening")
             while True:
                 accept(server)
         except KeyboardInterrupt:

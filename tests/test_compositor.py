@@ -30,6 +30,8 @@ from xml.etree import ElementTree
 import pytest
 from conftest import ISOLATED, NAMESPACE, possible, run_isolated
 
+import safemmap
+
 np = pytest.importorskip("numpy")
 
 import examples.compositor  # noqa: E402
@@ -354,6 +356,7 @@ class Turns:
     """A server whose loop does not run, so that a test takes each of its turns."""
 
     def __init__(self) -> None:
+        safemmap.faults()  # the server takes those of other tests for its clients'
         self.server = Server("", 64, 48)
         self.server.loop = asyncio.new_event_loop()
         self.server.listener = socket.socket(socket.AF_UNIX)
