@@ -51,13 +51,13 @@ def get_seals(fd: FileDescriptorLike) -> Seal:
     :raises SealError: the file is of a kind that has no seals (``EINVAL``).
     :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
     """
-    fd = descriptor(fd, "get_seals")
+    fileno = descriptor(fd, "get_seals")  # `fd` may own it, and lives on
     try:
-        return Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
+        return Seal(fcntl.fcntl(fileno, fcntl.F_GET_SEALS))
     except (OSError, ValueError) as error:  # ValueError: it is negative
         if isinstance(error, OSError) and error.errno == errno.EINVAL:
-            raise _no_seals(f"fd {fd}") from None
-        raise bad_descriptor(fd) from None
+            raise _no_seals(f"fd {fileno}") from None
+        raise bad_descriptor(fileno) from None
 
 
 def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
@@ -71,7 +71,7 @@ def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
     :raises OverflowError: `seals` is negative, or has more than 32 bits.
     :raises OSError: `fd` is not open, or was opened with ``O_PATH`` (``EBADF``).
     """
-    fd = descriptor(fd, "add_seals")
+    fileno = descriptor(fd, "add_seals")  # `fd` may own it, and lives on
     if not isinstance(seals, int):
         raise TypeError(f"seals must be a Seal, not {type(seals).__name__!r}")
     if seals < 0:
@@ -79,7 +79,7 @@ def add_seals(fd: FileDescriptorLike, seals: Seal) -> None:
     seals = Seal(seals)
     if seals.bit_length() > 32:  # which fcntl would cut off
         raise OverflowError(f"seals are a number of 32 bits, and {seals:#x} is not")
-    seal_file(fd, seals, f"fd {fd}")
+    seal_file(fileno, seals, f"fd {fileno}")
 
 
 def seal_file(fd: int, seals: Seal, name: str) -> None:

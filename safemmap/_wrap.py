@@ -93,7 +93,7 @@ def wrap(
         above, or `max_length` is negative.
     :raises OSError: `fd` is not open (``EBADF``), or there are too many descriptors.
     """
-    fd = descriptor(fd, "wrap")
+    fileno = descriptor(fd, "wrap")  # `fd` may own it, and lives on
     length = integer("length", length)
     offset = integer("offset", offset)
     access = integer("access", access)
@@ -117,12 +117,12 @@ def wrap(
             f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
             f"({ALLOCATIONGRANULARITY})",
         )
-    flags = _open_flags(fd)
+    flags = _open_flags(fileno)
     # close() asks the filesystem too, so check before we duplicate.
-    check_filesystem(fd, filesystems)
-    own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    check_filesystem(fileno, filesystems)
+    own = fcntl.fcntl(fileno, fcntl.F_DUPFD_CLOEXEC, 0)
     try:
-        _check_descriptor(own, fd, flags, access)
+        _check_descriptor(own, fileno, flags, access)
         length = _checked_length(own, length, offset, max_length)
         return _map(
             own,

@@ -270,6 +270,27 @@ def test_wrap_takes_what_has_a_descriptor(names: dict[str, Any]) -> None:
         assert m[:] == bytes(SIZE)
 
 
+class Owner:
+    """Of a memfd, which goes with it."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("owned", os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, SIZE)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def test_a_file_that_nobody_else_holds_stays_open_for_the_call() -> None:
+    with safemmap.wrap(Owner(), SIZE) as m:
+        assert m[:] == bytes(SIZE)
+    assert Seal.SHRINK not in safemmap.get_seals(Owner())
+    safemmap.add_seals(Owner(), Seal.GROW)
+
+
 def test_seals_are_asked_of_what_has_a_descriptor() -> None:
     with open(safemmap.memfd(PAGE), "r+b") as file:
         assert Seal.SHRINK in safemmap.get_seals(file)
