@@ -107,6 +107,5 @@ def memmap(
                 f"of elements of {dtype.itemsize} bytes ({dtype})"
             )
         shape = (count,)
-    # The memoryview keeps the memory registered. (An array of `m` itself would give
-    # its buffer back at once.)
-    return numpy.ndarray(shape, dtype, memoryview(m), before, order=order)
+    # Its base is `m`, whose memory is registered as long as it is open.
+    return numpy.ndarray(shape, dtype, m, before, order=order)

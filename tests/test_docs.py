@@ -146,7 +146,7 @@ def test_the_tutorial_prints_what_it_shows(tmp_path: Path) -> None:
     assert printed(script, tmp_path) == shown
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_the_page_on_libraries_prints_what_it_shows(
     number: int, tmp_path: Path
 ) -> None:
