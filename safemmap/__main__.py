@@ -7,8 +7,9 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import safemmap
 
@@ -116,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # What follows is the program's, "--" and all.
     if words[:1] == ["run"] and words[1:2] not in ([], ["-h"], ["--help"]):
-        arguments = argparse.Namespace(run=_run_program, words=words[1:])
+        arguments = argparse.Namespace(
+            run=_run_program, words=words[1:], error=program.error
+        )
     else:
         arguments = parser.parse_args(words)
     try:
@@ -161,7 +164,11 @@ def _run_torture(arguments: argparse.Namespace) -> int:
 def _run_program(arguments: argparse.Namespace) -> int:
     from safemmap._commands.run import command
 
-    command.run(arguments.words)
+    refuse: Callable[[str], NoReturn] = arguments.error
+    try:
+        command.run(arguments.words)
+    except command.UsageError as error:
+        refuse(str(error))
 
 
 def _require(*names: str) -> None:

@@ -36,7 +36,11 @@ def buffers(obj: Any) -> Iterator[Any]:
 
 
 def _buffers(obj: Any) -> Iterator[Any]:
-    first = "; open and map it first" if _is_file(obj) else ""
+    first = ""
+    if hasattr(obj, "read_buffer"):  # pyarrow.MemoryMappedFile
+        first = "; protect what its read_buffer() returns"
+    elif _is_file(obj):
+        first = "; open and map it first"
     reason: Exception = TypeError(
         "protect takes what exports a buffer, Arrow's containers, and arrays, tensors, "
         "frames and series whose memory can be reached without a copy; "

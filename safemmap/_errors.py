@@ -166,7 +166,7 @@ def describe_bus_error(error: BusError) -> str:
             f"{error.offset}; the rest of that page reads as zeros, and pages behind "
             "it are gone"
         )
-    where = f"page of offset {error.offset} (address {error.address:#x})"
+    where = f"page at offset {error.offset} (address {error.address:#x})"
     if error.in_buffer:
         what = (
             f"the {where} of the buffer handed to it is gone; it belongs to a "

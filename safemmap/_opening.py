@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from typing import TYPE_CHECKING, Any, Literal
 
 from safemmap._core import mmap
@@ -48,19 +50,42 @@ def open(
         ``ALLOCATIONGRANULARITY``.
     :param protection: see `mmap`.
     :param views: see `mmap`.
+    :raises TypeError: `path` is none, such as a descriptor, which `wrap` maps.
     :raises ValueError: `mode` is none of these, the file is empty or too short.
+    :raises IsADirectoryError: it is a directory.
     :raises OSError: as open(2) and mmap(2) have it.
     """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        hint = ""
+        if isinstance(path, int) or hasattr(path, "fileno"):
+            hint = "; wrap() and mmap() map a file that is open"
+        raise TypeError(f"open takes a path, not {type(path).__name__!r}{hint}")
     if mode not in _MODES:
         raise ValueError(f"mode must be 'r', 'r+' or 'c', not {mode!r}")
     access, flags = _MODES[mode]
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
+        _check_file(fd, path, length)
         return mmap(
             fd, length, access=access, offset=offset, protection=protection, views=views
         )
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     finally:
         os.close(fd)
+
+
+def _check_file(fd: int, path: StrPath, length: int) -> None:
+    """Refuse what mmap(2) refuses, with an error that says why."""
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0 and length == 0:
+        raise ValueError(
+            f"cannot map {os.fspath(path)!r}: it is empty, and a mapping has at least "
+            "one byte"
+        )
 
 
 def memmap(
@@ -84,11 +109,13 @@ def memmap(
     :param shape: of the array; if omitted, it has one dimension, and all that the file
         holds from `offset` on.
     :raises ValueError: what `open` refuses; or the file does not hold whole elements,
-        and `shape` is omitted.
+        and `shape` is omitted; or `dtype` has Python objects in it, which are pointers.
     """
     import numpy
 
     dtype = numpy.dtype(dtype)
+    if dtype.hasobject:
+        raise ValueError(f"no file holds Python objects: dtype must not be {dtype}")
     start = offset - offset % ALLOCATIONGRANULARITY
     before = offset - start
     length = 0

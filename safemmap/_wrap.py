@@ -34,6 +34,11 @@ _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
 )
 
+_NO_MEMORY = (
+    "the kernel has no room for the mapping: no huge pages are free for a file of "
+    "these, or the process may have no more memory or no more mappings"
+)
+
 _ACCESSES = {
     ACCESS_READ: ("reading", (os.O_RDONLY, os.O_RDWR)),
     ACCESS_COPY: ("reading", (os.O_RDONLY, os.O_RDWR)),
@@ -186,4 +191,5 @@ def _map(own: int, length: int, **options: Any) -> mmap:
     except OSError as error:
         if error.errno in OUT_OF_DESCRIPTORS:
             raise
-        raise PeerError(error.errno, error.strerror) from error
+        why = _NO_MEMORY if error.errno == errno.ENOMEM else error.strerror
+        raise PeerError(error.errno, why) from error

@@ -107,7 +107,7 @@ def test_the_standard_reader_dies_and_ours_does_not(tmp_path):
     assert "killed by SIGBUS (signal 7)" in out
     assert "BusError: [Errno 14] m[i:j]" in out
     # (Mostly the first one, but the kernel takes the pages away one after another.)
-    offset = re.search(r"the page of offset (\d+)", out)
+    offset = re.search(r"the page at offset (\d+)", out)
     assert offset is not None
     assert int(offset[1]) in range(4096, 32 << 20, safemmap.PAGESIZE)
     assert "4096 bytes left" in " ".join(out.split())

@@ -47,7 +47,7 @@ def test_message_for_a_truncated_file(error: BusError) -> None:
     assert str(error) == (
         f"[Errno {errno.EFAULT}] m[i:j] of bytes 100 to 9000 of the mapping of "
         "'/memfd:lossy (deleted)' failed: "
-        f"the page of offset 8192 (address {error.address:#x}) is gone: the file has "
+        f"the page at offset 8192 (address {error.address:#x}) is gone: the file has "
         "5000 bytes left and needs at least 8193; it can be read again once it has "
         "grown"
     )
@@ -56,7 +56,7 @@ def test_message_for_a_truncated_file(error: BusError) -> None:
 def test_message_where_the_file_is_long_enough(lossy: LossyFile) -> None:
     with safemmap.mmap(lossy.fd, 8 * PAGE) as m:
         lossy.lose(m, {3})
-        with pytest.raises(BusError, match="the filesystem cannot provide the page of"):
+        with pytest.raises(BusError, match="the filesystem cannot provide the page at"):
             m[3 * PAGE]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -178,6 +179,25 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         "a Protected is made by safemmap.protect(), which finds the memory of an "
         "object",
     ),
+    # ---- open and memmap -------------------------------------------------
+    "safemmap.open(folder)": (
+        IsADirectoryError,
+        "[Errno 21] Is a directory: '{}messages{}'",
+    ),
+    "safemmap.open('/dev/null')": (
+        OSError,
+        "[Errno 22] Invalid argument: '/dev/null'",
+    ),
+    "safemmap.open(empty)": (
+        ValueError,
+        "cannot map '{}empty': it is empty, and a mapping has at least one byte",
+    ),
+    "safemmap.open(fd)": (
+        TypeError,
+        "open takes a path, not 'int'; wrap() and mmap() map a file that is open",
+    ),
+    "safemmap.open(open_file)": (TypeError, "{}, not 'FileIO'; wrap() and mmap() {}"),
+    "safemmap.open([])": (TypeError, "open takes a path, not 'list'"),
     # ---- Seals -----------------------------------------------------------
     "memfd(1, name='n' * 300)": (
         ValueError,
@@ -241,11 +261,16 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         os.ftruncate(opened["fd"], SIZE)
         path = tmp_path_factory.mktemp("messages") / "file"
         path.write_bytes(bytes(SIZE))
+        empty = path.with_name("empty")
+        empty.touch()
         public = {name: getattr(safemmap, name) for name in vars(safemmap)["__all__"]}
         yield (
             public
             | opened
             | {
+                "safemmap": safemmap,
+                "folder": path.parent,
+                "empty": empty,
                 "Path": Path,
                 "Subclass": Subclass,
                 "mapping": stack.enter_context(safemmap.mmap(opened["fd"], 0)),
@@ -296,6 +321,66 @@ def test_seals_are_asked_of_what_has_a_descriptor() -> None:
         assert Seal.SHRINK in safemmap.get_seals(file)
         with pytest.raises(SealError):
             safemmap.add_seals(file, Seal.WRITE)
+
+
+def test_memmap_holds_no_objects(names: dict[str, Any]) -> None:
+    pytest.importorskip("numpy")
+    with pytest.raises(ValueError, match="no file holds Python objects: dtype must"):
+        safemmap.memmap(names["empty"], object)
+
+
+def test_protect_asks_for_the_buffer_of_a_file_of_pyarrow(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+    with (
+        pyarrow.memory_map(str(tmp_path / "file")) as source,
+        pytest.raises(TypeError, match=r"; protect what its read_buffer\(\) returns$"),
+    ):
+        safemmap.protect(source)
+
+
+def test_wrap_says_what_there_is_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("safemmap._wrap.mmap", refuse)
+    fd = safemmap.memfd(PAGE)
+    with pytest.raises(PeerError, match="no room for the mapping: no huge") as caught:
+        safemmap.wrap(fd)
+    os.close(fd)
+    assert caught.value.errno == errno.ENOMEM
+
+
+def test_a_source_of_one_page_has_none_to_keep() -> None:
+    with pytest.raises(ValueError) as caught:
+        safemmap.testing.Shrink(10)
+    assert str(caught.value) == (
+        f"keep must be from 0 to 0 here, and is {PAGE}: of {PAGE} bytes at least one "
+        f"page of {PAGE} has to go"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["-X", "dev", "program.py"], "-X dev"),
+        (["-bW", "error", "program.py"], "-bW error"),
+        (["-Xdev", "program.py"], "-Xdev"),
+        (["-B", "program.py"], "-B"),
+    ],
+)
+def test_run_says_where_options_of_the_interpreter_go(
+    words: list[str], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safemmap.__main__ import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["run", *words])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "error: options of the interpreter go before safemmap: "
+        f"python {shown} -m safemmap run ...\n"
+    )
 
 
 @pytest.mark.parametrize("variable", ["SAFEMMAP_HANDLER", "SAFEMMAP_ENABLE"])

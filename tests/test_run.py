@@ -171,7 +171,7 @@ def test_an_interpreter_that_does_not_look_at_its_environment(
 
 def test_options_of_the_interpreter_in_the_wrong_place(tmp_path: Path) -> None:
     status, _, stderr = run([*RUN, "-u", "spam.py"], tmp_path)
-    assert status == 1
+    assert status == 2
     assert b"go before safemmap: python -u -m safemmap run" in stderr
 
 

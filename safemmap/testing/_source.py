@@ -62,8 +62,9 @@ class FaultSource:
         start = -(-keep // self.page_size) * self.page_size
         if keep < 0 or start >= self.size:
             raise ValueError(
-                f"from 0 to {self.size - self.page_size} bytes of {self.size} can be "
-                f"kept, in whole pages, not {keep}"
+                f"keep must be from 0 to {self.size - self.page_size} here, and is "
+                f"{keep}: of {self.size} bytes at least one page of {self.page_size} "
+                "has to go"
             )
         self.gone = range(start, self.size)
         self.data = pattern(self.size)

@@ -14,20 +14,27 @@ from typing import NoReturn
 
 import safemmap
 
-__all__ = ["run"]
+__all__ = ["UsageError", "run"]
+
+
+class UsageError(ValueError):
+    """The arguments are none that `run` takes."""
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
     """Run a program, given the arguments that Python would get.
 
     :raises OSError: the whole process cannot be protected here, or as execve(2) has it.
+    :raises UsageError: the first is an option of the interpreter.
     :raises ValueError: the interpreter is one that does not look at PYTHONPATH.
     :raises RuntimeError: ``SAFEMMAP_HANDLER=0`` forbids the handler.
     """
     if re.match("-[^mc]", arguments[0]):
-        raise ValueError(
+        takes_value = re.fullmatch(r"-\w*[XW]", arguments[0])
+        option = " ".join(arguments[: 2 if takes_value else 1])
+        raise UsageError(
             "options of the interpreter go before safemmap: "
-            f"python {arguments[0]} -m safemmap run ..."
+            f"python {option} -m safemmap run ..."
         )
     if sys.flags.ignore_environment or sys.flags.no_site:
         raise ValueError(
