@@ -147,11 +147,12 @@ def describe_bus_error(error: BusError) -> str:
         return f"[Errno {error.errno}] {what}"
     of_file = "" if error.path is None else f" of {error.path!r}"
     if error.poisoned:
-        remedy = (
-            "protect() the object again"
-            if error.under_protect
-            else "call reset() on the mapping (this error's mapping attribute)"
-        )
+        if error.under_protect:
+            remedy = "protect() the object again"
+        elif error.mapping is not None:
+            remedy = "call reset() on the mapping (this error's mapping attribute)"
+        else:  # it is gone, or an extension module's
+            remedy = "have its owner map it again"
         by = "" if error.operation == "view" else f"{error.operation}: "
         return (
             f"[Errno {error.errno}] {by}a view{of_file} touched the page at offset "

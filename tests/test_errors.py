@@ -27,6 +27,23 @@ def error(lossy: LossyFile) -> BusError:
     return caught.value
 
 
+def test_message_where_the_mapping_is_gone(lossy: LossyFile) -> None:
+    """So are the errors of regions of extension modules, which have none."""
+    with safemmap.mmap(lossy.fd, 8 * PAGE) as m:
+        view = memoryview(m)
+        lossy.shrink(5000)
+        assert view[4 * PAGE] == 0
+        view.release()
+        with pytest.raises(BusError) as caught:
+            m[0]
+    assert str(caught.value).endswith("(this error's mapping attribute)")
+    alone = pickle.loads(pickle.dumps(caught.value))
+    assert alone.mapping is None
+    assert str(alone).endswith(
+        "Once the file is whole again, have its owner map it again"
+    )
+
+
 def test_is_an_os_error_with_efault(error: BusError) -> None:
     assert isinstance(error, OSError)
     assert error.errno == errno.EFAULT
