@@ -132,8 +132,11 @@ safemmap_event_fd(void)
         return number;
     if (safemmap__fork_error < 0)
         return safemmap__fork_error;
-    if ((number = safemmap__os_event_new()) >= 0)
-        __atomic_store_n(&own->fd, number, __ATOMIC_RELEASE);
+    if ((number = safemmap__os_event_new()) < 0)
+        return number;
+    __atomic_store_n(&own->fd, number, __ATOMIC_RELEASE);
+    if (!is_empty())
+        set_fd(own); /* for the events that came before */
     return number;
 }
 

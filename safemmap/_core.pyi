@@ -286,7 +286,8 @@ class mmap:
     def reset(self) -> None:
         """Map the file again, in the place of the zeroed pages.
 
-        Does nothing on a mapping that is not poisoned. Changes made through
+        Does nothing on a mapping that is not poisoned. The memory keeps its address,
+        so that it stays valid for code that has kept the pointer. Changes made through
         ``ACCESS_COPY`` are lost with the old pages.
 
         :raises BufferError: a view is still out, or an operation under way.

@@ -105,7 +105,12 @@ def untold():
     for thread, (offset, path) in tuple(_untold_files.items()):
         found = found or (thread, offset, path)
     if found is None:
-        return None
+        if not safemmap_interrupt_was_too_late():
+            return None
+        return (
+            "safemmap: BusError: the last that the main thread did was to read a page "
+            "that was gone; no code was left to be told, so the process fails\n"
+        )
     thread, offset, path = found
     name = repr(path) if path else "a mapping"
     return (

@@ -220,4 +220,8 @@ def event_fd():
 
     if fd < 0:
         raise _os_error(-fd)
+    # For the faults that came before it was there.
+    _drain()
+    if _recent:
+        safemmap_event_fd_set()
     return fd

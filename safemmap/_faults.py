@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 from safemmap import _core
@@ -58,14 +59,14 @@ async def watch_faults() -> AsyncIterator[Fault]:
         async for fault in safemmap.watch_faults():
             log.error("%s lost a page at offset %d", fault.path, fault.offset)
 
-    Have one such loop in a process: each fault goes to one reader. (Faults that a loop
-    has taken together and not handled are dropped when it ends.)
+    Have one such loop in a process: each fault goes to one reader, whichever takes it.
+    (Faults that a loop has taken together and not handled are dropped when it ends.)
     """
     import asyncio
 
     loop = asyncio.get_running_loop()
     news = asyncio.Event()
-    fd = fault_fd()
+    fd = os.dup(fault_fd())  # a loop has one reader for each descriptor
     loop.add_reader(fd, news.set)
     try:
         while True:
@@ -75,3 +76,4 @@ async def watch_faults() -> AsyncIterator[Fault]:
                 yield fault
     finally:
         loop.remove_reader(fd)
+        os.close(fd)

@@ -94,6 +94,9 @@ static PyThreadState *main_thread;
 static PyObject *raised_later;
 /* References to that class, held in stock for on_fault(). */
 static int references;
+/* The process whose main thread ran no code of the program's any more when an
+ * exception came for it. */
+static pid_t too_late_in;
 /* The token of the newest overlay: tokens become smaller. */
 static uint64_t newest = UINT64_MAX;
 
@@ -694,9 +697,10 @@ leave_to_main_thread(struct record *record)
     if (record->place == WAITING)
         __atomic_store_n(&record->place, MAY_GO_ON, __ATOMIC_RELEASE);
     if (record->postponed >= POSTPONEMENTS ||
-        !safemmap_pending_add(decide, record, true))
+        !safemmap_pending_add(decide, record, true)) {
+        too_late_in = getpid();
         finish(record);
-    else
+    } else
         record->postponed++;
 }
 
@@ -733,10 +737,12 @@ raise_here(struct record *record)
     frame = PyThreadState_GetFrame(thread);
     if (own_error)
         become_cause(error, handled);
-    else if (frame != NULL &&
-             (tell_future(frame, error) || tell_thread(frame, error)))
+    else if (frame != NULL && tell_future(frame, error))
         ;
-    else if (is_between_items(thread))
+    else if (frame != NULL && tell_thread(frame, error)) {
+        if (thread == main_thread)
+            too_late_in = getpid();
+    } else if (is_between_items(thread))
         told = false;
     else {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -983,4 +989,10 @@ safemmap_interrupt_cancel(uint64_t region, pid_t thread)
         else
             finish(record);
     }
+}
+
+bool
+safemmap_interrupt_was_too_late(void)
+{
+    return too_late_in == getpid();
 }

@@ -4,6 +4,7 @@
 #define SAFEMMAP_INTERRUPT_H
 
 #include <Python.h>
+#include <stdbool.h>
 
 #include "safemmap.h"
 
@@ -22,5 +23,9 @@ void safemmap_interrupt_stop(void);
 /* Cancels pending exceptions about the region: of one thread, by the kernel's id, or
  * with 0 of all. */
 void safemmap_interrupt_cancel(uint64_t region, pid_t thread);
+
+/* Whether the main thread was to raise an exception, and ran no code of the program's
+ * any more. */
+bool safemmap_interrupt_was_too_late(void);
 
 #endif

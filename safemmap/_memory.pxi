@@ -147,38 +147,45 @@ cdef class _Memory:
 
     @cython.final
     cdef int map_again(self) except -1:
-        """Map the same part of the file again, and unmap the poisoned memory."""
-        cdef void *data = c_mmap(
+        """Map the same part of the file again, in the place of the poisoned memory:
+        code that holds no buffer may have kept the pointer. A spare mapping shows
+        beforehand that the file can be mapped; unless there is no room for both."""
+        cdef void *spare = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
         cdef int error = errno
+        cdef Region region
+        cdef void *data
 
-        if data != MAP_FAILED:
-            self.give_up(<char *>data)
-        elif error == ENOMEM:
-            # There is no room for both: unmap the old memory first.
-            self.give_up(NULL)
+        if spare == MAP_FAILED and error != ENOMEM:
+            raise _os_error(error)
+        region = self.unregister()
+        if spare == MAP_FAILED:
+            # The table of mappings may be full: free entries first.
+            _unmap(self.data, self.mapped)
             data = c_mmap(
-                NULL, self.length, self.prot, self.flags, self.fd, self.offset
+                self.data, self.length, self.prot, self.flags, self.fd, self.offset
             )
             error = errno
-            if data != MAP_FAILED:
-                self.data = <char *>data
-        if data == MAP_FAILED:
-            raise _os_error(error)
-        self.mapped = self.length
-        self.choose_protection(self.fd, again=True)
-        return 0
-
-    @cython.final
-    cdef void give_up(self, char *data) noexcept:
-        """Unmap the memory; `data` takes its place."""
-        cdef Region region = self.unregister()
-
-        _unmap(self.data, self.mapped)
-        self.data = data
+            self.data = NULL if data == MAP_FAILED else <char *>data
+            self.mapped = self.length
+        else:
+            data = c_mmap(
+                self.data, self.length, self.prot, self.flags | MAP_FIXED, self.fd,
+                self.offset,
+            )
+            if data == MAP_FAILED:
+                # The kernel does not say what lies there now.
+                self.data = <char *>spare
+                self.mapped = self.length
+            else:
+                _unmap(<char *>spare, self.length)
         if region is not None:
             region.forget()
+        if self.data == NULL:
+            raise _os_error(error)
+        self.choose_protection(self.fd, again=True)
+        return 0
 
     @cython.final
     cdef void release(self) noexcept:

@@ -125,6 +125,7 @@ cdef extern from "<signal.h>":
 
 cdef extern from "<sys/mman.h>":
     const int MADV_HUGEPAGE
+    const int MAP_FIXED
     const int MREMAP_MAYMOVE
     const int MAP_HUGETLB
 

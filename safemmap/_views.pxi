@@ -116,7 +116,8 @@ cdef class _Exporter(_Memory):
     def reset(self):
         """Map the file again, in the place of the zeroed pages.
 
-        Does nothing on a mapping that is not poisoned. Changes made through
+        Does nothing on a mapping that is not poisoned. The memory keeps its address,
+        so that it stays valid for code that has kept the pointer. Changes made through
         ``ACCESS_COPY`` are lost with the old pages.
 
         :raises BufferError: a view is still out, or an operation under way.
@@ -141,6 +142,8 @@ cdef class _Exporter(_Memory):
         self.map_again()
         self.resets += 1
         self.reset_fault = page
+        if self.granted == GUARDED and _handler_allowed:
+            self.register()  # for whoever has kept the pointer
 
     # ---- Scopes ----------------------------------------------------------
 

@@ -59,6 +59,18 @@ def test_never_reported(end: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "end", ["numbers[5000]", "found = numbers[5000]", "sys.exit(numbers[5000])"]
+)
+def test_no_code_is_left_that_could_be_told(end: str) -> None:
+    """An index is no call: the next call would raise."""
+    done = run("numbers = memoryview(lose(views='interrupt')); view.release()\n" + end)
+    assert done.returncode == 1
+    assert "BusError" in done.stderr
+    # A version whose eval loop looks once more ends with a traceback.
+    assert done.stderr.startswith(("safemmap: ", "Traceback ", "Exception in thread "))
+
+
 def test_an_end_without_the_interpreter() -> None:
     done = run("print(view[1], flush=True); os._exit(0)")
     assert (done.returncode, done.stdout) == (1, "0\n")

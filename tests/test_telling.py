@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from conftest import PAGE, LossyFile, run_isolated
@@ -248,6 +248,7 @@ class TestDescriptor:
 @pytest.mark.parametrize(
     "case",
     [
+        "descriptor_after_a_fault",
         "event_loop_before_any_mapping",
         "interrupted_while_it_takes_them",
         "exit_right_after",
@@ -270,6 +271,32 @@ def test_in_a_process_of_its_own(case: str) -> None:
         assert "Traceback" not in done.stderr
     else:
         assert done.stderr == ""
+
+
+def test_two_watch_faults(lossy: LossyFile) -> None:
+    """When one ends, the other goes on."""
+
+    async def first(watched: AsyncIterator[safemmap.Fault]) -> safemmap.Fault:
+        async for fault in watched:
+            return fault
+        raise AssertionError
+
+    async def both() -> safemmap.Fault:
+        one, other = (
+            asyncio.create_task(first(safemmap.watch_faults())) for _ in range(2)
+        )
+        await asyncio.sleep(0)
+        one.cancel()
+        await asyncio.wait([one])
+        with memoryview(m) as view:
+            assert view[-1] == 0
+        return await asyncio.wait_for(other, 60)
+
+    safemmap.faults()
+    m = safemmap.mmap(lossy.fd, 0)
+    lossy.shrink(0)
+    assert asyncio.run(both()).mapping is m
+    m.close()
 
 
 def test_watch_faults(lossy: LossyFile) -> None:

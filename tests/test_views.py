@@ -222,6 +222,21 @@ class TestPoison:
         assert not mapping.faulted
         assert mapping[:] == lossy.data
 
+    def test_reset_for_who_has_kept_the_pointer(
+        self, lossy: LossyFile, mapping: safemmap.mmap
+    ) -> None:
+        """NumPy keeps no export for this array."""
+        array: Any = np.ndarray(SIZE, "u1", memoryview(mapping))
+        before = address_of(mapping)
+        self.poison(lossy, mapping)
+        lossy.restore()
+        mapping.reset()
+        assert address_of(mapping) == before
+        assert bytes(array) == lossy.data
+        lossy.shrink(PAGE)
+        assert array[PAGE] == 0
+        assert mapping.faulted
+
     def test_reset_without_a_descriptor(self, lossy: LossyFile) -> None:
         m = safemmap.mmap(lossy.fd, SIZE, trackfd=False)
         self.poison(lossy, m)

@@ -257,6 +257,7 @@ descriptor(void)
     CHECK_EQ(status.st_size, 0);
     int other = safemmap_event_fd();
     CHECK(other >= 0 && other != fd);
+    CHECK(is_readable(other)); /* for the event that came before */
     CHECK_EQ(load(&source.file, 3 * PAGE), 0);
     CHECK(is_readable(other));
     safemmap_region_remove(&source.region);

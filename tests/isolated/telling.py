@@ -27,6 +27,15 @@ def poisoned() -> tuple[safemmap.mmap, memoryview]:
     return m, view
 
 
+def descriptor_after_a_fault() -> None:
+    """Nobody had asked for it when the fault came."""
+    kept = poisoned()
+    fd = safemmap.fault_fd()
+    assert select.select([fd], [], [], 0)[0]
+    assert [fault.mapping for fault in safemmap.faults()] == [kept[0]]
+    assert not select.select([fd], [], [], 0)[0]
+
+
 def exit_right_after() -> None:
     keep.append(poisoned())
 
