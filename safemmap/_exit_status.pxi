@@ -88,6 +88,12 @@ cdef void _remember_untold(Region region) noexcept:
         _untold = _untold_fault(region)
 
 
+cdef str _TOO_LATE = (
+    "safemmap: BusError: the last that the main thread did was to read a page that was "
+    "gone; no code was left to be told, so the process fails\n"
+)
+
+
 # ---- For _exit_status.py -------------------------------------------------
 
 def watch_end():
@@ -105,12 +111,7 @@ def untold():
     for thread, (offset, path) in tuple(_untold_files.items()):
         found = found or (thread, offset, path)
     if found is None:
-        if not safemmap_interrupt_was_too_late():
-            return None
-        return (
-            "safemmap: BusError: the last that the main thread did was to read a page "
-            "that was gone; no code was left to be told, so the process fails\n"
-        )
+        return _TOO_LATE if safemmap_interrupt_was_too_late() else None
     thread, offset, path = found
     name = repr(path) if path else "a mapping"
     return (
@@ -120,8 +121,16 @@ def untold():
     )
 
 
-def set_last_words(str line):
-    """Set the line that exit(3) writes."""
-    cdef bytes words = line.encode(errors="backslashreplace")
+def settle():
+    """Decide at the interpreter's end what exit(3) writes, if anything. (A function in
+    Python would be where an exception that is still pending is raised.)"""
+    cdef bytes words
 
+    try:
+        line = untold()
+    except BusError:
+        line = _TOO_LATE
+    if line is None:
+        return
+    words = line.encode(errors="backslashreplace")
     strcpy(safemmap_last_words, words[:sizeof(safemmap_last_words) - 1])

@@ -20,15 +20,9 @@ _leave = os._exit
 def watch() -> None:
     """From now on. To be called once."""
     _core.watch_end()
-    atexit.register(_settle)
+    atexit.register(_core.settle)
     # Children of multiprocessing, and most other forked children, end with os._exit().
     os._exit = _exit
-
-
-def _settle() -> None:
-    line = _core.untold()
-    if line is not None:
-        _core.set_last_words(line)
 
 
 def _exit(status: int) -> NoReturn:
