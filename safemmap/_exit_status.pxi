@@ -111,7 +111,7 @@ def untold():
     for thread, (offset, path) in tuple(_untold_files.items()):
         found = found or (thread, offset, path)
     if found is None:
-        return _TOO_LATE if safemmap_interrupt_was_too_late() else None
+        return _TOO_LATE if safemmap_interrupt_is_too_late() else None
     thread, offset, path = found
     name = repr(path) if path else "a mapping"
     return (

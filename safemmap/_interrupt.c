@@ -992,7 +992,16 @@ safemmap_interrupt_cancel(uint64_t region, pid_t thread)
 }
 
 bool
-safemmap_interrupt_was_too_late(void)
+safemmap_interrupt_is_too_late(void)
 {
-    return too_late_in == getpid();
+    if (too_late_in == getpid())
+        return true;
+    for (struct record *record = records; record < records + RECORDS; record++) {
+        int state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
+
+        if ((state == QUEUED || state == ON_ITS_WAY) && record->process == getpid() &&
+            record->thread == main_thread)
+            return true;
+    }
+    return false;
 }

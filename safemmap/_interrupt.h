@@ -24,8 +24,8 @@ void safemmap_interrupt_stop(void);
  * with 0 of all. */
 void safemmap_interrupt_cancel(uint64_t region, pid_t thread);
 
-/* Whether the main thread was to raise an exception, and ran no code of the program's
- * any more. */
-bool safemmap_interrupt_was_too_late(void);
+/* Whether the main thread was to raise an exception, or still is, and runs no code of
+ * the program's any more: called at the interpreter's end. */
+bool safemmap_interrupt_is_too_late(void);
 
 #endif

@@ -6,7 +6,7 @@ cdef extern from "_interrupt.h":
     int safemmap_interrupt_start(object error, safemmap_make_error *make) except -1
     void safemmap_interrupt_stop()
     void safemmap_interrupt_cancel(uint64_t region, pid_t thread) noexcept
-    bint safemmap_interrupt_was_too_late()
+    bint safemmap_interrupt_is_too_late()
 
 
 cdef PyObject *_make_error(const safemmap_event *event) noexcept:
