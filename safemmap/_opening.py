@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,18 +123,19 @@ def memmap(
     length = 0
     if shape is not None:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        count = 1
-        for extent in shape:
-            count *= extent
-        length = before + count * dtype.itemsize
-    m = open(path, mode, length=length, offset=start, views=views)
-    if shape is None:
-        count, rest = divmod(len(m) - before, dtype.itemsize)
-        if rest:
-            raise ValueError(
-                f"{len(m) - before} bytes from offset {offset} on are no whole number "
-                f"of elements of {dtype.itemsize} bytes ({dtype})"
-            )
-        shape = (count,)
-    # Its base is `m`, whose memory is registered as long as it is open.
-    return numpy.ndarray(shape, dtype, m, before, order=order)
+        length = before + math.prod(shape) * dtype.itemsize
+    with contextlib.ExitStack() as on_error:
+        m = open(path, mode, length=length, offset=start, views=views)
+        on_error.callback(m.close)
+        if shape is None:
+            count, rest = divmod(len(m) - before, dtype.itemsize)
+            if rest:
+                raise ValueError(
+                    f"{len(m) - before} bytes from offset {offset} on are no whole "
+                    f"number of elements of {dtype.itemsize} bytes ({dtype})"
+                )
+            shape = (count,)
+        # Its base is `m`, whose memory is registered as long as it is open.
+        array = numpy.ndarray(shape, dtype, m, before, order=order)
+        on_error.pop_all()
+    return array

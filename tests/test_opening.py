@@ -119,3 +119,9 @@ class TestMemmap:
             safemmap.memmap(path, "<u4", offset=1)
         with pytest.raises(ValueError, match="greater than file size"):
             safemmap.memmap(path, shape=len(DATA) + 1)
+
+    def test_nothing_stays_mapped_of_what_it_refuses(self, path: Path) -> None:
+        with pytest.raises(ValueError) as refused:  # which holds the frames
+            safemmap.memmap(path, "<u4", offset=1)
+        assert refused.traceback
+        assert str(path) not in Path("/proc/self/maps").read_text()
