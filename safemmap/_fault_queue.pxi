@@ -208,10 +208,16 @@ def take_faults():
     _lost = 0
     # In this order: a fault that comes later makes it readable again.
     safemmap_event_fd_clear()
+    _announce_untaken()
+    return found, lost
+
+
+cdef int _announce_untaken() except -1:
+    """Make the eventfd readable if there are faults to take."""
     _drain()
     if _recent:
         safemmap_event_fd_set()
-    return found, lost
+    return 0
 
 
 def event_fd():
@@ -220,8 +226,5 @@ def event_fd():
 
     if fd < 0:
         raise _os_error(-fd)
-    # For the faults that came before it was there.
-    _drain()
-    if _recent:
-        safemmap_event_fd_set()
+    _announce_untaken()  # what came before it was there
     return fd
