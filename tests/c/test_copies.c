@@ -185,26 +185,37 @@ use_in_order(const int *used)
     CHECK_EQ(end_in_child(touch_gone, NULL), SIGBUS);
 }
 
+/* In what order copies are loaded, and then used. */
+struct turn {
+    const int *loaded, *used;
+};
+
+/* Uses what is loaded so in every order, each in a child of its own. */
 static void
-run_order(const void *argument)
+run_orders(void (*body)(const void *), const int *loaded)
 {
-    const int *loaded = argument;
-
-    gone = file_gone();
     for (size_t j = 0; j < COUNT_OF(orders); j++) {
-        pid_t child = fork();
-        int status;
+        const struct turn turn = {loaded, orders[j]};
 
-        CHECK(child >= 0);
-        if (child == 0) {
-            for (int i = 0; i < COPIES; i++)
-                open_copy(loaded[i]);
-            use_in_order(orders[j]);
-            exit(0);
-        }
-        CHECK_CALL(waitpid(child, &status, 0));
-        CHECK_EQ(status, 0);
+        CHECK_EQ(status_in_child(body, &turn, 60), 0);
     }
+}
+
+static void
+load_and_use(const void *argument)
+{
+    const struct turn *turn = argument;
+
+    for (int i = 0; i < COPIES; i++)
+        open_copy(turn->loaded[i]);
+    use_in_order(turn->used);
+}
+
+static void
+run_order(const void *loaded)
+{
+    gone = file_gone();
+    run_orders(load_and_use, loaded);
 }
 
 static void
@@ -246,29 +257,24 @@ recovers_in_a_block(const struct copy *copy)
 /* ---- Namespaces of the linker ---------------------------------------------- */
 
 static void
-run_namespaces(const void *argument)
+load_and_use_namespaces(const void *argument)
 {
-    const int *loaded = argument;
+    const struct turn *turn = argument;
 
-    for (size_t j = 0; j < COUNT_OF(orders); j++) {
-        pid_t child = fork();
-        int status;
+    for (int i = 0; i < COPIES; i++)
+        if (turn->loaded[i] == 0)
+            open_copy(0);
+        else
+            open_in_namespace(turn->loaded[i]);
+    use_in_order(turn->used);
+    for (int i = 0; i < COPIES; i++)
+        recovers_in_a_block(&copies[turn->used[i]]);
+}
 
-        CHECK(child >= 0);
-        if (child == 0) {
-            for (int i = 0; i < COPIES; i++)
-                if (loaded[i] == 0)
-                    open_copy(0);
-                else
-                    open_in_namespace(loaded[i]);
-            use_in_order(orders[j]);
-            for (int i = 0; i < COPIES; i++)
-                recovers_in_a_block(&copies[orders[j][i]]);
-            exit(0);
-        }
-        CHECK_CALL(waitpid(child, &status, 0));
-        CHECK_EQ(status, 0);
-    }
+static void
+run_namespaces(const void *loaded)
+{
+    run_orders(load_and_use_namespaces, loaded);
 }
 
 static void
