@@ -426,6 +426,23 @@ def test_fuse_without_its_library(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("needs libfuse (Debian's fuse3)\n", "")
 
 
+def test_libfuse_is_found_without_a_compiler(tmp_path: Path) -> None:
+    """Which leaves files behind when it is killed."""
+    if testing.FuseError.missing() is not None:
+        pytest.skip("needs mfusepy and libfuse")
+    called = tmp_path / "called"
+    for name in ("cc", "gcc", "ld"):
+        compiler = tmp_path / name
+        compiler.write_text(f"#!/bin/sh\ntouch {called}\n")
+        compiler.chmod(0o755)
+    script = "from safemmap import testing; testing.FuseError.missing()"
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PATH": path}
+    )
+    assert not called.exists()
+
+
 def test_a_filesystem_that_cannot_be_mounted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,12 +51,22 @@ def _no_fuse() -> str | None:
     """Why there is none to be had. (mfusepy looks for libfuse when it is imported.)"""
     if importlib.util.find_spec("mfusepy") is None:
         return "needs mfusepy: pip install 'safemmap[testing]'"
-    done = subprocess.run([sys.executable, "-c", "import mfusepy"], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import mfusepy"],
+        env=_environment(),
+        capture_output=True,
+    )
     if done.returncode != 0:
         return "needs libfuse (Debian's fuse3)"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "needs /dev/fuse (CONFIG_FUSE_FS), and the right to open it"
     return None
+
+
+def _environment() -> dict[str, str]:
+    """Names the library for mfusepy, which otherwise asks compilers for libfuse 2 first,
+    and they leave their files when they are killed."""
+    return {"FUSE_LIBRARY_NAME": "fuse3", **os.environ}
 
 
 def _ask_server(stack: ExitStack, kind: str, *arguments: str) -> list[int]:
@@ -72,6 +82,7 @@ def _ask_server(stack: ExitStack, kind: str, *arguments: str) -> list[int]:
                 *(sys.executable, "-P", str(script)),
                 *(kind, str(its.fileno()), *arguments),
             ],
+            env=_environment(),
             pass_fds=[its.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
