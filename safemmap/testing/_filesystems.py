@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import mmap
 import os
 import shutil
 import socket
@@ -19,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from safemmap._filesystems import is_on_disk
+from safemmap._standard import PAGESIZE
 from safemmap.testing._source import FaultSource, Unavailable
 from safemmap.testing._steps import Step
 
@@ -64,8 +64,8 @@ def _no_fuse() -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """Names the library for mfusepy, which otherwise asks compilers for libfuse 2 first,
-    and they leave their files when they are killed."""
+    """With the name of the library for mfusepy, which otherwise asks compilers for
+    libfuse 2 first, and they leave their files when they are killed."""
     return {"FUSE_LIBRARY_NAME": "fuse3", **os.environ}
 
 
@@ -119,7 +119,7 @@ class FullTmpfs(FaultSource):
         return _no_namespace()
 
     def open(self, stack: ExitStack) -> int:
-        room = self.size + 16 * mmap.PAGESIZE
+        room = self.size + 16 * PAGESIZE
         fd, self._filler = _ask_server(stack, "tmpfs", str(room))
         os.pwrite(fd, self.data, 0)
         return fd

@@ -8,6 +8,7 @@ import os
 from contextlib import ExitStack
 
 from safemmap._seals import Seal, memfd
+from safemmap._standard import PAGESIZE
 from safemmap.testing import _userfaultfd
 from safemmap.testing._source import FaultSource
 from safemmap.testing._steps import MADV_HWPOISON, Step
@@ -69,11 +70,9 @@ class ShrinkInLastPage(_InMemory):
     description = "a memfd is cut inside its last page"
     raises_signal = False
 
-    def __init__(
-        self, size: int = 4 * mmap.PAGESIZE, keep: int = mmap.PAGESIZE
-    ) -> None:
+    def __init__(self, size: int = 4 * PAGESIZE, keep: int = PAGESIZE) -> None:
         super().__init__(size, keep)
-        self.gone = range(self.size - mmap.PAGESIZE // 2, self.size)
+        self.gone = range(self.size - PAGESIZE // 2, self.size)
 
     def steps(self) -> list[Step]:
         return [Step("truncate", self.fd, stop=self.gone.start)]
@@ -131,7 +130,7 @@ class PoisonedMemory(_InMemory):
     @classmethod
     def missing(cls) -> str | None:
         # What cannot be read is not poisoned (EFAULT); all else is looked at first.
-        with mmap.mmap(-1, mmap.PAGESIZE, prot=_PROT_NONE) as nothing:
+        with mmap.mmap(-1, PAGESIZE, prot=_PROT_NONE) as nothing:
             try:
                 nothing.madvise(MADV_HWPOISON)
             except OSError as error:

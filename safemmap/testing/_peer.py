@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import mmap
 import random
 import subprocess
 import sys
 from contextlib import ExitStack
 from typing import Self
 
+from safemmap._standard import PAGESIZE
 from safemmap.testing import _userfaultfd
 from safemmap.testing._source import FaultSource, Unavailable
 from safemmap.testing._steps import Step
@@ -64,7 +64,7 @@ class Peer:
         reason = _userfaultfd.missing()
         if reason is not None:
             raise Unavailable(f"strike_at: {reason}")
-        page = mmap.PAGESIZE
+        page = PAGESIZE
         start = offset // page * page
         areas = _userfaultfd.mappings_of(self._source.fd, range(start, start + page))
         if not areas:

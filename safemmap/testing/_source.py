@@ -8,6 +8,7 @@ import os
 from contextlib import ExitStack
 from typing import ClassVar, Self
 
+from safemmap._standard import PAGESIZE
 from safemmap.testing._steps import Step, perform
 
 __all__ = ["FaultSource", "Unavailable", "pattern"]
@@ -51,11 +52,9 @@ class FaultSource:
     restores: ClassVar[bool] = True
     writable: ClassVar[bool] = True
     destructive: ClassVar[bool] = False
-    page_size: ClassVar[int] = mmap.PAGESIZE
+    page_size: ClassVar[int] = PAGESIZE
 
-    def __init__(
-        self, size: int = 4 * mmap.PAGESIZE, keep: int = mmap.PAGESIZE
-    ) -> None:
+    def __init__(self, size: int = 4 * PAGESIZE, keep: int = PAGESIZE) -> None:
         if size <= 0:
             raise ValueError(f"size must be more than 0, and is {size}")
         self.size = -(-size // self.page_size) * self.page_size
