@@ -161,8 +161,9 @@ cdef dict _VIEWS = {
 # arrays, since to take one out of a tuple counts references to the tuple.)
 cdef PyObject *_INTS[256]
 cdef PyObject *_BYTES[256]
+cdef bytes _all_bytes = bytes(range(256))
 cdef tuple _kept = (
-    tuple(range(256)), tuple(bytes(range(256))[byte:byte + 1] for byte in range(256))
+    tuple(_all_bytes), tuple([_all_bytes[at:at + 1] for at in range(256)])
 )
 for _byte in range(256):
     _INTS[_byte] = PyTuple_GET_ITEM(_kept[0], _byte)

@@ -28,7 +28,7 @@ cdef object _drain():
     cdef Region region
     cdef _Origin origin
     cdef object offset, name
-    cdef int64_t began = _now()
+    cdef int64_t began = 0 if _last_told == 0 else _now()
 
     while safemmap_event_take(&event):
         region = _live.get(event.region)

@@ -56,7 +56,7 @@ cdef class Region:
         _remember_untold(self)
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
-        safemmap_interrupt_cancel(self.c.id, 0)
+        self.cancel(0)
 
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
@@ -102,13 +102,19 @@ cdef class Region:
     cdef void tell(self) noexcept:
         """Called as this thread gets a BusError: cancels the pending one."""
         self.reported = True
-        safemmap_interrupt_cancel(self.c.id, <pid_t>PyThread_get_thread_native_id())
+        self.cancel(<pid_t>PyThread_get_thread_native_id())
 
     cdef void end_scope(self) noexcept:
         """At the end of the last scope: cancels exceptions of other threads, for which
         it is too late when no buffer is out."""
         if self.lent == 0:
-            safemmap_interrupt_cancel(self.c.id, 0)
+            self.cancel(0)
+
+    cdef void cancel(self, pid_t thread) noexcept:
+        """Cancel the pending exceptions of a thread, or with 0 of all of them. (None is
+        pending before a fault, which poisons the region first.)"""
+        if self.poisoned():
+            safemmap_interrupt_cancel(self.c.id, thread)
 
     cdef int warn_unasked(self) except -1:
         """Warns once, unless the program knows of the fault, or the end of a scope will
