@@ -19,6 +19,23 @@ STRICT = ["-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"
 C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20", "c++2b"]
 
+# What the header's macros expand to is compiled with the user's warnings.
+USES = """
+#include "safemmap.h"
+#include "safemmap.h"
+
+int first(const unsigned char *data, size_t size);
+int first(const unsigned char *data, size_t size)
+{
+    SAFEMMAP_TRY (data, size) {
+        return data[0];
+    } SAFEMMAP_CATCH (fault) {
+        return -fault.code;
+    }
+    return 0;
+}
+"""
+
 
 def compiler(name: str) -> str:
     path = shutil.which(name)
@@ -33,7 +50,7 @@ def test_the_header_compiles(family: str, standard: str, tmp_path: Path) -> None
     cxx = standard in CXX_STANDARDS
     names = {"gcc": "g++", "clang": "clang++"} if cxx else {}
     source = tmp_path / f"header.{'cc' if cxx else 'c'}"
-    source.write_text('#include "safemmap.h"\n#include "safemmap.h"\n')
+    source.write_text(USES)
     subprocess.run(
         [
             compiler(names.get(family, family)),

@@ -233,19 +233,25 @@ SAFEMMAP_API int safemmap_rfind(const void *text, size_t size, const void *patte
                  *volatile SAFEMMAP__UNIQUE(safemmap__once_) =                       \
                      &SAFEMMAP__UNIQUE(safemmap__guard_);                            \
          SAFEMMAP__UNIQUE(safemmap__once_) != NULL;                                  \
-         SAFEMMAP__UNIQUE(safemmap__once_) = NULL)                                   \
+         SAFEMMAP__LEAVE(SAFEMMAP__UNIQUE(safemmap__once_)))                         \
         if (setjmp(SAFEMMAP__UNIQUE(safemmap__guard_).buffer) == 0)                  \
             for (safemmap__guard_begin(&SAFEMMAP__UNIQUE(safemmap__guard_), (start), \
                                        (size));                                      \
                  SAFEMMAP__UNIQUE(safemmap__once_) != NULL;                          \
                  safemmap__guard_end(&SAFEMMAP__UNIQUE(safemmap__guard_)),           \
-                 SAFEMMAP__UNIQUE(safemmap__once_) = NULL)
+                 SAFEMMAP__LEAVE(SAFEMMAP__UNIQUE(safemmap__once_)))
 #define SAFEMMAP_CATCH(fault)                                           \
     else for (struct safemmap_fault fault = safemmap_guard_caught(),    \
                   *volatile SAFEMMAP__UNIQUE(safemmap__once_) = &fault; \
               SAFEMMAP__UNIQUE(safemmap__once_) != NULL;                \
-              SAFEMMAP__UNIQUE(safemmap__once_) = NULL)
+              SAFEMMAP__LEAVE(SAFEMMAP__UNIQUE(safemmap__once_)))
 
+/* (C++20 deprecates the use of the value of such an assignment.) */
+#define SAFEMMAP__LEAVE(once) \
+    __extension__({           \
+        (once) = NULL;        \
+        (void)0;              \
+    })
 #define SAFEMMAP__UNIQUE(name) SAFEMMAP__JOIN(name, __LINE__)
 #define SAFEMMAP__JOIN(name, line) SAFEMMAP__JOIN_EXPANDED(name, line)
 #define SAFEMMAP__JOIN_EXPANDED(name, line) name##line
