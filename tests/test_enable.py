@@ -310,7 +310,10 @@ safemmap.enable()
 child = os.fork()
 if child == 0:
     signal.signal(signal.SIGBUS, signal.SIG_DFL)
-    time.sleep(0.3)
+    action = ctypes.create_string_buffer(256)
+    while action.raw[:8] == bytes(8):
+        time.sleep(0.001)
+        ctypes.CDLL(None).sigaction(signal.SIGBUS, None, action)
     print(type(raises(bytes, lose())).__name__, flush=True)
     os._exit(0)
 print(os.waitpid(child, 0)[1])
