@@ -385,11 +385,29 @@ ignored(void)
 }
 
 static int pipe_ends[2];
+static volatile bool reading;
+
+/* From here on it is in no function of ThreadSanitizer's, which takes each SIGBUS for
+ * a fault and does not hold it back while it has locks of its own. */
+UNSEEN static ssize_t
+read_byte(char *ret_byte)
+{
+    reading = true;
+    return (ssize_t)syscall(SYS_read, pipe_ends[0], ret_byte, (size_t)1);
+}
+
+UNSEEN static bool
+is_reading(void)
+{
+    return reading;
+}
 
 /* Signals the thread that reads, until something can be read. */
 static void *
 signal_reader(void *reader)
 {
+    while (!is_reading())
+        usleep(100);
     for (int i = 0; i < 20; i++) {
         usleep(5000);
         CHECK_EQ(pthread_kill(*(pthread_t *)reader, SIGBUS), 0);
@@ -411,7 +429,7 @@ ignored_signals_do_not_interrupt(void)
     CHECK_EQ(safemmap_install(), 0);
     CHECK_CALL(pipe(pipe_ends));
     CHECK_EQ(pthread_create(&thread, NULL, signal_reader, &self), 0);
-    CHECK_EQ(read(pipe_ends[0], &byte, 1), 1);
+    CHECK_EQ(read_byte(&byte), 1);
     CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
