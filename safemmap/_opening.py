@@ -7,8 +7,10 @@ import errno
 import math
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+from safemmap._arguments import integer
 from safemmap._core import mmap
 from safemmap._standard import (
     ACCESS_COPY,
@@ -53,7 +55,8 @@ def open(
     :param protection: see `mmap`.
     :param views: see `mmap`.
     :raises TypeError: `path` is none, such as a descriptor, which `wrap` maps.
-    :raises ValueError: `mode` is none of these, the file is empty or too short.
+    :raises ValueError: `mode` is none of these, the file is empty or too short, or
+        `length` or `offset` is negative, or `offset` not aligned.
     :raises IsADirectoryError: it is a directory.
     :raises OSError: as open(2) and mmap(2) have it.
     """
@@ -65,9 +68,16 @@ def open(
     if mode not in _MODES:
         raise ValueError(f"mode must be 'r', 'r+' or 'c', not {mode!r}")
     access, flags = _MODES[mode]
+    length = _natural("length", length)
+    offset = _natural("offset", offset)
+    if offset % ALLOCATIONGRANULARITY != 0:
+        raise ValueError(
+            f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
+            f"({ALLOCATIONGRANULARITY})"
+        )
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
-        _check_file(fd, path, length)
+        _check_file(fd, path, length, offset)
         return mmap(
             fd, length, access=access, offset=offset, protection=protection, views=views
         )
@@ -78,16 +88,21 @@ def open(
         os.close(fd)
 
 
-def _check_file(fd: int, path: StrPath, length: int) -> None:
+def _check_file(fd: int, path: StrPath, length: int, offset: int) -> None:
     """Refuse what mmap(2) refuses, with an error that says why."""
     status = os.fstat(fd)
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if stat.S_ISREG(status.st_mode) and status.st_size == 0 and length == 0:
+    if not stat.S_ISREG(status.st_mode):
+        return
+    name, size = repr(os.fspath(path)), status.st_size
+    if size == 0:
         raise ValueError(
-            f"cannot map {os.fspath(path)!r}: it is empty, and a mapping has at least "
-            "one byte"
+            f"cannot map {name}: it is empty, and a mapping has at least one byte"
         )
+    if offset + (length or 1) > size:
+        end = f"to byte {offset + length}" if length else f"from byte {offset} on"
+        raise ValueError(f"cannot map {name} {end}: it has {size} bytes")
 
 
 def memmap(
@@ -96,7 +111,7 @@ def memmap(
     mode: Literal["r", "r+", "c"] = "r",
     *,
     offset: int = 0,
-    shape: int | tuple[int, ...] | None = None,
+    shape: SupportsIndex | Iterable[SupportsIndex] | None = None,
     order: Literal["C", "F"] = "C",
     views: Literal["deferred", "interrupt"] = "interrupt",
 ) -> NDArray[Any]:
@@ -111,18 +126,25 @@ def memmap(
     :param shape: of the array; if omitted, it has one dimension, and all that the file
         holds from `offset` on.
     :raises ValueError: what `open` refuses; or the file does not hold whole elements,
-        and `shape` is omitted; or `dtype` has Python objects in it, which are pointers.
+        and `shape` is omitted; or `dtype` has Python objects in it, which are pointers,
+        or elements of no bytes; or `shape` is negative.
     """
     import numpy
+
+    if views not in ("deferred", "interrupt"):
+        raise ValueError(f"views must be 'deferred' or 'interrupt' here, not {views!r}")
 
     dtype = numpy.dtype(dtype)
     if dtype.hasobject:
         raise ValueError(f"no file holds Python objects: dtype must not be {dtype}")
+    if dtype.itemsize == 0:
+        raise ValueError(f"dtype must have elements of one byte or more, not {dtype}")
+    offset = _natural("offset", offset)
     start = offset - offset % ALLOCATIONGRANULARITY
     before = offset - start
     length = 0
     if shape is not None:
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = _lengths(shape)
         length = before + math.prod(shape) * dtype.itemsize
     with contextlib.ExitStack() as on_error:
         m = open(path, mode, length=length, offset=start, views=views)
@@ -139,3 +161,15 @@ def memmap(
         array = numpy.ndarray(shape, dtype, m, before, order=order)
         on_error.pop_all()
     return array
+
+
+def _lengths(shape: SupportsIndex | Iterable[SupportsIndex]) -> tuple[int, ...]:
+    given = shape if isinstance(shape, Iterable) else (shape,)
+    return tuple(_natural("shape", length) for length in given)
+
+
+def _natural(name: str, value: SupportsIndex) -> int:
+    number = integer(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must not be negative, and is {number}")
+    return number

@@ -192,6 +192,27 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         ValueError,
         "cannot map '{}empty': it is empty, and a mapping has at least one byte",
     ),
+    "safemmap.open(path, length=8193)": (
+        ValueError,
+        "cannot map '{}/file' to byte 8193: it has 8192 bytes",
+    ),
+    "safemmap.open(path, offset=8192)": (
+        ValueError,
+        "cannot map '{}/file' from byte 8192 on: it has 8192 bytes",
+    ),
+    "safemmap.open(path, offset=2**70)": (ValueError, "cannot map '{}/file' from {}"),
+    "safemmap.open(path, offset=5)": (
+        ValueError,
+        "offset 5 is not a multiple of ALLOCATIONGRANULARITY (4096)",
+    ),
+    "safemmap.open(path, length=-1)": (
+        ValueError,
+        "length must not be negative, and is -1",
+    ),
+    "safemmap.open(path, length='1')": (
+        TypeError,
+        "length must be an integer, not 'str'",
+    ),
     "safemmap.open(fd)": (
         TypeError,
         "open takes a path, not 'int'; wrap() and mmap() map a file that is open",
@@ -270,6 +291,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             | {
                 "safemmap": safemmap,
                 "folder": path.parent,
+                "path": path,
                 "empty": empty,
                 "Path": Path,
                 "Subclass": Subclass,
@@ -323,10 +345,25 @@ def test_seals_are_asked_of_what_has_a_descriptor() -> None:
             safemmap.add_seals(file, Seal.WRITE)
 
 
-def test_memmap_holds_no_objects(names: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": object}, "no file holds Python objects: dtype must not be object"),
+        ({"dtype": "V0"}, "dtype must have elements of one byte or more, not |V0"),
+        ({"offset": -1}, "offset must not be negative, and is -1"),
+        ({"offset": 9000}, "cannot map '.*/file' from byte 8192 on: it has 8192 bytes"),
+        ({"shape": (2, -1)}, "shape must not be negative, and is -1"),
+        ({"shape": 8193}, "cannot map '.*/file' to byte 8193: it has 8192 bytes"),
+        ({"views": "deny"}, "views must be 'deferred' or 'interrupt' here, not 'deny'"),
+    ],
+)
+def test_memmap_refuses(
+    names: dict[str, Any], arguments: dict[str, Any], message: str
+) -> None:
     pytest.importorskip("numpy")
-    with pytest.raises(ValueError, match="no file holds Python objects: dtype must"):
-        safemmap.memmap(names["empty"], object)
+    pattern = re.escape(message).replace(re.escape(".*"), ".*")
+    with pytest.raises(ValueError, match=f"^{pattern}$"):
+        safemmap.memmap(names["path"], **arguments)
 
 
 def test_protect_asks_for_the_buffer_of_a_file_of_pyarrow(tmp_path: Path) -> None:
