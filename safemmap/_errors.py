@@ -115,6 +115,8 @@ class PeerError(OSError, ValueError):
     `wrap`; and else what mmap(2) or mremap(2) has for such a file.
     """
 
+    __module__ = "safemmap"
+
 
 class SealError(PeerError):
     """A file cannot have the seals that were asked for. The message says why.
@@ -125,6 +127,8 @@ class SealError(PeerError):
     not be added, and ``EBUSY`` where the file is in use.
     """
 
+    __module__ = "safemmap"
+
 
 class FaultWarning(RuntimeWarning):
     """Code read zeros in the place of data: a page was gone, and the program has not
@@ -132,6 +136,8 @@ class FaultWarning(RuntimeWarning):
 
     Under `enable` there is one for each file, in addition to the exception.
     """
+
+    __module__ = "safemmap"
 
 
 def describe_bus_error(error: BusError) -> str:

@@ -57,10 +57,9 @@ cdef int _finish_type() except -1:
     mapping_type.tp_as_sequence.sq_item = _item
     mapping_type.tp_as_sequence.sq_ass_item = _set_item
     (<dict>mapping_type.tp_dict)["__module__"] = "safemmap"
-    _replace_property(mmap, "protection")
-    _replace_property(mmap, "stable")
-    _replace_property(_Exporter, "fault")
-    _replace_property(_Exporter, "faulted")
+    _adopt_methods()
+    for name in ("fault", "faulted", "protection", "stable"):
+        _replace_property(name)
     # (Cython looks there for base classes only.)
     for cls in (_Memory, _Exporter, mmap):
         del (<dict>(<TypeObject *>cls).tp_dict)["__pyx_vtable__"]
@@ -68,13 +67,28 @@ cdef int _finish_type() except -1:
     return 0
 
 
-cdef int _replace_property(type cls, str name) except -1:
+cdef int _adopt_methods() except -1:
+    """Makes those of the base class its own: messages name the class that has them,
+    and help() has them in one list."""
+    cdef dict names = <dict>(<TypeObject *>mmap).tp_dict
+    cdef dict inherited = <dict>(<TypeObject *>_Exporter).tp_dict
+
+    for name in [name for name in inherited if name[0] != "_"]:
+        attribute = inherited.pop(name)
+        if isinstance(attribute, type(str.join)):
+            attribute = PyDescr_NewMethod(
+                mmap, (<PyMethodDescrObject *>attribute).d_method
+            )
+        names[name] = attribute
+    return 0
+
+
+cdef int _replace_property(str name) except -1:
     cdef _Attribute attribute = _Attribute.__new__(_Attribute)
-    cdef dict names = <dict>(<TypeObject *>cls).tp_dict
+    cdef dict names = <dict>(<TypeObject *>mmap).tp_dict
 
     attribute.property = names[name]
     names[name] = attribute
-    PyType_Modified(cls)
     return 0
 
 _finish_type()

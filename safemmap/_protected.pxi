@@ -105,12 +105,13 @@ cdef class Protected:
     cdef str name
     cdef object __weakref__
 
-    def __cinit__(self, obj=None, buffers=None, views=None):
-        if buffers is None:
+    def __cinit__(self, *arguments, **keywords):
+        if len(arguments) != 3 or keywords:
             raise TypeError(
                 "a Protected is made by safemmap.protect(), which finds the memory of "
                 "an object"
             )
+        obj, buffers, views = arguments
         self.name = f"<safemmap.Protected {type(obj).__name__} at {id(obj):#x}>"
         self.held = []
         if views not in ("auto", "deferred", "interrupt"):
@@ -227,3 +228,8 @@ cdef class Protected:
                 self.close()
             except BaseException as error:
                 _raise_in_thread(PyThread_get_thread_native_id(), error, type(self))
+
+
+(<TypeObject *>Protected).tp_name = "safemmap.Protected"
+(<dict>(<TypeObject *>Protected).tp_dict)["__module__"] = "safemmap"
+PyType_Modified(Protected)

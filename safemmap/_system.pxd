@@ -78,6 +78,11 @@ cdef extern from "Python.h":
         object (*tp_vectorcall)(object, PyObject *const *, size_t, PyObject *)
         object (*tp_iter)(object)
         PySequenceMethods *tp_as_sequence
+    ctypedef struct PyMethodDef:
+        pass
+    ctypedef struct PyMethodDescrObject:
+        PyMethodDef *d_method
+    object PyDescr_NewMethod(type cls, PyMethodDef *method)
     object PyObject_Call(object function, object arguments, PyObject *keywords)
     object PyObject_Vectorcall(object function, PyObject *const *arguments,
                                size_t count, PyObject *names)
