@@ -138,12 +138,17 @@ cdef class Region:
 
     cdef int warn(self, str name, bint unasked=False) except -1:
         cdef object thread = self.c.fault.thread
+        cdef str advice = (
+            "an exception has reported it: discard what was computed from the zeros"
+            if self.told else
+            "to have BusError raised, call check() before you use the data, or read it "
+            "in a scope (with m.access(), with protect())"
+        )
         cdef str text = (
             f"{_thread_name(thread)} touched the byte at offset "
             f"{self.offset_of(self.c.fault.address)} (address "
             f"{self.c.fault.address:#x}) of {name} when its page was gone, and got "
-            "zeros in the place of data; to have BusError raised, call check() before "
-            "you use the data, or read it in a scope (with m.access(), with protect())"
+            f"zeros in the place of data; {advice}"
         )
 
         self.warned = True
