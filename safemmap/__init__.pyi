@@ -1,4 +1,7 @@
 # isort: skip_file
+# ruff: noqa: F405
+import sys
+
 # The standard module's names, but for `mmap`: mypy takes the first one that it meets,
 # pyright the last.
 from safemmap._core import mmap as mmap
@@ -32,3 +35,72 @@ from safemmap._seals import memfd as memfd
 from safemmap._wrap import wrap as wrap
 
 __version__: str
+
+# What a star import brings: `open` and `testing` are asked for by name.
+__all__ = [
+    "BusCode",
+    "BusError",
+    "Fault",
+    "FaultWarning",
+    "Faults",
+    "PeerError",
+    "Protected",
+    "Seal",
+    "SealError",
+    "add_seals",
+    "close_fd",
+    "disable",
+    "enable",
+    "fault_fd",
+    "faults",
+    "get_include",
+    "get_seals",
+    "handler",
+    "is_enabled",
+    "memfd",
+    "memmap",
+    "mmap",
+    "protect",
+    "watch_faults",
+    "wrap",
+]
+__all__ += [
+    "ACCESS_COPY",
+    "ACCESS_DEFAULT",
+    "ACCESS_READ",
+    "ACCESS_WRITE",
+    "ALLOCATIONGRANULARITY",
+    "MADV_DODUMP",
+    "MADV_DOFORK",
+    "MADV_DONTDUMP",
+    "MADV_DONTFORK",
+    "MADV_DONTNEED",
+    "MADV_FREE",
+    "MADV_HUGEPAGE",
+    "MADV_HWPOISON",
+    "MADV_MERGEABLE",
+    "MADV_NOHUGEPAGE",
+    "MADV_NORMAL",
+    "MADV_RANDOM",
+    "MADV_REMOVE",
+    "MADV_SEQUENTIAL",
+    "MADV_UNMERGEABLE",
+    "MADV_WILLNEED",
+    "MAP_ANON",
+    "MAP_ANONYMOUS",
+    "MAP_DENYWRITE",
+    "MAP_EXECUTABLE",
+    "MAP_POPULATE",
+    "MAP_PRIVATE",
+    "MAP_SHARED",
+    "MAP_STACK",
+    "PAGESIZE",
+    "PROT_EXEC",
+    "PROT_READ",
+    "PROT_WRITE",
+    "error",
+]
+if sys.version_info >= (3, 13):
+    __all__ += ["MAP_32BIT", "MAP_NORESERVE"]
+if sys.version_info >= (3, 15):
+    __all__ += ["MS_ASYNC", "MS_INVALIDATE", "MS_SYNC"]

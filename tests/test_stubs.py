@@ -6,7 +6,7 @@ import ast
 import inspect
 import mmap as standard
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 from conftest import PAGE, LossyFile
@@ -100,6 +100,18 @@ def test_a_checker_finds_every_public_name() -> None:
         for name in dir(safemmap)
         if name[0] not in "_@" and not hasattr(standard, name)
     } | {"mmap"}
+
+
+def test_a_star_import_brings_a_checker_the_same_names() -> None:
+    stub = ast.parse(Path(safemmap.__path__[0], "__init__.pyi").read_text())
+    stub.body = [
+        node
+        for node in stub.body
+        if not isinstance(node, ast.ImportFrom | ast.AnnAssign)
+    ]
+    names: dict[str, Any] = {}
+    exec(compile(stub, "__init__.pyi", "exec"), names)
+    assert sorted(names["__all__"]) == vars(safemmap)["__all__"]
 
 
 def test_signatures() -> None:
