@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -473,3 +474,33 @@ def test_options_of_the_commands(
         main(["torture", option])
     assert caught.value.code == 2
     assert capsys.readouterr().err.endswith(f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("mapping.check(1)", "mmap.check() takes no arguments (1 given)"),
+        ("mapping.reset(1)", "mmap.reset() takes no arguments (1 given)"),
+        ("mapping.close(1)", "mmap.close() takes no arguments (1 given)"),
+        ("protected.check(1)", "Protected.check() takes no arguments (1 given)"),
+        ("Protected(1, spam=2)", "a Protected is made by safemmap.protect(), {}"),
+    ],
+)
+def test_a_wrong_call_names_the_public_class(
+    call: str, message: str, names: dict[str, Any]
+) -> None:
+    pattern = re.escape(message).replace(re.escape("{}"), ".*")
+    protected = safemmap.protect(bytearray(1))
+    with pytest.raises(TypeError, match=f"^{pattern}$"):
+        eval(call, names | {"protected": protected})
+    protected.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["mmap", "BusError", "Protected", "PeerError", "SealError", "FaultWarning"]
+)
+def test_public_classes_are_of_the_package(name: str) -> None:
+    """As tracebacks print them."""
+    kind = getattr(safemmap, name)
+    assert (kind.__module__, kind.__qualname__) == ("safemmap", name)
+    assert pickle.loads(pickle.dumps(kind)) is kind
