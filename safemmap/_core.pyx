@@ -255,7 +255,8 @@ def switch(str name, bint default):
 def check_choices(protection, views):
     """Raise ValueError if `mmap` does not know these."""
     _choice("protection", protection, _PROTECTIONS)
-    _views(views)
+    if views != "auto":
+        _choice("views", views, _VIEWS, ("auto",))
 
 
 include "_defaults.pxi"

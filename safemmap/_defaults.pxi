@@ -19,8 +19,11 @@ cdef Views _views(object named) except *:
     if _views_of_process is not None:
         watch_exit_status()
         return <Views>_VIEWS[_views_of_process]
-    module = sys.modules.get("mmap")
-    if module is not None and module in (_stand_in, sys.modules.get("safemmap")):
+    modules = sys.modules
+    module = modules.get("mmap")
+    if module is not None and (
+        module is _stand_in or module is modules.get("safemmap")
+    ):
         watch_exit_status()
         return INTERRUPT
     return DEFERRED

@@ -1,6 +1,50 @@
 # Whether the file behind a mapping can shrink; and what else the kernel says of it: its
 # size, its pages.
 
+@cython.final
+cdef class Descriptor:
+    """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
+
+    cdef int number             # -1 once it is closed, or a mapping's
+
+    def __cinit__(self, int fd):
+        self.number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+        if self.number == -1:
+            raise _os_error(errno)
+
+    def __dealloc__(self):
+        self.close()
+
+    def status(self):
+        """The `st_mode` of the file, and its size in bytes."""
+        cdef struct_stat status
+        cdef int failed
+
+        with nogil:
+            failed = fstat(self.number, &status)
+        if failed:
+            raise _os_error(errno)
+        return status.st_mode, status.st_size
+
+    cpdef close(self):
+        cdef int number = self.take()
+
+        if number != -1:
+            with nogil:
+                close(number)
+
+    cdef int take(self) noexcept:
+        cdef int number = self.number
+
+        self.number = -1
+        return number
+
+
+def can_have_seals(int fd):
+    """Whether it is a file in memory, of a kind that can."""
+    return fcntl(fd, F_GET_SEALS) != -1
+
+
 cdef int _add_seal(int fd) except -1:
     """So that the file cannot shrink. Where that is not to be had, say why."""
     cdef int seals = fcntl(fd, F_GET_SEALS)

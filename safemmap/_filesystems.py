@@ -23,9 +23,8 @@ import os
 import re
 import stat
 
-from safemmap._core import filesystem_magic
-from safemmap._errors import PeerError, SealError
-from safemmap._seals import get_seals
+from safemmap._core import can_have_seals, filesystem_magic
+from safemmap._errors import PeerError
 
 __all__ = [
     "OUT_OF_DESCRIPTORS",
@@ -75,11 +74,12 @@ _ADMITTED = {
     "memory": (_MEMORY, "files in memory"),
     "local": (_MEMORY | _DISK, "memory and the disks of this machine"),
 }
+_NAMES = (*_ADMITTED, "any")
 
 
 def check_name(filesystems: str) -> None:
     """Raise ValueError if `filesystems` is not a choice there is."""
-    if filesystems not in (*_ADMITTED, "any"):
+    if filesystems not in _NAMES:
         raise ValueError(
             "wrap takes 'memory', 'local' or 'any' for filesystems, "
             f"not {filesystems!r}"
@@ -91,7 +91,7 @@ def check_filesystem(fd: int, filesystems: str) -> None:
 
     Lets pass what is on no filesystem at all, such as a pipe.
     """
-    if filesystems == "any" or _has_seals(fd):
+    if filesystems == "any" or can_have_seals(fd):
         return
     types, _ = _ADMITTED[filesystems]
     try:
@@ -127,7 +127,7 @@ def closes_at_once(fd: int) -> bool:
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
         return True
     try:
-        if not _has_seals(fd) and not (
+        if not can_have_seals(fd) and not (
             _has_path(fd)  # which takes a fiftieth of the time that the type does
             and _type_of(fd) in _MEMORY | _DISK
         ):
@@ -148,14 +148,6 @@ def _refusal(
         f"fd {fd} {finding}; only {described} are admitted, because a page fault "
         f"elsewhere can wait for a server for ever; filesystems={wider!r} admits it",
     )
-
-
-def _has_seals(fd: int) -> bool:
-    try:
-        get_seals(fd)
-    except SealError:
-        return False
-    return True
 
 
 def _type_of(fd: int) -> str | None:

@@ -56,7 +56,7 @@ cdef class _Memory:
         if fileno == -1:
             flags |= MAP_ANONYMOUS
         else:
-            if self.trackfd:
+            if self.trackfd and self.fd == -1:
                 # What is checked is what is mapped, whatever becomes of `fileno`.
                 fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
                 if fileno == -1:

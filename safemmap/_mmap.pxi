@@ -62,6 +62,8 @@ views="auto")\n--\n
         self.trackfd = trackfd
         self.wanted = <Protection>_choice("protection", protection, _PROTECTIONS)
         self.views = _views(views)
+        if type(fileno) is Descriptor:
+            fileno = self.fd = (<Descriptor>fileno).take()
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset))
 

@@ -7,10 +7,10 @@ import errno
 import fcntl
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from safemmap._arguments import bad_descriptor, descriptor, integer
-from safemmap._core import check_choices, mmap
+from safemmap._core import Descriptor, check_choices, mmap
 from safemmap._errors import PeerError, file_too_short
 from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
 from safemmap._standard import (
@@ -111,11 +111,10 @@ def wrap(
         )
     check_name(filesystems)
     check_choices(protection, views)
-    for name, number in (("length", length), ("offset", offset)):
-        if number < 0:
-            raise PeerError(
-                errno.EINVAL, f"{name} must not be negative, and is {number}"
-            )
+    if length < 0:
+        raise _negative("length", length)
+    if offset < 0:
+        raise _negative("offset", offset)
     if offset % ALLOCATIONGRANULARITY != 0:
         raise PeerError(
             errno.EINVAL,
@@ -125,20 +124,34 @@ def wrap(
     flags = _open_flags(fileno)
     # close() asks the filesystem too, so check before we duplicate.
     check_filesystem(fileno, filesystems)
-    own = fcntl.fcntl(fileno, fcntl.F_DUPFD_CLOEXEC, 0)
+    own = Descriptor(fileno)
     try:
-        _check_descriptor(own, fileno, flags, access)
-        length = _checked_length(own, length, offset, max_length)
-        return _map(
-            own,
+        mode, size = own.status()
+        _check_descriptor(fileno, mode, flags, access)
+        length = _checked_length(size, length, offset, max_length)
+        return mmap(
+            own,  # type: ignore[arg-type]
             length,
             access=access,
             offset=offset,
             protection=protection,
             views=views,
         )
+    except PeerError:
+        raise
+    except ValueError as error:  # the peer has cut the file since
+        raise PeerError(errno.EINVAL, str(error)) from error
+    except OSError as error:
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise
+        why = _NO_MEMORY if error.errno == errno.ENOMEM else error.strerror
+        raise PeerError(error.errno, why) from error
     finally:
-        os.close(own)
+        own.close()
+
+
+def _negative(name: str, number: int) -> PeerError:
+    return PeerError(errno.EINVAL, f"{name} must not be negative, and is {number}")
 
 
 def _open_flags(fd: int) -> int:
@@ -155,8 +168,7 @@ def _open_flags(fd: int) -> int:
     return flags
 
 
-def _check_descriptor(own: int, fd: int, flags: int, access: int) -> None:
-    mode = os.fstat(own).st_mode
+def _check_descriptor(fd: int, mode: int, flags: int, access: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "an anonymous inode")
         raise PeerError(errno.ENODEV, f"fd {fd} is {kind}, not a regular file")
@@ -165,8 +177,7 @@ def _check_descriptor(own: int, fd: int, flags: int, access: int) -> None:
         raise PeerError(errno.EACCES, f"fd {fd} is not open for {purpose}")
 
 
-def _checked_length(own: int, length: int, offset: int, maximum: int | None) -> int:
-    size = os.fstat(own).st_size
+def _checked_length(size: int, length: int, offset: int, maximum: int | None) -> int:
     if length == 0:
         if offset >= size:
             what = f"the file has {size} bytes" if size else "the file is empty"
@@ -179,17 +190,3 @@ def _checked_length(own: int, length: int, offset: int, maximum: int | None) -> 
             errno.EFBIG, f"{length} bytes are more than max_length admits: {maximum}"
         )
     return length
-
-
-def _map(own: int, length: int, **options: Any) -> mmap:
-    try:
-        return mmap(own, length, **options)
-    except PeerError:
-        raise
-    except ValueError as error:  # the peer has cut the file since
-        raise PeerError(errno.EINVAL, str(error)) from error
-    except OSError as error:
-        if error.errno in OUT_OF_DESCRIPTORS:
-            raise
-        why = _NO_MEMORY if error.errno == errno.ENOMEM else error.strerror
-        raise PeerError(error.errno, why) from error
