@@ -1,17 +1,25 @@
 """Memory-mapped files that raise an exception where others die of SIGBUS.
 
 When another process truncates a file, an access to a mapping of it raises `BusError`,
-where the standard ``mmap`` has the process killed. Which name you need depends on who
-maps the file:
+where the standard ``mmap`` has the process killed. Who maps the file?
 
-- libraries that the program uses (NumPy, torch, SQLite): `enable`;
-- a program that you do not want to change: ``python -m safemmap run program.py``;
-- your code, from a file descriptor of an untrusted peer: `wrap`;
-- your code, which uses ``mmap.mmap`` already: `mmap`, a drop-in; by the name of a file
-  `open`, and `memmap` for an array of NumPy;
-- another library, whose buffer you hold: `protect`.
+    libraries: NumPy, torch, SQLite     enable, disable, is_enabled
+    a program that you do not change    python -m safemmap run program.py
+    your code, from a peer's fd         wrap, close_fd
+    your code, as with mmap.mmap        mmap (and all the constants of that module)
+    your code, by the name of a file    open; memmap for an array of NumPy
+    a library whose buffer you hold     protect, which returns a Protected
 
-`memfd` makes a file that its receiver can map without a risk.
+What goes with these:
+
+    exceptions, and a warning           BusError, PeerError, SealError; FaultWarning
+    faults, for event loops             faults, fault_fd, watch_faults; Fault, BusCode
+    files that nobody can shrink        memfd, add_seals, get_seals, Seal
+    the SIGBUS handler                  handler
+    faults on purpose, for tests        testing
+    extension modules                   get_include
+
+`help(safemmap.wrap)`, and so on, has the arguments and the exceptions of each.
 
 What is not needed to map a file is loaded when it is first asked for. A program that
 shuts itself in (chroot(2), seccomp(2)) before it maps anything does

@@ -36,13 +36,12 @@ from safemmap._wrap import wrap as wrap
 
 __version__: str
 
-# What a star import brings: `open` and `testing` are asked for by name.
+# What a star import brings. `Faults`, `open` and `testing` are asked for by name.
 __all__ = [
     "BusCode",
     "BusError",
     "Fault",
     "FaultWarning",
-    "Faults",
     "PeerError",
     "Protected",
     "Seal",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 
+from safemmap._enumeration import Listed
+
 __all__ = ["BusCode"]
 
 
-class BusCode(enum.IntEnum):
+class BusCode(enum.IntEnum, metaclass=Listed):
     """Why a page could not be had: the ``si_code`` of the fault, see sigaction(2).
 
     ``ADRALN``: the access was not aligned; ``ADRERR``: there is no page behind the

@@ -14,7 +14,6 @@ __all__ = ["APART", "NAMES", "load"]
 #: The public names, and where they come from.
 NAMES = {
     "BusCode": "safemmap._codes",
-    "Faults": "safemmap._faults",
     "Seal": "safemmap._seals",
     "add_seals": "safemmap._seals",
     "close_fd": "safemmap._closing",
@@ -33,7 +32,11 @@ NAMES = {
     "wrap": "safemmap._wrap",
 }
 #: Others, which a star import leaves out.
-APART = {"open": "safemmap._opening", "testing": "safemmap.testing"}
+APART = {
+    "Faults": "safemmap._faults",
+    "open": "safemmap._opening",
+    "testing": "safemmap.testing",
+}
 
 # With what ``warnings`` loads to show its first one.
 _not_loaded = {*NAMES.values(), "linecache", "tokenize"}

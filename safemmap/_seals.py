@@ -15,6 +15,7 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from safemmap._arguments import bad_descriptor, descriptor
+from safemmap._enumeration import Listed
 from safemmap._errors import SealError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Seal", "add_seals", "get_seals", "memfd", "seal_file"]
 
 
-class Seal(enum.IntFlag):
+class Seal(enum.IntFlag, metaclass=Listed):
     """What is forbidden from now on. The values are those of linux/fcntl.h.
 
     Test for one with ``in``, never with ``==``: the kernel may have added others.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import mmap as standard
+import pydoc
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
 
@@ -126,3 +128,22 @@ def test_signatures() -> None:
 def test_nothing_of_the_compiler_shows() -> None:
     assert [name for name in dir(safemmap.mmap) if "pyx" in name] == []
     assert "TYPE_CHECKING" not in dir(safemmap)
+
+
+def test_help_begins_with_a_table_of_every_public_name() -> None:
+    text = pydoc.plain(pydoc.render_doc(safemmap))
+    table = text[: text.index("PACKAGE CONTENTS")]
+    ours = {
+        name
+        for name in dir(safemmap)
+        if name[0] not in "_@" and not hasattr(standard, name)
+    }
+    assert {name for name in ours if not re.search(rf"\b{name}\b", table)} == {"Faults"}
+    assert text.count("\n") < 1500  # two thirds of them of the classes
+
+
+def test_an_enumeration_lists_its_members() -> None:
+    members = {*safemmap.Seal.__members__}
+    assert {name for name in dir(safemmap.Seal) if name[0] != "_"} == members
+    assert "bit_length" not in dir(safemmap.BusCode)
+    assert safemmap.BusCode.ADRERR.bit_length() == 2
