@@ -25,6 +25,11 @@ import safemmap
 PAGE = safemmap.PAGESIZE
 ISOLATED = Path(__file__).parent / "isolated"
 
+# A shell that starts pytest in the background has it ignore SIGINT, and what the tests
+# start to interrupt it would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Mounts are made in a namespace of their own, which ends with the child.
 NAMESPACE = ["unshare", "--mount"]
 if os.geteuid() != 0:

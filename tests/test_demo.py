@@ -18,13 +18,6 @@ from safemmap._commands.demo import command, roles
 
 ROOT = pathlib.Path(safemmap.__file__).resolve().parent.parent
 DEMO = ["-m", "safemmap", "demo"]
-# What Ctrl-C does in a shell; a test may run where SIGINT is ignored.
-DEMO_IN_FOREGROUND = [
-    "-c",
-    "import signal, sys; from safemmap.__main__ import main;"
-    "signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "sys.exit(main(['demo']))",
-]
 LIMIT = 40  # seconds
 
 
@@ -269,7 +262,7 @@ def started_up_to(parts):
     machine can have it end before it was seen to.)"""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-        demo = start(*DEMO_IN_FOREGROUND)
+        demo = start(*DEMO)
         seen: set[int] = set()
         while len(seen) < parts and demo.poll() is None:
             seen |= survivors(demo.pid) - {demo.pid}

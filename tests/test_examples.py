@@ -21,11 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 STRICT_PYTHON = [sys.executable, "-X", "dev", "-W", "error"]
 LIMIT = 60  # seconds
 
-# A test may run where SIGINT is ignored, and the receiver is to be interrupted. Where a
-# machine is busy, no peer gives up on another.
+# Where a machine is busy, no peer gives up on another.
 PATIENTLY = """
-import importlib, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import importlib, sys
 example = importlib.import_module(sys.argv.pop(1))
 example.PATIENCE = 3600
 example.main()
