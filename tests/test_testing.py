@@ -276,6 +276,22 @@ class TestPeer:
             with pytest.raises(ValueError, match="has not mapped"):
                 peer.strike_at(0)
 
+    def test_mappings_that_userfaultfd_does_not_take(
+        self, new_fault_source: Callable[..., testing.FaultSource]
+    ) -> None:
+        self.needs_userfaultfd()
+        cut, on_disk = map(new_fault_source, (testing.Shrink, testing.DiskTruncation))
+        for file, mapping, said in (
+            (cut, safemmap.open(cut.path), "map the source's fd"),
+            (on_disk, safemmap.mmap(on_disk.fd, 0), r"strike_at_random\(\) takes any"),
+        ):
+            with (
+                mapping,
+                testing.Peer(file) as peer,
+                pytest.raises(ValueError, match=said),
+            ):
+                peer.strike_at(0)
+
 
 @pytest.mark.parametrize("delay", [0.02, 0.06, 0.12, 0.25])
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])

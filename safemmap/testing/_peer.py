@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import subprocess
@@ -54,7 +55,9 @@ class Peer:
         this process has now. The reader waits for it. (In pages: any byte of the same
         one is as good. Other bytes that are read before do not count.)
 
-        :raises ValueError: the file has no such byte, or it is not mapped.
+        :raises ValueError: the file has no such byte, it is not mapped, or its mapping
+            cannot be waited for: userfaultfd(2) wants files in memory, and descriptors
+            that are open for writing (as `fd` of the source is).
         :raises Unavailable: there is no userfaultfd(2) here.
         :raises RuntimeError: what it was told before has not come to pass yet.
         """
@@ -72,8 +75,22 @@ class Peer:
         with _userfaultfd.UserFaultFd(_userfaultfd.FEATURE_MINOR_SHMEM) as faults:
             for area in areas:
                 _userfaultfd.let_go(area)
-                faults.register(area, _userfaultfd.MISSING | _userfaultfd.MINOR)
+                try:
+                    faults.register(area, _userfaultfd.MISSING | _userfaultfd.MINOR)
+                except OSError as error:
+                    raise ValueError(self._why_not(error)) from None
             self._start("at", [[area.start, area.stop] for area in areas], faults.fd)
+
+    def _why_not(self, error: OSError) -> str:
+        if error.errno == errno.EPERM:
+            return (
+                "strike_at: the file is mapped through a descriptor that is open for "
+                "reading alone, which userfaultfd(2) does not take; map the source's fd"
+            )
+        return (
+            f"strike_at: {self._source.name}: userfaultfd(2) takes no file but those "
+            f"in memory ({error.strerror}); strike_at_random() takes any"
+        )
 
     def strike_at_random(self, seed: int | None = None) -> int:
         """Strike and restore again and again, until the end; the moments, and how long
