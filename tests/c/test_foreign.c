@@ -402,10 +402,15 @@ is_reading(void)
     return reading;
 }
 
-/* Signals the thread that reads, until something can be read. */
+/* Signals the thread that reads, and no other, until something can be read. */
 static void *
 signal_reader(void *reader)
 {
+    sigset_t sigbus;
+
+    sigemptyset(&sigbus);
+    sigaddset(&sigbus, SIGBUS);
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, &sigbus, NULL), 0);
     while (!is_reading())
         usleep(100);
     for (int i = 0; i < 20; i++) {
