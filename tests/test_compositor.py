@@ -613,6 +613,29 @@ def test_memory_is_bounded(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> Non
     assert turns.server.clients == [modest]
 
 
+def test_who_makes_room_before_its_turn_in_a_frame(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MOST_MEMORY", 1 << 20)
+    monkeypatch.setattr(server_module, "FOR_REQUESTS", 0)
+    monkeypatch.setattr(server_module, "FOR_ONE", 0)
+    modest, greedy = clients = [turns.client(), turns.client()]
+    pool(greedy, 2, 3 << 18)
+    Shm(modest, 2, 1)
+    sync = wire.encode(1, 0, "n", (9,))
+    create = wire.encode(2, 0, "ni", (3, 1 << 19))
+    with opened(memory()) as fd:
+        socket.send_fds(turns.peers[0], [sync + create], [fd])
+    turns.peers[1].send(sync)
+    for client in clients:
+        client.read()  # one request; the next have to wait
+    assert turns.server.clients == clients
+    monkeypatch.setattr(server_module, "FOR_ONE", 1)
+    for client in clients:
+        client.next_frame()
+    assert turns.server.clients == [modest]
+
+
 # ---- Real clients -----------------------------------------------------------
 
 

@@ -133,6 +133,8 @@ class Client:
             self.server.loop.remove_reader(self.socket)
 
     def next_frame(self) -> None:
+        if self._is_closed:  # to make room for a client that was before it in turn
+            return
         self.spent = max(self.spent - self.server.share(), 0.0)
         if self._is_paused and self.spent < self.server.share():
             self._is_paused = False
