@@ -38,7 +38,7 @@ import examples.compositor  # noqa: E402
 from examples.compositor import descriptors, screen, wire  # noqa: E402
 from examples.compositor import server as server_module  # noqa: E402
 from examples.compositor.client import Client  # noqa: E402
-from examples.compositor.display import Display, Registry  # noqa: E402
+from examples.compositor.display import Callback, Display, Registry  # noqa: E402
 from examples.compositor.output import Output  # noqa: E402
 from examples.compositor.resource import Event, ProtocolError, Resource  # noqa: E402
 from examples.compositor.screen import BACKGROUND, blend  # noqa: E402
@@ -576,6 +576,24 @@ def test_the_time_of_a_frame_is_bounded(
     assert done[0] == done[1]
     steps = [later - before for before, later in itertools.pairwise(done[0])]
     assert max(steps) <= 4 and len(steps) > 4
+
+
+def test_the_time_that_a_frame_takes_to_tell_of_is_bounded(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "FOR_REQUESTS", 4)
+    client = turns.client()
+    surface = Surface(client, 2, 4)
+    for id in range(3, 23):
+        surface.frame(id)
+    surface.commit()
+    turns.server.show_frame()
+    left = [sum(isinstance(one, Callback) for one in client.objects.values())]
+    monkeypatch.setattr(time, "thread_time", itertools.count().__next__)
+    while left[-1] > 0:
+        client.next_frame()
+        left += [sum(isinstance(one, Callback) for one in client.objects.values())]
+    assert left == [20, 16, 12, 8, 4, 0]
 
 
 def test_who_is_silent_makes_room(

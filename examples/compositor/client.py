@@ -40,6 +40,7 @@ class Client:
         self.windows: list[Toplevel] = []  # the newest is shown
         self.outputs: list[Output] = []
         self.callbacks: list[Callback] = []  # for when the next frame is out
+        self._due = deque[tuple[Callback, int]]()  # it is, since that time
         self.heard = time.monotonic()  # when it last said something
         self._kinds = Counter[type[Resource]]()
         self._received, self._fds = bytearray(), deque[int]()
@@ -81,9 +82,7 @@ class Client:
 
     def frame_shown(self, time: int) -> None:
         """The client may draw the next one."""
-        for callback in self.callbacks:
-            callback.done(time)
-            self.remove(callback)
+        self._due += [(callback, time) for callback in self.callbacks]
         self.callbacks.clear()
 
     # ---- Requests --------------------------------------------------------
@@ -136,11 +135,23 @@ class Client:
         if self._is_closed:  # to make room for a client that was before it in turn
             return
         self.spent = max(self.spent - self.server.share(), 0.0)
+        if self._due:
+            self._tell()
         if self._is_paused and self.spent < self.server.share():
             self._is_paused = False
             self.server.loop.add_reader(self.socket, self.read)
             self._work(time.thread_time())  # what has had to wait
         self.flush()
+
+    def _tell(self) -> None:
+        """That frames are out, as long as there is time left in this one."""
+        start = time.thread_time()
+        spent, share = self.spent, self.server.share()
+        while self._due and self.spent < share:
+            callback, shown = self._due.popleft()
+            callback.done(shown)
+            self.remove(callback)
+            self.spent = spent + time.thread_time() - start
 
     def _dispatch(self, target: int, opcode: int, body: bytes) -> None:
         resource = self.objects.get(target)
