@@ -45,7 +45,7 @@ from examples.compositor.screen import BACKGROUND, blend  # noqa: E402
 from examples.compositor.server import Server, writes_png  # noqa: E402
 from examples.compositor.shell import Shell, XdgSurface  # noqa: E402
 from examples.compositor.shm import XRGB, Buffer, Pool, Shm  # noqa: E402
-from examples.compositor.subsurface import Subcompositor  # noqa: E402
+from examples.compositor.subsurface import Subcompositor, Subsurface  # noqa: E402
 from examples.compositor.surface import Surface  # noqa: E402
 from examples.hostile.attacks import ATTACKS  # noqa: E402
 from examples.hostile.files import lingering_socket, memory, opened  # noqa: E402
@@ -534,6 +534,31 @@ def test_pixels_of_a_frame_are_bounded(
     monkeypatch.setattr(screen, "put", lambda source, *_: drawn.append(source.size))
     turns.server.draw()
     assert drawn == [48 * 64] * screen.MOST_LAYERS
+
+
+def test_surfaces_beside_the_screen_are_bounded(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = turns.client()
+    surface, buffer = window(client)
+    manager = Subcompositor(client, 100)
+    for id in range(200, 232):
+        part = Surface(client, id, 4)
+        manager.get_subsurface(id + 100, part, surface)
+        part.attach(buffer, 0, 0)
+        part.commit()
+        assert isinstance(part.role, Subsurface)
+        part.role.set_position(2**31 - 1, 0)
+    looked_at: list[Buffer] = []
+    pixels = Buffer.pixels
+
+    def look_at(buffer: Buffer) -> Any:
+        looked_at.append(buffer)
+        return pixels(buffer)
+
+    monkeypatch.setattr(Buffer, "pixels", look_at)
+    turns.server.draw()
+    assert len(looked_at) <= 1 + 48 * 64 * screen.MOST_LAYERS // screen.LEAST
 
 
 def test_an_object_of_any_kind_that_is_not_there(turns: Turns) -> None:

@@ -51,12 +51,11 @@ def show(surface: Surface, cell: Pixels) -> None:
         target = cell[max(y, 0) :, max(x, 0) :]
         source = buffer.pixels()[max(-y, 0) :, max(-x, 0) :]
         height, width = map(min, source.shape, target.shape)
-        if height == 0 or width == 0:
-            continue
         left -= max(height * width, LEAST)
         if left < 0:
             return
-        put(source[:height, :width], target[:height, :width], buffer.is_opaque)
+        if height > 0 and width > 0:
+            put(source[:height, :width], target[:height, :width], buffer.is_opaque)
 
 
 def pictures(surface: Surface, x: int, y: int) -> Iterator[tuple[Buffer, int, int]]:
