@@ -260,7 +260,8 @@ int safemmap__reserve_shadow(struct safemmap_region *region);
 int safemmap__put_back(struct safemmap_region *region);
 
 /* ---- pages.c ---- */
-/* Whether a page of the registered region was replaced before it was added. */
+/* Whether a page of the registered region was replaced before it was added. The
+ * caller holds the registry's lock. */
 bool safemmap__was_replaced(const struct safemmap_region *region);
 
 /* ---- events.c ---- */

@@ -92,8 +92,18 @@ safemmap__visit_overlapping(struct safemmap_region *owner,
 
 struct question {
     const struct safemmap_region *region;
+    bool shared;
     bool replaced;
 };
+
+/* safemmap__visitor */
+static void
+notice(struct safemmap_region *region, void *context)
+{
+    struct question *question = context;
+
+    question->shared |= region != question->region;
+}
 
 /* safemmap__visitor */
 static void
@@ -113,9 +123,13 @@ ask(struct safemmap_region *region, void *context)
 bool
 safemmap__was_replaced(const struct safemmap_region *region)
 {
-    struct safemmap__reading reading = safemmap__start_reading();
-    struct question question = {region, false};
+    struct safemmap__reading reading;
+    struct question question = {region, false, false};
 
+    safemmap__regions_visit(region->start, region->end, notice, &question);
+    if (!question.shared)
+        return false;
+    reading = safemmap__start_reading();
     safemmap__lock(&safemmap__pages);
     safemmap__regions_visit(region->start, region->end, ask, &question);
     safemmap__unlock(&safemmap__pages);

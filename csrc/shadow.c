@@ -113,6 +113,10 @@ safemmap__put_back(struct safemmap_region *region)
 
     if (!region->put_back)
         return 0;
+    if (safemmap__runs_next(region->shadowed, true, 0, count) == count) {
+        safemmap__os_release(region->shadow, region->end - region->start);
+        return error;
+    }
     reading = safemmap__start_reading();
     safemmap__lock(&safemmap__pages);
     while ((page = safemmap__runs_next(region->shadowed, true, page, count)) <

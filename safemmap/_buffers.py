@@ -36,16 +36,7 @@ def buffers(obj: Any) -> Iterator[Any]:
 
 
 def _buffers(obj: Any) -> Iterator[Any]:
-    first = ""
-    if hasattr(obj, "read_buffer"):  # pyarrow.MemoryMappedFile
-        first = "; protect what its read_buffer() returns"
-    elif _is_file(obj):
-        first = "; open and map it first"
-    reason: Exception = TypeError(
-        "protect takes what exports a buffer, Arrow's containers, and arrays, tensors, "
-        "frames and series whose memory can be reached without a copy; "
-        f"{type(obj).__name__!r} is none of these{first}"
-    )
+    reason: Exception | None = None
     try:
         memoryview(obj).release()
     except TypeError:
@@ -60,7 +51,20 @@ def _buffers(obj: Any) -> Iterator[Any]:
         if found is not None:
             yield from found
             return
-    raise reason
+    raise reason if reason is not None else _unknown(obj)
+
+
+def _unknown(obj: Any) -> TypeError:
+    first = ""
+    if hasattr(obj, "read_buffer"):  # pyarrow.MemoryMappedFile
+        first = "; protect what its read_buffer() returns"
+    elif _is_file(obj):
+        first = "; open and map it first"
+    return TypeError(
+        "protect takes what exports a buffer, Arrow's containers, and arrays, tensors, "
+        "frames and series whose memory can be reached without a copy; "
+        f"{type(obj).__name__!r} is none of these{first}"
+    )
 
 
 def _is_file(obj: Any) -> bool:

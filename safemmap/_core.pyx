@@ -6,6 +6,7 @@
 
 Its parts, each built on those before it:
 
+    _mappings.pxi     what is mapped in the process
     _origin.pxi       where an exception comes from: the mapping, the file
     _bus_error.pxi    the exception
     _defaults.pxi     what holds where a mapping is not told otherwise
@@ -70,6 +71,7 @@ from libc.errno cimport (
     EBUSY,
     EFAULT,
     EINVAL,
+    ENOENT,
     ENOMEM,
     EOPNOTSUPP,
     errno,
@@ -93,6 +95,7 @@ from posix.mman cimport (
     MAP_PRIVATE,
     MAP_SHARED,
     MS_SYNC,
+    PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     madvise,
@@ -194,6 +197,7 @@ cdef object _os_error(int error):
     return OSError(error, os.strerror(error))
 
 
+include "_mappings.pxi"
 include "_origin.pxi"
 include "_bus_error.pxi"
 

@@ -255,16 +255,6 @@ def dlpack_memory(capsule):
     )
 
 
-def address_of(buffer):
-    """Where its memory begins."""
-    cdef Py_buffer view
-
-    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
-    address = <uintptr_t>view.buf
-    PyBuffer_Release(&view)
-    return address
-
-
 def read_integer(uintptr_t address, int size):
     """The signed integer of 4 or 8 bytes at this address."""
     return (<const int32_t *>address)[0] if size == 4 else (<const int64_t *>address)[0]

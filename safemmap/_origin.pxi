@@ -1,9 +1,6 @@
 # Where a BusError comes from: the mapping, and what the kernel calls the file behind
 # it.
 
-cdef extern from "limits.h":
-    enum: PATH_MAX
-
 cdef extern from "Python.h":
     object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
 

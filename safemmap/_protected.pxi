@@ -27,7 +27,6 @@ cdef class _Held:
         from safemmap import _maps
 
         self.extent(&low, &high)
-        _ensure_handler_for_buffer()
         while True:
             behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
             # Zeros that replaced pages of another region look like private memory. Only

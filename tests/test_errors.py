@@ -9,6 +9,7 @@ import os
 import pickle
 import weakref
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from conftest import PAGE, LossyFile, address_of
@@ -239,7 +240,8 @@ class TestMappingAndPath:
     ) -> None:
         """Of somebody else's mapping, as /proc/self/maps has it, old kernels' too."""
         if not query:
-            monkeypatch.setattr(_maps, "_QUERY", 0xC0686612)
+            refuse = Mock(side_effect=OSError(errno.ENOTTY, "as before Linux 6.11"))
+            monkeypatch.setattr(_maps, "query_mappings", refuse)
         path = tmp_path / os.fsdecode(b"a b\n\xff  c")
         path.write_bytes(bytes(PAGE))
         with path.open("r+b") as file:

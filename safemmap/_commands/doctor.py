@@ -218,7 +218,7 @@ def _file(
 def _lookups() -> Iterator[Finding]:
     """What is looked up in /proc."""
     try:
-        list(_maps.areas_in(0, mmap.PAGESIZE))
+        _maps.file_behind(0, mmap.PAGESIZE)
     except OSError as error:
         yield _PROBLEM, f"protect() cannot be used: {error.strerror}"
     else:
