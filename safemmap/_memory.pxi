@@ -607,7 +607,7 @@ cdef class _Memory:
         cdef Py_ssize_t first = start
         cdef struct_stat status
 
-        if self.fd == -1:
+        if self.fd == -1 or self.granted == SEALED:
             return 0
         if fstat(self.fd, &status) == -1:
             raise _os_error(errno)
