@@ -220,6 +220,13 @@ cdef Py_ssize_t _index(object value) except? -1:
     return PyNumber_AsSsize_t(value, OverflowError)
 
 
+cdef Py_ssize_t _argument(str name, object value) except? -1:
+    """That of a method which the standard class does not have."""
+    if not PyIndex_Check(value):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__!r}")
+    return _index(value)
+
+
 cdef Py_ssize_t _announced(object value) except? -1:
     """A size that a peer has chosen."""
     try:

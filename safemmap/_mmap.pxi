@@ -735,7 +735,7 @@ views="auto")\n--\n
             ) from None
         try:
             if offset is not None:
-                start = _index(offset)
+                start = _argument("offset", offset)
             self.check_data("readinto")
             if offset is None:
                 start = self.pos

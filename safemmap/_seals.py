@@ -158,7 +158,10 @@ def _content(data_or_size: ReadableBuffer | int) -> int | memoryview:
 
 
 def _check_name(name: str) -> None:
-    encoded = os.fsencode(name)
+    try:
+        encoded = os.fsencode(name)
+    except TypeError:
+        raise TypeError(f"name must be a string, not {type(name).__name__!r}") from None
     if len(encoded) > _LONGEST_NAME:
         raise ValueError(
             f"name must have at most {_LONGEST_NAME} bytes, and has {len(encoded)}"

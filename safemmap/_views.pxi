@@ -180,10 +180,10 @@ cdef class _Exporter(_Memory):
     @cython.final
     cdef int unpack_range(self, object offset, object length, Py_ssize_t *ret_start,
                           Py_ssize_t *ret_stop) except -1:
-        cdef Py_ssize_t start = _index(offset), size = -1
+        cdef Py_ssize_t start = _argument("offset", offset), size = -1
 
         if length is not None:
-            size = _index(length)
+            size = _argument("length", length)
         self.check_open()
         if length is None and start >= 0:
             size = self.length - start

@@ -145,6 +145,11 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         "readinto() needs a writable bytes-like object, not 'bytes'",
     ),
     "mapping.readinto('abc')": (TypeError, "{}, not 'str'"),
+    "mapping.readinto(bytearray(1), '1')": (
+        TypeError,
+        "offset must be an integer, not 'str'",
+    ),
+    "mapping.snapshot(0.5)": (TypeError, "offset must be an integer, not 'float'"),
     # ---- Scopes ----------------------------------------------------------
     "mapping.access(9000)": (
         ValueError,
@@ -154,6 +159,8 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         ValueError,
         "offset 8 and length -1 are not within the 8192 bytes of the mapping",
     ),
+    "mapping.access('1')": (TypeError, "offset must be an integer, not 'str'"),
+    "mapping.access(0, '1')": (TypeError, "length must be an integer, not 'str'"),
     "mapping.access()[0]": (
         TypeError,
         "an access scope has no items; use its view: with m.access() as view: view[i]",
@@ -226,6 +233,7 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         "name must have at most 249 bytes, and has 300",
     ),
     "memfd(1, name='a\\0b')": (ValueError, "name must not have a null character"),
+    "memfd(1, name=None)": (TypeError, "name must be a string, not 'NoneType'"),
     "memfd('text')": (
         TypeError,
         "memfd takes a bytes-like object or a size in bytes, not 'str'",
@@ -262,6 +270,14 @@ WRONG: dict[str, tuple[type[Exception], str]] = {
         "on_fault must be 'raise' or 'warn', not 'spam'",
     ),
     "enable(threads='all')": (ValueError, "threads must be 'callers', not 'all'"),
+    # ---- testing ---------------------------------------------------------
+    "safemmap.testing.Shrink('x')": (TypeError, "size must be an integer, not 'str'"),
+    "safemmap.testing.Shrink(1, '1')": (TypeError, "keep must be an integer, {}"),
+    "safemmap.testing.Peer(fd)": (TypeError, "a Peer strikes a source, not 'int'"),
+    "safemmap.testing.in_child(1)": (
+        TypeError,
+        "in_child takes the function of a test, not 'int'",
+    ),
 }
 
 

@@ -51,6 +51,11 @@ def in_child(function: Callable[_P, object]) -> Callable[_P, None]:
     :raises Died: a signal ended the child.
     """
 
+    if not callable(function):
+        raise TypeError(
+            f"in_child takes the function of a test, not {type(function).__name__!r}"
+        )
+
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
         report = os.memfd_create("safemmap in_child")

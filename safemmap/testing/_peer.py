@@ -37,6 +37,8 @@ class Peer:
     """
 
     def __init__(self, source: FaultSource) -> None:
+        if not isinstance(source, FaultSource):
+            raise TypeError(f"a Peer strikes a source, not {type(source).__name__!r}")
         self._steps = source.steps()
         if not self._steps:
             raise ValueError(f"no peer can do that to a file: {source.description}")

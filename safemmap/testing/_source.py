@@ -8,6 +8,7 @@ import os
 from contextlib import ExitStack
 from typing import ClassVar, Self
 
+from safemmap._arguments import integer
 from safemmap._standard import PAGESIZE
 from safemmap.testing._steps import Step, perform
 
@@ -55,6 +56,7 @@ class FaultSource:
     page_size: ClassVar[int] = PAGESIZE
 
     def __init__(self, size: int = 4 * PAGESIZE, keep: int = PAGESIZE) -> None:
+        size, keep = integer("size", size), integer("keep", keep)
         if size <= 0:
             raise ValueError(f"size must be more than 0, and is {size}")
         self.size = -(-size // self.page_size) * self.page_size
