@@ -106,7 +106,7 @@ def untold():
     """A line about a fault that no exception has reported, or None."""
     _drain()
     found = _untold
-    for region in tuple(_live.values()):
+    for region in (*_live.values(), *_former.values()):
         found = found or _untold_fault(region)
     for thread, (offset, path) in tuple(_untold_files.items()):
         found = found or (thread, offset, path)

@@ -7,6 +7,7 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
 
 cdef dict _live = {}            # the regions, by their ids
+cdef dict _former = {}          # likewise the last that were taken out by `reset`
 cdef list _recent = []          # faults that `faults` has not returned yet
 cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
 cdef unsigned long _lost = 0    # faults that fell out of _recent
@@ -14,6 +15,8 @@ cdef unsigned long _dropped_before = 0  # by the core, when `faults` was called 
 
 # The capacity of _recent.
 cdef Py_ssize_t _CAPACITY = 1024
+# And of _former.
+cdef Py_ssize_t _MOST_FORMER = 64
 # Seconds from a fault to the warning: time for a program that asks by itself.
 cdef double _GRACE = 0.1
 

@@ -10,7 +10,7 @@ cdef extern from "_interrupt.h":
 
 
 cdef PyObject *_make_error(const safemmap_event *event) noexcept:
-    cdef Region region = _live.get(event.region)
+    cdef Region region = _live.get(event.region) or _former.get(event.region)
 
     if event.region == 0:
         error = _file_error(event)

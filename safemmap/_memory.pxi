@@ -159,6 +159,10 @@ cdef class _Memory:
 
         if spare == MAP_FAILED and error != ENOMEM:
             raise _os_error(error)
+        if spare != MAP_FAILED:
+            # First of all, for other threads that touch it: zeros that were withdrawn
+            # fault, and would kill while the region is not registered.
+            self.map_in_place()
         region = self.unregister()
         if spare == MAP_FAILED:
             # The table of mappings may be full: free entries first.
@@ -170,10 +174,8 @@ cdef class _Memory:
             self.data = NULL if data == MAP_FAILED else <char *>data
             self.mapped = self.length
         else:
-            data = c_mmap(
-                self.data, self.length, self.prot, self.flags | MAP_FIXED, self.fd,
-                self.offset,
-            )
+            # Once more: the file may have been cut, and pages replaced, meanwhile.
+            data = self.map_in_place()
             if data == MAP_FAILED:
                 # The kernel does not say what lies there now.
                 self.data = <char *>spare
@@ -181,11 +183,18 @@ cdef class _Memory:
             else:
                 _unmap(<char *>spare, self.length)
         if region is not None:
-            region.forget()
+            region.retire()
         if self.data == NULL:
             raise _os_error(error)
         self.choose_protection(self.fd, again=True)
         return 0
+
+    @cython.final
+    cdef void *map_in_place(self) noexcept:
+        return c_mmap(
+            self.data, self.length, self.prot, self.flags | MAP_FIXED, self.fd,
+            self.offset,
+        )
 
     @cython.final
     cdef void release(self) noexcept:

@@ -58,6 +58,17 @@ cdef class Region:
         _unwarned.pop(self.c.id, None)
         self.cancel(0)
 
+    cdef void retire(self) noexcept:
+        """The same where the file was mapped again: other threads have read zeros all
+        the same, and get the exceptions that are pending for them."""
+        _drain()
+        _live.pop(self.c.id, None)
+        _unwarned.pop(self.c.id, None)
+        self.cancel(<pid_t>PyThread_get_thread_native_id())
+        _former[self.c.id] = self
+        if len(_former) > _MOST_FORMER:
+            _remember_untold(_former.pop(next(iter(_former))))
+
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
 

@@ -251,6 +251,74 @@ def test_whoever_kept_the_pointer(lossy: LossyFile, buffer: str) -> None:
     m.close()
 
 
+def test_a_reset_takes_no_exception_from_another_thread(lossy: LossyFile) -> None:
+    """Which has read the zeros, or is about to."""
+    m = safemmap.mmap(lossy.fd, 8 * PAGE, views="interrupt")
+    address = ctypes.addressof(ctypes.c_char.from_buffer(m))
+    gc.collect()
+
+    def read() -> list[Any]:
+        used: list[Any] = []
+        with pytest.raises(BusError) as caught:
+            used += [without_gil.memcmp(address, b"\0", 1)]
+        assert caught.value.offset == 0
+        return used
+
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        for _ in range(TRIES):
+            lossy.shrink(0)
+            used = executor.submit(read)
+            while not m.faulted:
+                pass
+            lossy.restore()
+            m.reset()
+            assert used.result(PATIENCE) == []
+            m.check()
+    m.close()
+
+
+RESETS = """
+import os, threading, time, numpy, safemmap
+
+size = 64 * safemmap.PAGESIZE
+fd = os.memfd_create("reset")
+os.ftruncate(fd, size)
+m = safemmap.mmap(fd, size, views="interrupt")
+array = numpy.ndarray(size, "u1", m)
+ended = threading.Event()
+used = set()
+
+def read():
+    while not ended.is_set():
+        try:
+            used.add(int(array.sum()))
+        except safemmap.BusError:
+            pass
+
+os.pwrite(fd, bytes([1]) * size, 0)
+thread = threading.Thread(target=read)
+thread.start()
+for _ in range(300):
+    os.ftruncate(fd, safemmap.PAGESIZE)
+    time.sleep(0.0005)
+    os.pwrite(fd, bytes([1]) * size, 0)
+    m.reset()
+    time.sleep(0.0005)
+ended.set()
+thread.join()
+print(used <= {size})
+"""
+
+
+def test_resets_beside_a_thread_that_reads_on() -> None:
+    """Whose faults find the region that was there, or the one that is."""
+    command = [sys.executable, "-W", "ignore", "-c", RESETS]
+    child = subprocess.run(
+        command, capture_output=True, text=True, timeout=10 * PATIENCE, check=False
+    )
+    assert (child.returncode, child.stdout) == (0, "True\n"), child.stderr
+
+
 # ---- Errors of the code under way ----------------------------------------
 
 
