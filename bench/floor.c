@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "safemmap.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -164,17 +165,146 @@ region_cycle(void)
     safemmap_region_remove(&region);
 }
 
+/* ---- Several threads at once -------------------------------------------- */
+
+enum { THREADS = 4, TIMES = 100 };
+
+static int file;
+
+static char *
+map_gone(void *at, int flags)
+{
+    char *page = mmap(at, PAGE, PROT_READ, MAP_SHARED | flags, file, 0);
+
+    if (page == MAP_FAILED)
+        abort();
+    return page;
+}
+
+/* Over a page of the thread's own, whose file has no byte. The removal puts the lost
+ * page back, so that it faults the next time, too. */
+static void
+view_fault(char *page)
+{
+    struct safemmap_region region = {.start = (uintptr_t)page,
+                                     .end = (uintptr_t)page + PAGE,
+                                     .page_size = PAGE,
+                                     .protection = PROT_READ,
+                                     .fd = -1,
+                                     .put_back = true};
+
+    if (safemmap_region_add(&region) < 0)
+        abort();
+    *(volatile char *)page;
+    if (safemmap_region_remove(&region) < 0)
+        abort();
+}
+
+static void
+guarded_fault_at(char *page)
+{
+    struct safemmap_fault fault;
+    unsigned char byte;
+
+    if (safemmap_load(page, &byte, &fault) == 0)
+        abort();
+}
+
+static pthread_barrier_t all_there;
+static void (*shared_work)(char *page);
+
+static double
+processor_time(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static void *
+run_thread(void *unused)
+{
+    char *page = map_gone(NULL, 0);
+
+    (void)unused;
+    shared_work(page); /* what the first one alone has to do */
+    pthread_barrier_wait(&all_there);
+    for (int i = 0; i < TIMES; i++)
+        shared_work(page);
+    pthread_barrier_wait(&all_there);
+    munmap(page, PAGE);
+    return NULL;
+}
+
+/* Prints the time of all, divided by how often all of them have done it: half as much
+ * where two processors do twice as much as one. And so much of a processor's. */
+static void
+measure_threads(const char *name, void (*work)(char *page), unsigned count)
+{
+    pthread_t threads[THREADS];
+    double rounds[ROUNDS], used[ROUNDS], start, before;
+
+    shared_work = work;
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_barrier_init(&all_there, NULL, count + 1);
+        for (unsigned j = 0; j < count; j++)
+            if (pthread_create(&threads[j], NULL, run_thread, NULL) != 0)
+                abort();
+        pthread_barrier_wait(&all_there);
+        start = now();
+        before = processor_time();
+        pthread_barrier_wait(&all_there);
+        rounds[i] = (now() - start) / TIMES / count;
+        used[i] = (processor_time() - before) / TIMES / count;
+        for (unsigned j = 0; j < count; j++)
+            pthread_join(threads[j], NULL);
+        pthread_barrier_destroy(&all_there);
+    }
+    qsort(rounds, ROUNDS, sizeof(rounds[0]), by_value);
+    qsort(used, ROUNDS, sizeof(used[0]), by_value);
+    printf("%s %.2f\n", name, rounds[ROUNDS / 2]);
+    printf("%s-processor %.2f\n", name, used[ROUNDS / 2]);
+}
+
+/* ---- Memory of no region ------------------------------------------------- */
+
+static char *unregistered;
+
+static void
+process_fault(void)
+{
+    map_gone(unregistered, MAP_FIXED);
+    *(volatile char *)unregistered;
+}
+
+static void
+process_no_fault(void)
+{
+    map_gone(unregistered, MAP_FIXED);
+}
+
+/* Neighbours differ, so that the kernel keeps each for itself. */
+static void
+map_many(int count)
+{
+    char *start = mmap(NULL, (size_t)count * PAGE, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    for (int i = 0; start != MAP_FAILED && i < count; i += 2)
+        if (mprotect(start + (size_t)i * PAGE, PAGE, PROT_READ) < 0)
+            return;
+}
+
 int
 main(void)
 {
     struct sigaction action;
-    int file = memfd_create("gone", 0);
 
+    file = memfd_create("gone", 0);
     if (file < 0)
         return 1;
-    gone = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
-    if (gone == MAP_FAILED)
-        return 1;
+    gone = map_gone(NULL, 0);
 
     memset(&action, 0, sizeof(action));
     action.sa_handler = bare_handler;
@@ -200,5 +330,19 @@ main(void)
     measure("register-10", region_cycle, 500);
     live_regions(60000);
     measure("register-60000", region_cycle, 500);
+    for (; live > 10; live--)
+        safemmap_region_remove(&regions[live - 1]);
+    measure_threads("guarded-by-1", guarded_fault_at, 1);
+    measure_threads("guarded-by-4", guarded_fault_at, THREADS);
+    measure_threads("register-fault-remove-by-1", view_fault, 1);
+    measure_threads("register-fault-remove-by-4", view_fault, THREADS);
+    if (safemmap_process_enable() < 0)
+        return 1;
+    unregistered = map_gone(NULL, 0);
+    measure("mapped-anew", process_no_fault, 50);
+    measure("mapped-anew-and-fault", process_fault, 50);
+    map_many(60000);
+    measure("mapped-anew-of-60000", process_no_fault, 50);
+    measure("mapped-anew-and-fault-of-60000", process_fault, 50);
     return 0;
 }

@@ -65,6 +65,6 @@ def test_fault(
     benchmark.pedantic(lambda: caught.timeit(1), rounds=rounds)
     request.config.stash[NOTES] += [
         "bare C, in nanoseconds:",
-        *(f"  {name:26} {value:12.1f}" for name, value in medians.items()),
+        *(f"  {name:38} {value:12.1f}" for name, value in medians.items()),
         f"  caught, over the bare fault {statistics.median(ratios):.2f}",
     ]
