@@ -338,7 +338,8 @@ removal_waits_for_readers(void)
         CHECK(!__atomic_load_n(&removed, __ATOMIC_SEQ_CST));
         unsigned later = safemmap__reader_enter();
         safemmap__reader_leave(epoch);
-        for (int i = 0; i < 20000 && !__atomic_load_n(&removed, __ATOMIC_SEQ_CST); i++)
+        for (int i = 0; i < 20000 && !__atomic_load_n(&removed, __ATOMIC_SEQ_CST);
+             i++)
             usleep(1000);
         CHECK(__atomic_load_n(&removed, __ATOMIC_SEQ_CST));
         safemmap__reader_leave(later);
