@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
-__all__ = ["bad_descriptor", "descriptor", "integer"]
+__all__ = ["bad_descriptor", "descriptor", "integer", "natural"]
 
 
 def descriptor(fd: FileDescriptorLike, function: str) -> int:
@@ -45,6 +45,16 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(
             f"{name} must be an integer, not {type(value).__name__!r}"
         ) from None
+
+
+def natural(name: str, value: Any) -> int:
+    """:raises TypeError: the argument of that name is no integer.
+    :raises ValueError: it is negative.
+    """
+    number = integer(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must not be negative, and is {number}")
+    return number
 
 
 def bad_descriptor(fd: int) -> OSError:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from safemmap._arguments import integer
+from safemmap._arguments import natural
 from safemmap._core import mmap
 from safemmap._standard import (
     ACCESS_COPY,
@@ -68,8 +68,8 @@ def open(
     if mode not in _MODES:
         raise ValueError(f"mode must be 'r', 'r+' or 'c', not {mode!r}")
     access, flags = _MODES[mode]
-    length = _natural("length", length)
-    offset = _natural("offset", offset)
+    length = natural("length", length)
+    offset = natural("offset", offset)
     if offset % ALLOCATIONGRANULARITY != 0:
         raise ValueError(
             f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
@@ -139,7 +139,7 @@ def memmap(
         raise ValueError(f"no file holds Python objects: dtype must not be {dtype}")
     if dtype.itemsize == 0:
         raise ValueError(f"dtype must have elements of one byte or more, not {dtype}")
-    offset = _natural("offset", offset)
+    offset = natural("offset", offset)
     start = offset - offset % ALLOCATIONGRANULARITY
     before = offset - start
     length = 0
@@ -165,11 +165,4 @@ def memmap(
 
 def _lengths(shape: SupportsIndex | Iterable[SupportsIndex]) -> tuple[int, ...]:
     given = shape if isinstance(shape, Iterable) else (shape,)
-    return tuple(_natural("shape", length) for length in given)
-
-
-def _natural(name: str, value: SupportsIndex) -> int:
-    number = integer(name, value)
-    if number < 0:
-        raise ValueError(f"{name} must not be negative, and is {number}")
-    return number
+    return tuple(natural("shape", length) for length in given)

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal
 
-from safemmap._arguments import bad_descriptor, descriptor, integer
+from safemmap._arguments import bad_descriptor, descriptor, integer, natural
 from safemmap._core import Descriptor, check_choices, mmap
 from safemmap._errors import PeerError, file_too_short
 from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
@@ -102,8 +102,8 @@ def wrap(
     length = integer("length", length)
     offset = integer("offset", offset)
     access = integer("access", access)
-    if max_length is not None and integer("max_length", max_length) < 0:
-        raise ValueError(f"max_length must not be negative, and is {max_length}")
+    if max_length is not None:
+        natural("max_length", max_length)
     if access not in _ACCESSES:
         raise ValueError(
             "wrap takes ACCESS_READ, ACCESS_WRITE or ACCESS_COPY for access, "

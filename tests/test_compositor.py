@@ -519,17 +519,22 @@ def test_buffers_know_where_they_are(turns: Turns) -> None:
     surface.commit()
 
 
+def crowded(client: Client) -> list[Surface]:
+    """A window with 32 surfaces on it, which are returned."""
+    surface, buffer = window(client)
+    manager = Subcompositor(client, 100)
+    parts = [Surface(client, id, 4) for id in range(200, 232)]
+    for part in parts:
+        manager.get_subsurface(part.id + 100, part, surface)
+        part.attach(buffer, 0, 0)
+        part.commit()
+    return parts
+
+
 def test_pixels_of_a_frame_are_bounded(
     turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = turns.client()
-    surface, buffer = window(client)
-    manager = Subcompositor(client, 100)
-    for id in range(200, 232):
-        part = Surface(client, id, 4)
-        manager.get_subsurface(id + 100, part, surface)
-        part.attach(buffer, 0, 0)
-        part.commit()
+    crowded(turns.client())
     drawn: list[int] = []
     monkeypatch.setattr(screen, "put", lambda source, *_: drawn.append(source.size))
     turns.server.draw()
@@ -539,14 +544,7 @@ def test_pixels_of_a_frame_are_bounded(
 def test_surfaces_beside_the_screen_are_bounded(
     turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = turns.client()
-    surface, buffer = window(client)
-    manager = Subcompositor(client, 100)
-    for id in range(200, 232):
-        part = Surface(client, id, 4)
-        manager.get_subsurface(id + 100, part, surface)
-        part.attach(buffer, 0, 0)
-        part.commit()
+    for part in crowded(turns.client()):
         assert isinstance(part.role, Subsurface)
         part.role.set_position(2**31 - 1, 0)
     looked_at: list[Buffer] = []
