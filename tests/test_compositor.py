@@ -208,6 +208,7 @@ def test_blending() -> None:
 # ---- Honest clients ---------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sealed", [True, False])
 def test_frames_show_what_a_client_has_drawn(
     run: Callable[..., Running], sealed: bool
@@ -284,6 +285,7 @@ def expected(name: str) -> str:
     return next(end for start, end in REFUSED.items() if re.fullmatch(start, name))
 
 
+@pytest.mark.slow
 def test_each_attack_ends_itself_alone(run: Callable[..., Running]) -> None:
     server = run()
     honest = Honest(server.path, 1, sealed=False)

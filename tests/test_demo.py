@@ -110,6 +110,7 @@ def test_the_standard_reader_dies_and_ours_does_not(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_core_is_left_where_cores_are_wanted(tmp_path):
     program = (
         "import resource, sys; from safemmap.__main__ import main;"
@@ -137,6 +138,7 @@ def test_with_faulthandler_on(monkeypatch):
     assert (status, err) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 20, 40, 63, 64, 80, 200])
 def test_no_line_is_wider_than_the_terminal(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -153,6 +155,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "value", "coloured"),
     [("NO_COLOR", "", True), ("NO_COLOR", "1", False), ("TERM", "dumb", False)],
@@ -175,6 +178,7 @@ def test_nothing_is_left_open():
     assert (os.listdir("/proc/self/fd"), children()) == before
 
 
+@pytest.mark.slow
 def test_it_fails_when_our_reader_dies():
     status, out = play(guarded="mmap")
 
@@ -184,6 +188,7 @@ def test_it_fails_when_our_reader_dies():
     assert "the standard reader was" not in out
 
 
+@pytest.mark.slow
 def test_it_fails_when_the_standard_reader_survives():
     status, out = play(standard="safemmap")
 
@@ -195,6 +200,7 @@ def test_it_fails_when_the_standard_reader_survives():
     )
 
 
+@pytest.mark.slow
 def test_it_fails_when_our_reader_dies_of_something_else(module):
     killed = module(
         "killed",
@@ -207,6 +213,7 @@ def test_it_fails_when_our_reader_dies_of_something_else(module):
     assert "its end: killed by SIGSEGV (signal 11)" in out
 
 
+@pytest.mark.slow
 def test_it_fails_when_the_data_is_not_what_the_peer_wrote(module):
     stale = module(
         "stale",
@@ -223,6 +230,7 @@ def test_it_fails_when_the_data_is_not_what_the_peer_wrote(module):
     assert "NOT OBSERVED: the safemmap reader served the next peer" in out
 
 
+@pytest.mark.slow
 def test_it_fails_when_a_reader_hangs(module, monkeypatch):
     hanging = module(
         "hanging",

@@ -68,6 +68,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return object_files(sorted(CORE.glob("*.c")), tmp_path_factory.mktemp("core"))
 
 
+@pytest.mark.slow
 @compiles
 def test_the_files_of_the_core_form_no_cycle(core: list[Path]) -> None:
     graph = uses(core)
@@ -82,6 +83,7 @@ def layers() -> list[str]:
     return re.findall(r"(\w+)\.c\b", picture)
 
 
+@pytest.mark.slow
 @compiles
 def test_the_layers_are_as_drawn(core: list[Path]) -> None:
     drawn = layers()
@@ -112,6 +114,7 @@ def test_32_bits_are_refused() -> None:
     assert "safemmap needs a 64-bit system" in done.stderr
 
 
+@pytest.mark.slow
 @compiles
 def test_a_planted_cycle_is_found(core: list[Path], tmp_path: Path) -> None:
     source = tmp_path / "shared.c"
