@@ -45,6 +45,8 @@ cdef class BusError(OSError):
         ``"/memfd:name (deleted)"``. None where that cannot be told.
     :ivar under_protect: whether another library made the mapping, and `protect`
         guarded it.
+    :ivar name: of the region, where an extension module has registered the memory (see
+        docs/extensions.md) and raises this for a view; else None.
     """
 
     cdef readonly Py_ssize_t offset
@@ -83,6 +85,11 @@ cdef class BusError(OSError):
         origin = _origin_of(self)
         return origin is not None and origin.under_protect
 
+    @property
+    def name(self):
+        origin = _origin_of(self)
+        return None if origin is None else origin.region
+
     def __dealloc__(self):
         Py_XDECREF(self.met_by)
         Py_XDECREF(self.origin)
@@ -105,19 +112,23 @@ cdef class BusError(OSError):
         state = (
             self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
-            self.path, self.under_protect,
+            self.path, self.under_protect, self.name,
         )
         made_from = OSError.__reduce__(self)[1]  # with the names of files, if any
         return type(self), made_from, (state, self.__dict__)
 
     def __setstate__(self, state):
+        cdef _Origin origin
+
         (
             self.offset, self.address, self.bus_code, operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
-            path, under_protect,
+            path, under_protect, name,
         ), attributes = state
         _refer(&self.met_by, operation)
-        _refer(&self.origin, _origin(None, -1, path, under_protect))
+        origin = _origin(None, -1, path, under_protect)
+        origin.region = name
+        _refer(&self.origin, origin)
         self.__dict__.update(attributes)
 
 

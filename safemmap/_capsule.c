@@ -16,7 +16,7 @@ PyObject *
 safemmap_raise(const struct safemmap_fault *fault, const volatile void *start,
                size_t size, const char *operation)
 {
-    return own.raise(fault, start, size, operation, 0);
+    return own.raise(fault, start, size, operation, NULL);
 }
 
 PyObject *
@@ -27,7 +27,7 @@ safemmap_raise_region(const struct safemmap_region *region, const char *operatio
     const uintptr_t start = region->fault.address - region->fault_offset;
 
     return own.raise(&fault, (const void *)start, region->end - region->start,
-                     operation, 1);
+                     operation, region->name);
 }
 
 static int

@@ -9,9 +9,10 @@
 struct safemmap_own_functions {
     /* Whether the user allows the signal handler. Called without the GIL. */
     int (*handler_is_allowed)(void);
-    /* Raises BusError, and returns NULL. */
+    /* Raises BusError, and returns NULL. `region`: the name of the one that is
+     * poisoned; NULL: `operation` has faulted. */
     PyObject *(*raise)(const struct safemmap_fault *fault, const volatile void *start,
-                       size_t size, const char *operation, int poisoned);
+                       size_t size, const char *operation, const char *region);
 };
 
 /* A new reference, or NULL with an exception set. */

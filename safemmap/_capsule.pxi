@@ -7,7 +7,7 @@ cdef extern from "_capsule.h":
         int (*handler_is_allowed)() noexcept nogil
         PyObject *(*raise_error "raise")(
             const safemmap_fault *fault, const volatile void *start, size_t size,
-            const char *operation, bint poisoned
+            const char *operation, const char *region
         ) except? NULL
     object safemmap_capsule_new(const safemmap_own_functions *functions)
 
@@ -18,7 +18,7 @@ cdef int _handler_is_allowed() noexcept nogil:
 
 cdef PyObject *_raise_for_extension(
     const safemmap_fault *fault, const volatile void *start, size_t size,
-    const char *operation, bint poisoned
+    const char *operation, const char *region
 ) except? NULL:
     cdef uintptr_t first = <uintptr_t>start
     cdef BusError exception
@@ -33,7 +33,9 @@ cdef PyObject *_raise_for_extension(
         _errno_of(fault.code), <Py_ssize_t>max(first, fault.address) - first,
         fault.address, fault.code, operation.decode(), 0, size,
     )
-    exception.poisoned = poisoned
+    if region != NULL:
+        exception.poisoned = True
+        _name_origin(exception, _origin_in_region(_text_of(region)))
     raise exception
 
 

@@ -49,6 +49,8 @@ class BusError(OSError):
         ``"/memfd:name (deleted)"``. None where that cannot be told.
     :ivar under_protect: whether another library made the mapping, and `protect`
         guarded it.
+    :ivar name: of the region, where an extension module has registered the memory (see
+        docs/extensions.md) and raises this for a view; else None.
     """
     @property
     def offset(self) -> int: ...
@@ -76,6 +78,8 @@ class BusError(OSError):
     def path(self) -> str | None: ...
     @property
     def under_protect(self) -> bool: ...
+    @property
+    def name(self) -> str | None: ...
 
 @disjoint_base
 class mmap:

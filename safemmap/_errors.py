@@ -160,6 +160,8 @@ def describe_bus_error(error: BusError) -> str:
         else:  # it is gone, or an extension module's
             remedy = "have its owner map it again"
         by = "" if error.operation == "view" else f"{error.operation}: "
+        if error.name:
+            of_file = f" of region {error.name!r}"
         return (
             f"[Errno {error.errno}] {by}a view{of_file} touched the page at offset "
             f"{error.offset} (address {error.address:#x}) when it was gone, and got "

@@ -1,11 +1,6 @@
 # The faults of views on their way from the signal handler to the program: to
 # `faults`, or to a warning if the program does not ask.
 
-# The code that empties the core's queue calls no Python function, so that a pending
-# exception of this thread (`views="interrupt"`, Ctrl-C) cannot be raised in the middle.
-cdef extern from "Python.h":
-    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
-
 cdef dict _live = {}            # the regions, by their ids
 cdef dict _former = {}          # likewise the last that were taken out by `reset`
 cdef list _recent = []          # faults that `faults` has not returned yet
@@ -24,6 +19,8 @@ cdef double _GRACE = 0.1
 cdef _Origin _NO_ORIGIN = _origin(None, -1, None, False)
 
 
+# The code that empties the core's queue calls no Python function, so that a pending
+# exception of this thread (`views="interrupt"`, Ctrl-C) cannot be raised in the middle.
 cdef object _drain():
     """Empty the core's queue, on any thread."""
     global _lost
@@ -43,7 +40,7 @@ cdef object _drain():
             _warn_later(event.region)
         else:  # of an extension module
             origin, offset = _NO_ORIGIN, event.offset
-            name = PyUnicode_DecodeUTF8(event.name, strlen(event.name), "replace")
+            name = _text_of(event.name)
         if len(_recent) >= _CAPACITY:
             del _recent[0]
             _lost += 1

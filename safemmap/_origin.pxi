@@ -3,6 +3,7 @@
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
 
 
 @cython.final
@@ -14,6 +15,7 @@ cdef class _Origin:
     cdef int fd                 # of the mapping; -1 once that is closed
     cdef object name            # None as long as it is not known
     cdef bint under_protect     # it is a foreign mapping
+    cdef object region          # an extension module's: its name; else None
     cdef bint told              # there was an error
 
     cdef object path(self):
@@ -35,6 +37,19 @@ cdef _Origin _origin(object mapping, int fd, object name, bint under_protect):
     origin.name = name
     origin.under_protect = under_protect
     return origin
+
+
+cdef _Origin _origin_in_region(object name):
+    """In memory that an extension module has registered under that name."""
+    cdef _Origin origin = _origin(None, -1, None, False)
+
+    origin.region = name
+    return origin
+
+
+cdef object _text_of(const char *name):
+    """Of a region, whose name may be cut off within a character."""
+    return PyUnicode_DecodeUTF8(name, strlen(name), "replace")
 
 
 cdef object _name_of(int fd):

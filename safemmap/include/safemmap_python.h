@@ -39,8 +39,8 @@ extern "C" {
 /* Raise BusError for a fault. `fault` is what an operation, or SAFEMMAP_CATCH, has
  * filled in, of an access to the `size` bytes from `start` on; `operation` says what
  * the program did (UTF-8). A fault of code 0 raises RuntimeError, since nothing
- * faulted. The second is for a region that is poisoned. Both need the GIL, and return
- * NULL. */
+ * faulted. The second is for a region that is poisoned, and the error has its name.
+ * Both need the GIL, and return NULL. */
 SAFEMMAP_API PyObject *safemmap_raise(const struct safemmap_fault *fault,
                                       const volatile void *start, size_t size,
                                       const char *operation);

@@ -1,6 +1,7 @@
 """Two extension modules of somebody else's, and the package itself, in one process."""
 
 import os
+import pickle
 import sys
 import threading
 
@@ -50,6 +51,10 @@ def regions() -> None:
             error = error_of(pool.check)
             assert (error.operation, error.poisoned) == ("check", True), error
             assert error.offset == 3 * PAGE + 7, error
+            name = type(pool).__module__
+            assert error.name == name, error
+            assert f"a view of region {name!r} touched" in str(error), str(error)
+            assert pickle.loads(pickle.dumps(error)).name == name, error
         found = safemmap.faults()
         assert [(f.name, f.offset, f.mapping) for f in found] == [
             (None, 2 * PAGE, m),
@@ -69,6 +74,7 @@ def moved() -> None:
     assert pool.peek(0) == ord("x")
     error = error_of(pool.check)
     assert (error.offset, error.stop) == (3 * PAGE + 7, SIZE), error
+    assert error.name == "moved", error
     assert names_of_faults() == [("moved", 3 * PAGE + 7)]
     os.close(fd)
 
@@ -82,6 +88,7 @@ def operations() -> None:
     os.ftruncate(fd, PAGE)
     error = error_of(pool.total)
     assert (error.operation, error.poisoned) == ("total", False), error
+    assert error.name is None, error
     assert error.offset == PAGE, error
     assert "total of bytes 0 to" in str(error), str(error)
     assert error_of(pool.load, 2 * PAGE + 3).offset == 2 * PAGE + 3
