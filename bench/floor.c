@@ -269,7 +269,12 @@ measure_threads(const char *name, void (*work)(char *page), unsigned count)
 
 /* ---- Memory of no region ------------------------------------------------- */
 
+enum { MAPPINGS_ROUNDS = 21, MAPPINGS_TIMES = 200 };
+
 static char *unregistered;
+static int zeros;
+static struct sigaction below;
+static volatile double in_handler;
 
 static void
 process_fault(void)
@@ -284,8 +289,56 @@ process_no_fault(void)
     map_gone(unregistered, MAP_FIXED);
 }
 
-/* Neighbours differ, so that the kernel keeps each for itself. */
+/* Of a processor: what other processes take of it is not in it. */
+static double
+thread_time(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+/* Above the library's handler. */
 static void
+time_handler(int signo, siginfo_t *info, void *context)
+{
+    double start = thread_time();
+
+    below.sa_sigaction(signo, info, context);
+    in_handler += thread_time() - start;
+}
+
+/* The least that a handler can do which lets the access go on. */
+static void
+map_zeros(int signo, siginfo_t *info, void *context)
+{
+    double start = thread_time();
+
+    (void)signo;
+    (void)info;
+    (void)context;
+    if (mmap(unregistered, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, zeros, 0) ==
+        MAP_FAILED)
+        abort();
+    in_handler += thread_time() - start;
+}
+
+static void
+handle_with(void (*handler)(int signo, siginfo_t *info, void *context),
+            struct sigaction *ret_before)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    if (sigaction(SIGBUS, &action, ret_before) < 0)
+        abort();
+}
+
+/* Neighbours differ, so that the kernel keeps each for itself. */
+static char *
 map_many(int count)
 {
     char *start = mmap(NULL, (size_t)count * PAGE, PROT_NONE,
@@ -293,13 +346,74 @@ map_many(int count)
 
     for (int i = 0; start != MAP_FAILED && i < count; i += 2)
         if (mprotect(start + (size_t)i * PAGE, PAGE, PROT_READ) < 0)
-            return;
+            abort();
+    return start;
+}
+
+static double
+time_in_handler(void (*handler)(int signo, siginfo_t *info, void *context), int times)
+{
+    struct sigaction before;
+
+    handle_with(handler, &before);
+    in_handler = 0;
+    for (int i = 0; i < times; i++)
+        process_fault();
+    if (sigaction(SIGBUS, &before, NULL) < 0)
+        abort();
+    return in_handler / times;
+}
+
+/* Among so many mappings, which are there for the round alone: all numbers take
+ * turns.
+ */
+static void
+measure_handlers(void)
+{
+    static const int counts[] = {100, 1000, 20000, 60000};
+    enum { COUNTS = sizeof(counts) / sizeof(counts[0]) };
+    double least[COUNTS][MAPPINGS_ROUNDS], ours[COUNTS][MAPPINGS_ROUNDS];
+    double first[COUNTS][MAPPINGS_ROUNDS];
+    char name[] = "/tmp/floor.XXXXXX";
+    int named = mkstemp(name);
+
+    if (named < 0)
+        abort();
+    handle_with(time_handler, &below); /* finds out what ours is */
+    if (sigaction(SIGBUS, &below, NULL) < 0)
+        abort();
+    for (int i = 0; i < MAPPINGS_ROUNDS; i++)
+        for (int j = 0; j < COUNTS; j++) {
+            char *many = map_many(counts[j]);
+
+            file = memfd_create("of nobody", 0); /* its inode number is new */
+            if (file < 0)
+                abort();
+            first[j][i] = time_in_handler(time_handler, 1);
+            close(file);
+            file = named;
+            ours[j][i] = time_in_handler(time_handler, MAPPINGS_TIMES);
+            least[j][i] = time_in_handler(map_zeros, MAPPINGS_TIMES);
+            munmap(many, (size_t)counts[j] * PAGE);
+        }
+    unlink(name);
+    for (int j = 0; j < COUNTS; j++) {
+        qsort(least[j], MAPPINGS_ROUNDS, sizeof(double), by_value);
+        qsort(ours[j], MAPPINGS_ROUNDS, sizeof(double), by_value);
+        qsort(first[j], MAPPINGS_ROUNDS, sizeof(double), by_value);
+        printf("in-least-handler-of-%d %.2f\n", counts[j],
+               least[j][MAPPINGS_ROUNDS / 2]);
+        printf("in-handler-of-%d %.2f\n", counts[j], ours[j][MAPPINGS_ROUNDS / 2]);
+        printf("in-handler-first-of-%d %.2f\n", counts[j],
+               first[j][MAPPINGS_ROUNDS / 2]);
+    }
 }
 
 int
 main(void)
 {
     struct sigaction action;
+    char *many;
 
     file = memfd_create("gone", 0);
     if (file < 0)
@@ -336,13 +450,16 @@ main(void)
     measure_threads("guarded-by-4", guarded_fault_at, THREADS);
     measure_threads("register-fault-remove-by-1", view_fault, 1);
     measure_threads("register-fault-remove-by-4", view_fault, THREADS);
-    if (safemmap_process_enable() < 0)
+    zeros = memfd_create("zeros", 0);
+    if (zeros < 0 || ftruncate(zeros, PAGE) < 0 || safemmap_process_enable() < 0)
         return 1;
     unregistered = map_gone(NULL, 0);
     measure("mapped-anew", process_no_fault, 50);
     measure("mapped-anew-and-fault", process_fault, 50);
-    map_many(60000);
+    many = map_many(MOST);
     measure("mapped-anew-of-60000", process_no_fault, 50);
     measure("mapped-anew-and-fault-of-60000", process_fault, 50);
+    munmap(many, MOST * (size_t)PAGE);
+    measure_handlers();
     return 0;
 }

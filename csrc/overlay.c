@@ -424,12 +424,16 @@ overlay_held(struct safemmap_region *owner, const siginfo_t *info,
 bool
 safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
 {
-    struct safemmap__reading reading = safemmap__start_reading();
     uintptr_t address = (uintptr_t)info->si_addr;
     struct safemmap_region *owner = NULL;
+    struct safemmap__reading reading;
     struct fault fault;
     bool done = false;
 
+    /* (There has been no region yet: what follows takes two system calls.) */
+    if (__atomic_load_n(&safemmap__directory, __ATOMIC_ACQUIRE) == NULL)
+        return false;
+    reading = safemmap__start_reading();
     safemmap__regions_visit(address, address + 1, choose, &owner);
     /* (A misaligned access has nothing wrong with its page.) */
     if (owner != NULL && info->si_code != BUS_ADRALN) {
