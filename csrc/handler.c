@@ -163,9 +163,9 @@ enum { RAISES_ALLOWED = 2 };
 
 /* Differs between records, and between the copies of this library in a process. */
 static uintptr_t
-mark_of(const struct safemmap__forwarding *record)
+mark_of(uintptr_t record)
 {
-    return (uintptr_t)record ^ (uintptr_t)&safemmap__counts;
+    return record ^ (uintptr_t)&safemmap__counts;
 }
 
 /* Which link is next for a signal that has come in at `entry`: the entry's own, or
@@ -182,8 +182,9 @@ next_step(int entry, const siginfo_t *info)
 
     if (last.record == NULL)
         return step;
-    if (info == &last.record->info && last.record->before == mark_of(last.record) &&
-        last.record->after == mark_of(last.record)) {
+    const uintptr_t mark = mark_of((uintptr_t)last.record);
+    if (info == &last.record->info && last.record->before == mark &&
+        last.record->after == mark) {
         if (step.at >= last.at)
             step.at = last.at - 1;
         return step;
@@ -230,12 +231,11 @@ static void
 call(const struct sigaction *action, struct safemmap__progress step, int signo,
      const siginfo_t *info, void *context)
 {
-    struct safemmap__forwarding record = {.before = mark_of(&record),
-                                          .info = *info,
-                                          .after = mark_of(&record),
+    struct safemmap__forwarding record = {.info = *info,
                                           .outer = safemmap__self.progress};
     sigset_t blocked = action->sa_mask, before;
 
+    record.before = record.after = mark_of((uintptr_t)&record);
     /* With the signals blocked that the kernel would have blocked. */
     if ((action->sa_flags & SA_NODEFER) == 0)
         sigaddset(&blocked, SIGBUS);
