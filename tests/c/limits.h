@@ -9,13 +9,9 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
-static inline void
-set_limit(__rlimit_resource_t resource, rlim_t value)
-{
-    const struct rlimit limit = {value, value};
-
-    CHECK_CALL(setrlimit(resource, &limit));
-}
+/* (A macro: C libraries do not agree on the type of a resource's number.) */
+#define SET_LIMIT(resource, value) \
+    CHECK_CALL(setrlimit(resource, &(const struct rlimit){value, value}))
 
 static inline void
 drop_capabilities(void)
@@ -72,7 +68,7 @@ deny(int call, unsigned argument, unsigned value, unsigned other, unsigned error
 static inline void
 limit_data(void)
 {
-    set_limit(RLIMIT_DATA, 0);
+    SET_LIMIT(RLIMIT_DATA, 0);
 }
 
 static inline void
@@ -81,7 +77,7 @@ limit_locked_memory(void)
     if (mlockall(MCL_FUTURE) < 0)
         skip("needs the right to lock memory");
     drop_capabilities();
-    set_limit(RLIMIT_MEMLOCK, 0);
+    SET_LIMIT(RLIMIT_MEMLOCK, 0);
 }
 
 /* What is mapped already is locked too. */
@@ -91,7 +87,7 @@ lock_all_memory(void)
     if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
         skip("needs the right to lock memory");
     drop_capabilities();
-    set_limit(RLIMIT_MEMLOCK, 0);
+    SET_LIMIT(RLIMIT_MEMLOCK, 0);
 }
 
 static inline void
@@ -115,19 +111,19 @@ limit_address_space(void)
 
     CHECK(statm != NULL && fscanf(statm, "%lu", &pages) == 1);
     fclose(statm);
-    set_limit(RLIMIT_AS, (pages + 1) * PAGE);
+    SET_LIMIT(RLIMIT_AS, (pages + 1) * PAGE);
 }
 
 static inline void
 limit_files(void)
 {
-    set_limit(RLIMIT_NOFILE, 0);
+    SET_LIMIT(RLIMIT_NOFILE, 0);
 }
 
 static inline void
 limit_file_size(void)
 {
-    set_limit(RLIMIT_FSIZE, 0);
+    SET_LIMIT(RLIMIT_FSIZE, 0);
 }
 
 static inline void

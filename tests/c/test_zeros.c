@@ -155,7 +155,7 @@ refused_beforehand(const void *which)
         return;
     case 3:
         /* (Without a SIGXFSZ.) */
-        set_limit(RLIMIT_FSIZE, 1 << 20);
+        SET_LIMIT(RLIMIT_FSIZE, 1 << 20);
         CHECK_EQ(safemmap__zeros_prepare(), -EFBIG);
         CHECK_EQ(safemmap__lasting_prepare(), 0);
         return;
@@ -183,7 +183,7 @@ small_files(void)
 {
     struct file file = file_new(8);
 
-    set_limit(RLIMIT_FSIZE, 100 << 20);
+    SET_LIMIT(RLIMIT_FSIZE, 100 << 20);
     CHECK_EQ(safemmap__zeros_prepare(), 0);
     for (int i = 0; i < 1000; i++)
         check_goes(&file);
