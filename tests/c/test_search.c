@@ -40,12 +40,17 @@ static const unsigned char *
 naive(const unsigned char *text, size_t size, const unsigned char *pattern,
       size_t pattern_size, bool backward)
 {
+    const size_t middle = pattern_size / 2;
+
     if (size < pattern_size)
         return NULL;
     for (size_t i = 0; i <= size - pattern_size; i++) {
         const unsigned char *at = text + (backward ? size - pattern_size - i : i);
 
-        if (memcmp(at, pattern, pattern_size) == 0)
+        /* (The middle first: memcmp(3) of musl compares byte by byte, which would
+         * take a minute where text and pattern repeat themselves.) */
+        if (pattern_size == 0 ||
+            (at[middle] == pattern[middle] && memcmp(at, pattern, pattern_size) == 0))
             return at;
     }
     return NULL;
