@@ -37,7 +37,8 @@ cdef object _drain():
             origin, offset = _note_file(&event), event.file.offset
         elif region is not None:
             origin, offset = region.origin, region.offset_of(event.fault.address)
-            _warn_later(event.region)
+            if not region.is_awaited():
+                _warn_later(event.region)
         else:  # of an extension module
             origin, offset = _NO_ORIGIN, event.offset
             name = _text_of(event.name)
@@ -86,8 +87,9 @@ cdef double _warn_of_due() noexcept:
 
 cdef double _next_due():
     """In seconds from now, or a negative number."""
-    when = min(_unwarned.values(), default=None)
-    return -1 if when is None else max(0, when - monotonic())
+    if not _unwarned:
+        return -1
+    return max(0, min(_unwarned.values()) - monotonic())
 
 
 cdef int _warn_of(object id) except -1:

@@ -215,10 +215,10 @@ cdef class Protected:
         return self
 
     def __exit__(self, exc_type, exc_value, traceback, /):
-        self.entered = False
         try:
             self.check_for("protect")
         finally:
+            self.entered = False
             self.close()
 
     def __del__(self):

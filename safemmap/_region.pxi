@@ -64,7 +64,7 @@ cdef class Region:
         _drain()
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
-        self.cancel(<pid_t>PyThread_get_thread_native_id())
+        self.cancel_here()
         _former[self.c.id] = self
         if len(_former) > _MOST_FORMER:
             _remember_untold(_former.pop(next(iter(_former))))
@@ -113,7 +113,7 @@ cdef class Region:
     cdef void tell(self) noexcept:
         """Called as this thread gets a BusError: cancels the pending one."""
         self.reported = True
-        self.cancel(<pid_t>PyThread_get_thread_native_id())
+        self.cancel_here()
 
     cdef void end_scope(self) noexcept:
         """At the end of the last scope: cancels exceptions of other threads, for which
@@ -124,8 +124,20 @@ cdef class Region:
     cdef void cancel(self, pid_t thread) noexcept:
         """Cancel the pending exceptions of a thread, or with 0 of all of them. (None is
         pending before a fault, which poisons the region first.)"""
-        if self.poisoned():
+        if self.c.withdrawable and self.poisoned():
             safemmap_interrupt_cancel(self.c.id, thread)
+
+    cdef void cancel_here(self) noexcept:
+        """Those of this thread."""
+        if self.c.withdrawable:
+            self.cancel(<pid_t>PyThread_get_thread_native_id())
+
+    cdef bint is_awaited(self):
+        """Whether the end of a scope will raise for it."""
+        owner = self.owner()
+        if isinstance(owner, mmap):
+            return (<mmap>owner).scopes > 0
+        return owner is not None and owner.entered
 
     cdef int warn_unasked(self) except -1:
         """Warns once, unless the program knows of the fault, or the end of a scope will
@@ -134,12 +146,10 @@ cdef class Region:
         if not self.poisoned() or self.reported or self.warned or owner is None:
             return 0
         try:
-            if isinstance(owner, mmap):
-                if (<mmap>owner).scopes > 0:
-                    return 0
-                name = (<mmap>owner).describe_self()
-            elif owner.entered:
+            if self.is_awaited():
                 return 0
+            if isinstance(owner, mmap):
+                name = (<mmap>owner).describe_self()
             else:
                 name = repr(owner)
             self.warn(name, unasked=True)

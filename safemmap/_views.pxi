@@ -259,12 +259,13 @@ cdef class Access:
         if not self.entered:
             raise RuntimeError("this access scope is not entered")
         self.entered = False
-        self.mapping.scopes -= 1
         view, self.view = self.view, None
         try:
             view.release()
         except BufferError:
             pass  # reported below, together with objects made from it
+        # From here on a fault is warned of; those before it are raised below.
+        self.mapping.scopes -= 1
         if self.mapping.region is not None:
             self.mapping.region.end_scope()
         if self.mapping.poisoned() and self.mapping.has_told(exc_value):

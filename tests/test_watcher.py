@@ -22,6 +22,7 @@ SHOWS_UNDER_A_LOCK = pytest.mark.skipif(
     "case",
     [
         "none_before_a_fault",
+        "none_where_a_scope_raises",
         "shuts_itself_in",
         "python_does_not_count_it",
         "ends_when_nothing_needs_it",

@@ -113,6 +113,38 @@ def none_before_a_fault() -> None:
     assert atexit._ncallbacks() == exits
 
 
+def none_where_a_scope_raises() -> None:
+    import mmap
+
+    import safemmap
+
+    fd = os.memfd_create("lost")
+
+    def ours(length: int) -> contextlib.AbstractContextManager[memoryview]:
+        return safemmap.mmap(fd, length).access()
+
+    @contextlib.contextmanager
+    def theirs(length: int) -> Iterator[memoryview]:
+        with memoryview(mmap.mmap(fd, length)) as view, safemmap.protect(view):
+            yield view
+
+    with recorded() as caught:
+        for scope in (ours, theirs):
+            os.ftruncate(fd, SIZE)
+            try:
+                with scope(SIZE) as view:
+                    os.ftruncate(fd, 0)
+                    assert view[0] == 0
+                    # What the handler has asked for is done before this returns.
+                    assert safemmap.handler.status().overlaid > 0
+                    assert tasks() == 1
+                raise AssertionError("not reported")
+            except safemmap.BusError:
+                assert tasks() == 1
+    assert not caught
+    assert_it_warns()
+
+
 def shuts_itself_in() -> None:
     """unshare(2) gives a user namespace to processes of one thread alone."""
     if not hasattr(os, "unshare"):
