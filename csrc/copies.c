@@ -35,6 +35,7 @@ static const struct safemmap__service service = {
     .process_enabled = safemmap_process_enabled,
     .file_path = safemmap_file_path,
     .withdraw = safemmap_withdraw,
+    .region_renew = safemmap_region_renew,
 };
 
 /* safemmap__copy_visitor: finds a host that can serve this copy. */

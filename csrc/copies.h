@@ -39,6 +39,7 @@ struct safemmap__service {
     bool (*process_enabled)(void);
     ssize_t (*file_path)(uint32_t id, char *ret_path, size_t room);
     int (*withdraw)(uint64_t token);
+    int (*region_renew)(struct safemmap_region *region, int flags);
 };
 
 /* What it does for a member. */

@@ -428,7 +428,8 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     struct safemmap_region *owner = NULL;
     struct safemmap__reading reading;
     struct fault fault;
-    bool done = false;
+    bool done = false, again = false;
+    uint64_t id;
 
     /* (There has been no region yet: what follows takes two system calls.) */
     if (__atomic_load_n(&safemmap__directory, __ATOMIC_ACQUIRE) == NULL)
@@ -438,12 +439,16 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     /* (A misaligned access has nothing wrong with its page.) */
     if (owner != NULL && info->si_code != BUS_ADRALN) {
         fault = fault_of(info, context);
+        id = __atomic_load_n(&owner->id, __ATOMIC_RELAXED);
         safemmap__lock(&safemmap__pages);
-        done = overlay_held(owner, info, context, &fault);
+        /* Another thread may have had the file mapped anew: then the access is made
+         * again. */
+        again = id != owner->id;
+        done = again || overlay_held(owner, info, context, &fault);
         safemmap__unlock(&safemmap__pages);
     }
     safemmap__stop_reading(&reading);
-    if (owner != NULL)
+    if (owner != NULL && !again)
         safemmap__event_announce(&fault.event, fault.report,
                                  done ? fault.reported : 0);
     return done;

@@ -10,7 +10,7 @@
  * address; how far the leaves reach tells it where to stop.
  */
 #include "copies.h"
-#include "runs.h"
+#include "pages.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -55,6 +55,7 @@ safemmap__registry_is_empty(void)
  * directory holds as many entries as the published one. */
 static struct safemmap__leaf *spare_leaf;
 static struct safemmap__directory *spare_directory;
+static uint64_t last_id; /* of a region */
 
 static struct safemmap__leaf *
 leaf_new(void)
@@ -377,7 +378,6 @@ enter_locked(struct safemmap_region *region)
 int
 safemmap_region_add(struct safemmap_region *region)
 {
-    static uint64_t last_id; /* guarded by `lock` */
     int error;
 
     if (safemmap__host != NULL)
@@ -462,6 +462,47 @@ safemmap_region_update(struct safemmap_region *region, uintptr_t start, uintptr_
         free_runs(stand_in);
     }
     free(stand_in);
+    return error;
+}
+
+/* The caller holds safemmap__pages: threads that have faulted there wait for it, and
+ * are told by the id that what they found is no more. */
+static int
+renew_locked(struct safemmap_region *region, int flags)
+{
+    struct safemmap__range all = {region->start, region->end};
+    int error =
+        safemmap__os_map_again(region->start, region->end - region->start,
+                               region->protection, flags, region->fd, region->offset);
+
+    if (error < 0)
+        return error;
+    safemmap__regions_visit(all.start, all.end, safemmap__unmark, &all);
+    region->singles = 0;
+    region->steps = (struct safemmap__steps){0};
+    __atomic_store_n(&region->id, ++last_id, __ATOMIC_RELAXED);
+    __atomic_store_n(&region->poisoned, 0, __ATOMIC_RELEASE);
+    safemmap__os_set_mappings_aside();
+    return 0;
+}
+
+int
+safemmap_region_renew(struct safemmap_region *region, int flags)
+{
+    struct safemmap__reading reading;
+    int error;
+
+    if (safemmap__host != NULL)
+        return safemmap__host->region_renew(region, flags);
+    if (region->overlaid == NULL || region->put_back)
+        return -EINVAL;
+    safemmap__registry_lock();
+    reading = safemmap__start_reading();
+    safemmap__lock(&safemmap__pages);
+    error = renew_locked(region, flags);
+    safemmap__unlock(&safemmap__pages);
+    safemmap__stop_reading(&reading);
+    safemmap__registry_unlock();
     return error;
 }
 

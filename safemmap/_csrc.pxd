@@ -71,6 +71,7 @@ cdef extern from "safemmap.h" nogil:
 
     int safemmap_region_add(safemmap_region *region)
     int safemmap_region_remove(safemmap_region *region)
+    int safemmap_region_renew(safemmap_region *region, int flags)
     bint safemmap_region_poisoned(const safemmap_region *region)
 
     int safemmap_process_enable()

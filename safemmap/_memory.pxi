@@ -153,48 +153,40 @@ cdef class _Memory:
         cdef void *spare = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
-        cdef int error = errno
+
+        if spare == MAP_FAILED:
+            self.map_again_elsewhere(NULL, errno)
+        elif self.region.renew(self.flags) == 0:
+            _unmap(<char *>spare, self.length)
+        else:
+            self.map_again_elsewhere(<char *>spare, 0)
+        self.choose_protection(self.fd, again=True)
+        return 0
+
+    @cython.final
+    cdef int map_again_elsewhere(self, char *spare, int error) except -1:
+        """Where the memory's own place cannot be kept: the kernel does not say what
+        lies there now. Or without a spare mapping, as this error tells: the table of
+        mappings may be full, and to unmap the memory first makes room in it."""
         cdef Region region
         cdef void *data
 
-        if spare == MAP_FAILED and error != ENOMEM:
+        if spare == NULL and error != ENOMEM:
             raise _os_error(error)
-        if spare != MAP_FAILED:
-            # First of all, for other threads that touch it: zeros that were withdrawn
-            # fault, and would kill while the region is not registered.
-            self.map_in_place()
         region = self.unregister()
-        if spare == MAP_FAILED:
-            # The table of mappings may be full: free entries first.
+        if spare == NULL:
             _unmap(self.data, self.mapped)
             data = c_mmap(
                 self.data, self.length, self.prot, self.flags, self.fd, self.offset
             )
             error = errno
-            self.data = NULL if data == MAP_FAILED else <char *>data
-            self.mapped = self.length
-        else:
-            # Once more: the file may have been cut, and pages replaced, meanwhile.
-            data = self.map_in_place()
-            if data == MAP_FAILED:
-                # The kernel does not say what lies there now.
-                self.data = <char *>spare
-                self.mapped = self.length
-            else:
-                _unmap(<char *>spare, self.length)
-        if region is not None:
-            region.retire()
+            spare = NULL if data == MAP_FAILED else <char *>data
+        self.data = spare
+        self.mapped = self.length
+        region.retire()
         if self.data == NULL:
             raise _os_error(error)
-        self.choose_protection(self.fd, again=True)
         return 0
-
-    @cython.final
-    cdef void *map_in_place(self) noexcept:
-        return c_mmap(
-            self.data, self.length, self.prot, self.flags | MAP_FIXED, self.fd,
-            self.offset,
-        )
 
     @cython.final
     cdef void release(self) noexcept:

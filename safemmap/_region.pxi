@@ -64,10 +64,33 @@ cdef class Region:
         _drain()
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
+        if self.reported and not self.c.withdrawable:
+            return  # nobody will ask for it
         self.cancel_here()
         _former[self.c.id] = self
         if len(_former) > _MOST_FORMER:
             _remember_untold(_former.pop(next(iter(_former))))
+
+    cdef int renew(self, int flags) except 1:
+        """Have the file mapped anew in the place of the pages, and begin again as
+        another region, without a moment in which none is registered. Returns 0 or a
+        negative errno."""
+        cdef Region former = Region.__new__(Region)
+        cdef int error
+
+        former.c = self.c
+        former.owner = self.owner
+        former.start = self.start
+        former.size = self.size
+        former.origin = self.origin
+        former.reported = self.reported
+        former.told = self.told
+        error = safemmap_region_renew(&self.c, flags)
+        if error == 0:
+            _live[self.c.id] = self
+            self.reported = self.ended = self.warned = self.told = False
+            former.retire()
+        return error
 
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)

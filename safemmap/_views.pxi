@@ -127,6 +127,7 @@ cdef class _Exporter(_Memory):
             where there was no room to map the file twice (ENOMEM), nor then once.
         """
         cdef Py_ssize_t page
+        cdef Region region
 
         self.check_open()
         if not self.poisoned():
@@ -142,7 +143,11 @@ cdef class _Exporter(_Memory):
         self.map_again()
         self.resets += 1
         self.reset_fault = page
-        if self.granted == GUARDED and _handler_allowed:
+        if self.granted != GUARDED or not _handler_allowed:
+            region = self.unregister()
+            if region is not None:
+                region.forget()
+        elif self.region is None:
             self.register()  # for whoever has kept the pointer
 
     # ---- Scopes ----------------------------------------------------------

@@ -237,6 +237,10 @@ class TestPoison:
         assert array[PAGE] == 0
         assert mapping.faulted
 
+    def test_a_reader_lives_through_resets(self) -> None:
+        done = run_isolated("views.py", "a reader lives through resets")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
     def test_reset_without_a_descriptor(self, lossy: LossyFile) -> None:
         m = safemmap.mmap(lossy.fd, SIZE, trackfd=False)
         self.poison(lossy, m)

@@ -1,6 +1,8 @@
 /* Runs inside the signal and outside: what is the same on every system. */
 #include "os.h"
 
+#include <errno.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 uintptr_t safemmap__page_size;
@@ -9,6 +11,16 @@ SAFEMMAP__CONSTRUCTOR static void
 read_page_size(void)
 {
     safemmap__page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+int
+safemmap__os_map_again(uintptr_t start, size_t size, int protection, int flags,
+                       int fd, off_t offset)
+{
+    return mmap((void *)start, size, protection, flags | MAP_FIXED, fd, offset) ==
+                   MAP_FAILED
+               ? -errno
+               : 0;
 }
 
 size_t

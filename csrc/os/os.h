@@ -82,6 +82,9 @@ void safemmap__os_wake_all(unsigned *word);
 /* Reserves address space without access. */
 int safemmap__os_reserve(size_t size, uintptr_t *ret_start);
 void safemmap__os_release(uintptr_t start, size_t size);
+/* As mmap(2), in the place of what is mapped there. */
+int safemmap__os_map_again(uintptr_t start, size_t size, int protection, int flags,
+                           int fd, off_t offset);
 /* Moves pages, and leaves empty ones of the same file behind, so that an access
  * meanwhile gets the file's content, or faults. */
 int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);

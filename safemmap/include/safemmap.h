@@ -400,6 +400,15 @@ SAFEMMAP_API int safemmap_region_add(struct safemmap_region *region);
 SAFEMMAP_API int safemmap_region_update(struct safemmap_region *region,
                                         uintptr_t start, uintptr_t end);
 
+/* Maps the file anew in the place of a region which is not put back, with these flags
+ * (MAP_SHARED or MAP_PRIVATE, with what else mmap(2) takes), and begins again: no
+ * page is replaced, the region is not poisoned, and its `id` is another. It is
+ * registered all the time. (Other regions over it that are poisoned stay so.) The
+ * caller serializes changes of one region. Fails with -EINVAL (it is not registered),
+ * or as mmap(2) does: then nothing has changed, except that the kernel may have
+ * unmapped the memory. */
+SAFEMMAP_OWNER int safemmap_region_renew(struct safemmap_region *region, int flags);
+
 /* Takes a region out. When this returns, no handler acts on its memory any
  * more, and none will: it may be unmapped and given to someone else. Accepts
  * NULL and a zeroed or already removed region. Returns 0; or, for a region that is

@@ -1152,6 +1152,148 @@ updated_while_forking(void)
     CHECK_EQ(safemmap_region_remove(&moving), 0);
 }
 
+/* ---- A region whose file is mapped anew --------------------------------- */
+
+/* With no moment at which a page of it that is there reads as zero. */
+static void
+grow_by_last_page(const struct file *file)
+{
+    size_t last = (file->pages - 1) * PAGE;
+    unsigned char *page = malloc(PAGE);
+
+    CHECK(page != NULL);
+    for (size_t i = 0; i < PAGE; i++)
+        page[i] = pattern(last + i);
+    CHECK_EQ(pwrite(file->fd, page, PAGE, (off_t)last), (ssize_t)PAGE);
+    free(page);
+}
+
+static void
+renewed(void)
+{
+    for (int withdrawable = 0; withdrawable < 2; withdrawable++) {
+        struct file file = file_new(8);
+        struct safemmap_region region = region_of(&file), over = part_of(&file, 0, 8),
+                               theirs = part_of(&file, 0, 1);
+        uint64_t id;
+
+        region.withdrawable = withdrawable;
+        theirs.put_back = true;
+        CHECK_EQ(safemmap_install(), 0);
+        CHECK_EQ(safemmap_region_renew(&region, MAP_SHARED), -EINVAL);
+        CHECK_EQ(safemmap_region_add(&theirs), 0);
+        CHECK_EQ(safemmap_region_renew(&theirs, MAP_SHARED), -EINVAL);
+        CHECK_EQ(safemmap_region_remove(&theirs), 0);
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        CHECK_EQ(safemmap_region_add(&over), 0);
+        for (int round = 0; round < 3; round++) {
+            id = region.id;
+            file_cut(&file, 1);
+            CHECK_EQ(load(&file, 2 * PAGE + 7), 0);
+            CHECK(safemmap_region_poisoned(&region));
+            CHECK_EQ(region.fault_offset, 2 * PAGE + 7);
+            CHECK_EQ(events_of(id), 1);
+            regrow(&file);
+            CHECK_EQ(safemmap_region_renew(&region, MAP_SHARED), 0);
+            CHECK(region.id > id && region.id > over.id);
+            CHECK(!safemmap_region_poisoned(&region));
+            CHECK(safemmap_region_poisoned(&over));
+            CHECK_EQ(mappings_in(&file), 1);
+            check_pattern(&file);
+        }
+        CHECK_EQ(close(file.fd), 0);
+        id = region.id;
+        CHECK_EQ(safemmap_region_renew(&region, MAP_SHARED), -EBADF);
+        CHECK_EQ(region.id, id);
+        CHECK_EQ(safemmap_region_remove(&over), 0);
+        CHECK_EQ(safemmap_region_remove(&region), 0);
+    }
+}
+
+static void *
+load_last_page(void *unused)
+{
+    size_t last = (moving_file.pages - 1) * PAGE + 1;
+
+    (void)unused;
+    while (!stop_moving) {
+        uint64_t id = __atomic_load_n(&moving.id, __ATOMIC_SEQ_CST);
+
+        if (load(&moving_file, last) == 0)
+            CHECK(safemmap_region_poisoned(&moving) ||
+                  __atomic_load_n(&moving.id, __ATOMIC_SEQ_CST) != id);
+    }
+    return NULL;
+}
+
+/* Whoever reads a zero finds the region poisoned, or renewed since; and nobody dies.
+ */
+static void
+renewed_under_faults(void)
+{
+    pthread_t thread[2];
+
+    moving_file = file_new(3);
+    moving = region_of(&moving_file);
+    stop_moving = false;
+    CHECK_EQ(safemmap_region_add(&moving), 0);
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&thread[i], NULL, load_last_page, NULL), 0);
+    for (int round = 0; round < SCALED(2000); round++) {
+        file_cut(&moving_file, 2);
+        while (round % 2 == 0 && !safemmap_region_poisoned(&moving))
+            sched_yield();
+        grow_by_last_page(&moving_file);
+        CHECK_EQ(safemmap_region_renew(&moving, MAP_SHARED), 0);
+    }
+    stop_moving = true;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(thread[i], NULL), 0);
+    CHECK_EQ(safemmap_region_renew(&moving, MAP_SHARED), 0);
+    check_pattern(&moving_file);
+    CHECK(!safemmap_region_poisoned(&moving));
+    CHECK_EQ(safemmap_region_remove(&moving), 0);
+    file_free(&moving_file);
+}
+
+static void *
+load_what_is_back(void *file)
+{
+    while (stop_moving)
+        sched_yield();
+    CHECK_EQ(load(file, 2 * PAGE + 1), pattern(2 * PAGE + 1));
+    return NULL;
+}
+
+/* The page is there when a thread's turn comes: it gets no zero for it. */
+static void
+renewed_while_a_fault_waits(void)
+{
+    struct file file = file_new(3);
+    struct safemmap_region region = region_of(&file);
+    pthread_t thread;
+    sigset_t mask;
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 2);
+    stop_moving = true;
+    CHECK_EQ(pthread_create(&thread, NULL, load_what_is_back, &file), 0);
+    mask = safemmap__hold_pages();
+    stop_moving = false;
+    while ((__atomic_load_n(&safemmap__pages, __ATOMIC_SEQ_CST) &
+            ~SAFEMMAP__OS_HOLDER) == 0)
+        sched_yield(); /* until the thread waits */
+    grow_by_last_page(&file);
+    region.id++; /* as safemmap_region_renew() does */
+    safemmap__release_pages(&mask);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK(!safemmap_region_poisoned(&region));
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+    file_free(&file);
+}
+
 TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
@@ -1165,4 +1307,5 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(without_address_space), TEST(passed_on_with_raise),
           TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),
           TEST(one_event_while_updated), TEST(offset_of_a_fault_before_an_update),
-          TEST(updated_while_forking))
+          TEST(updated_while_forking), TEST(renewed), TEST(renewed_under_faults),
+          TEST(renewed_while_a_fault_waits))

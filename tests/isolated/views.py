@@ -6,6 +6,7 @@ import faulthandler
 import os
 import sys
 import threading
+import time
 import warnings
 
 import safemmap
@@ -127,7 +128,48 @@ def others_while_it_is_made_anew() -> None:
     print("survived")
 
 
+def a_reader_lives_through_resets() -> None:
+    """A thread without the GIL reads through a pointer that it has kept, while the file
+    is cut and the mapping reset."""
+    fd = os.memfd_create("file")
+    os.ftruncate(fd, 2 * PAGE)
+    m = safemmap.mmap(fd, 2 * PAGE)
+    with memoryview(m) as view:
+        reading = ctypes.CDLL(None).memcmp
+        reading.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    started, stopping = threading.Event(), threading.Event()
+
+    def read() -> None:
+        while not stopping.is_set():
+            reading(start, start + PAGE, PAGE)
+            started.set()
+
+    def cut() -> None:
+        while not stopping.is_set():
+            os.ftruncate(fd, PAGE)
+            os.ftruncate(fd, 2 * PAGE)
+
+    threads = [threading.Thread(target=target) for target in (read, read, cut)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    for _ in range(100):
+        while not m.faulted:
+            time.sleep(0)
+        while m.faulted:
+            with contextlib.suppress(safemmap.BusError):
+                m.reset()
+            time.sleep(0)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    print("survived")
+
+
 match sys.argv[1]:
+    case "a reader lives through resets":
+        a_reader_lives_through_resets()
     case "others while it is made anew":
         others_while_it_is_made_anew()
     case "anonymous, grown":
