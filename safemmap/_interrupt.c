@@ -159,14 +159,15 @@ handled_by(const PyThreadState *thread)
 }
 
 /* The state of the record of an exception that is pending for the thread, which makes
- * no other for further faults; or FREE. */
+ * no other for further faults; or FREE. (One that another thread has just claimed
+ * still names the thread of its last fault.) */
 static int
 pending_state(pid_t thread, pid_t process)
 {
     for (struct record *record = records; record < records + RECORDS; record++) {
         int state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
 
-        if (state != FREE && state != CANCELLED &&
+        if ((state == QUEUED || state == ON_ITS_WAY) &&
             record->event.fault.thread == thread && record->process == process)
             return state;
     }
