@@ -72,7 +72,9 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
             {label: timing.ratio(results, first, to=label) for label in others},
         )
         request.config.stash[LINES].append(line)
-        benchmark.extra_info.update(medians_ns=line.medians, ratios=line.ratios)
+        benchmark.extra_info.update(
+            line=name, medians_ns=line.medians, ratios=line.ratios
+        )
         times = iter(results[first])
         benchmark.pedantic(lambda: CLOCK.advance(next(times)), rounds=rounds)
 

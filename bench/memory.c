@@ -1,6 +1,8 @@
 #include "memory.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -77,4 +79,17 @@ int
 memory_read(const void *start, size_t size, int threads)
 {
     return run(read_all, start, size, threads);
+}
+
+double
+memory_map_and_unmap(int fd, size_t size, int times)
+{
+    struct timespec start, end;
+
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (int i = 0; i < times; i++)
+        munmap(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), size);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    return (double)(end.tv_sec - start.tv_sec) * 1e9 +
+           (double)(end.tv_nsec - start.tv_nsec);
 }

@@ -1,7 +1,7 @@
 /* memory.h: what the memory alone takes, on one thread or on two.
  *
  * Each of the threads goes through all of the range, whose start is that of a page.
- * They return 0 or a negative errno.
+ * The first two return 0 or a negative errno.
  */
 #include <stddef.h>
 
@@ -13,3 +13,6 @@ int memory_copy(const void *start, size_t size, int threads);
 
 /* Adds the bytes up, as words. `size` is a multiple of 64. */
 int memory_read(const void *start, size_t size, int threads);
+
+/* Maps so much of the file, and unmaps it, so many times. Returns nanoseconds. */
+double memory_map_and_unmap(int fd, size_t size, int times);

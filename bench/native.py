@@ -35,6 +35,12 @@ class Memory:
     def read(self, m: mmap.mmap, threads: int) -> None:
         self._run("memory_read", m, threads)
 
+    def map_and_unmap(self, fd: int, size: int, times: int) -> float:
+        """Nanoseconds for so many."""
+        function = self._library.memory_map_and_unmap
+        function.restype = ctypes.c_double
+        return float(function(fd, ctypes.c_size_t(size), times))
+
     def _run(self, name: str, m: mmap.mmap, threads: int) -> None:
         start = ctypes.byref(ctypes.c_char.from_buffer(m))
         error = self._library[name](start, ctypes.c_size_t(len(m)), threads)
