@@ -844,8 +844,8 @@ processor_time(const struct file *file)
             CHECK(mmap(file->map, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, file->fd,
                        0) == (void *)file->map);
         }
-        if (took / FAULTS < best)
-            best = took / FAULTS;
+        if (took / (double)FAULTS < best)
+            best = took / (double)FAULTS;
     }
     return best;
 }
