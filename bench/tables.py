@@ -112,9 +112,10 @@ def others(runs: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def bare(runs: dict[str, dict[str, Any]]) -> Iterator[str]:
-    found = [floor(run) for run in runs.values()]
+    measured = {name: floor(run) for name, run in runs.items() if floor(run)}
+    found = list(measured.values())
     yield "\n### Without Python\n\n"
-    yield heading("", list(runs))
+    yield heading("", list(measured))
     for key, name in FLOOR.items():
         if any(key in one for one in found):
             yield row(

@@ -187,6 +187,8 @@ void safemmap__regions_visit(uintptr_t start, uintptr_t end, safemmap__visitor *
 
 /* The holder of a lock has all signals blocked, and does not fault. 0: not held. */
 void safemmap__lock(int *word);
+/* The same for a thread that knows its number. */
+void safemmap__lock_as(int *word, pid_t self);
 void safemmap__unlock(int *word);
 
 /* One thread at a time replaces pages or asks about them. Of two threads that fault

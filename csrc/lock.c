@@ -20,8 +20,12 @@ take(int *word, int self)
 void
 safemmap__lock(int *word)
 {
-    int self = (int)safemmap__os_thread();
+    safemmap__lock_as(word, safemmap__os_thread());
+}
 
+void
+safemmap__lock_as(int *word, pid_t self)
+{
     while (!take(word, self)) {
         if (!safemmap__os_wait_for_lock(word))
             continue;

@@ -440,7 +440,7 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     if (owner != NULL && info->si_code != BUS_ADRALN) {
         fault = fault_of(info, context);
         id = __atomic_load_n(&owner->id, __ATOMIC_RELAXED);
-        safemmap__lock(&safemmap__pages);
+        safemmap__lock_as(&safemmap__pages, fault.event.fault.thread);
         /* Another thread may have had the file mapped anew: then the access is made
          * again. */
         again = id != owner->id;

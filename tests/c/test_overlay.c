@@ -1286,7 +1286,8 @@ renewed_while_a_fault_waits(void)
             ~SAFEMMAP__OS_HOLDER) == 0)
         sched_yield(); /* until the thread waits */
     grow_by_last_page(&file);
-    region.id++; /* as safemmap_region_renew() does */
+    /* As safemmap_region_renew() does. */
+    __atomic_store_n(&region.id, region.id + 1, __ATOMIC_RELAXED);
     safemmap__release_pages(&mask);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK(!safemmap_region_poisoned(&region));
