@@ -209,15 +209,22 @@ search_text(int fd, uintptr_t address, bool executable, struct safemmap__mapping
 
 /* ---- Asking ------------------------------------------------------------- */
 
+/* The kernel, or a sandbox, does not know the request, or its path does not fit into
+ * the answer: it may have more than PATH_MAX bytes. */
+static bool
+is_unanswered(int error)
+{
+    return error < 0 && error != -ENOENT;
+}
+
 int
 safemmap__os_mapping_at(int fd, uintptr_t address, struct safemmap__mapping *ret,
                         char *ret_path)
 {
     int error = query(fd, address, 0, ret, ret_path);
 
-    return error == -ENOTTY || error == -EINVAL
-               ? search_text(fd, address, false, ret, ret_path)
-               : error;
+    return is_unanswered(error) ? search_text(fd, address, false, ret, ret_path)
+                                : error;
 }
 
 int
@@ -226,9 +233,7 @@ safemmap__os_next_executable(int fd, uintptr_t address, struct safemmap__mapping
     int error = query(fd, address, QUERY_EXECUTABLE | QUERY_OR_NEXT | QUERY_OF_FILE,
                       ret, NULL);
 
-    return error == -ENOTTY || error == -EINVAL
-               ? search_text(fd, address, true, ret, NULL)
-               : error;
+    return is_unanswered(error) ? search_text(fd, address, true, ret, NULL) : error;
 }
 
 /* Returns the length of the text, which is 0 where there is no /proc. */

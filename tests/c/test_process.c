@@ -822,6 +822,41 @@ storm(void)
         CHECK_EQ(pthread_join(thread[i], NULL), 0);
 }
 
+/* ---- Names ------------------------------------------------------------- */
+
+/* Longer than the kernel tells with one mapping: the file is a peer's. */
+static void
+long_path(void)
+{
+    enum { DEPTH = 20 };
+    char top[] = "/tmp/safemmap-test-XXXXXX", part[251] = "", path[4096];
+    struct file file;
+    int fd;
+
+    memset(part, 'x', sizeof(part) - 1);
+    CHECK(mkdtemp(top) != NULL);
+    CHECK_CALL(chdir(top));
+    for (int i = 0; i < DEPTH; i++) {
+        CHECK_CALL(mkdir(part, 0700));
+        CHECK_CALL(chdir(part));
+    }
+    CHECK_CALL(fd = open("file", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    file = file_behind(fd, 1);
+    CHECK_CALL(unlink("file"));
+    for (int i = 0; i < DEPTH; i++) {
+        CHECK_CALL(chdir(".."));
+        CHECK_CALL(rmdir(part));
+    }
+    begin();
+    file_cut(&file, 0);
+    CHECK_EQ(load(&file, 0), 0);
+    CHECK_EQ(safemmap_file_path(last.file.id, path, sizeof(path)), sizeof(path) - 1);
+    CHECK_EQ(strncmp(path, top, strlen(top)), 0);
+    CHECK_CALL(chdir("/"));
+    CHECK_CALL(rmdir(top));
+    file_free(&file);
+}
+
 /* ---- Time -------------------------------------------------------------- */
 
 enum { FAULTS = 2000 };
@@ -922,4 +957,5 @@ TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
           TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(steps_far_apart),
           TEST(what_must_die), TEST(devices), TEST(child), TEST(child_without_file),
           TEST(descriptors_closed), TEST(cancelled_thread), TEST(limited),
-          TEST(full_table), TEST(older_kernels), TEST(storm), TEST(time_taken))
+          TEST(full_table), TEST(older_kernels), TEST(storm), TEST(long_path),
+          TEST(time_taken))
