@@ -509,16 +509,18 @@ safemmap_region_renew(struct safemmap_region *region, int flags)
 int
 safemmap_region_remove(struct safemmap_region *region)
 {
-    int error;
+    int error = 0;
 
     if (safemmap__host != NULL)
         return safemmap__host->region_remove(region);
-    if (region == NULL || region->overlaid == NULL)
+    if (region == NULL)
         return 0;
     safemmap__registry_lock();
-    remove_locked(region);
-    error = safemmap__put_back(region);
+    if (region->overlaid != NULL) {
+        remove_locked(region);
+        error = safemmap__put_back(region);
+        free_runs(region);
+    }
     safemmap__registry_unlock();
-    free_runs(region);
     return error;
 }

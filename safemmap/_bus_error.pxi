@@ -162,6 +162,8 @@ cdef object _code(int code):
     """A `BusCode`; the bare number where it has no name, or where its module can no
     longer be loaded (the process may have shut itself in)."""
     global _codes
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
 
     if _codes is None:
         try:

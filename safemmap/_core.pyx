@@ -33,7 +33,10 @@ core.
 
 With the GIL a mapping changes only while no operation is under way on it, save
 for the bulk ones, which release the GIL; those pin the mapping as an exported
-buffer would.
+buffer would. Where there is no GIL, each method holds a critical section on its object
+(_free_threading.h). A thread that waits for another section gives that one up, as it
+would the GIL: so a change of a mapping is complete before it enters the one on
+`_accounts`.
 """
 
 cimport cython
@@ -118,6 +121,7 @@ from posix.unistd cimport (
 )
 
 from safemmap._csrc cimport *
+from safemmap._free_threading cimport *
 from safemmap._system cimport *
 from safemmap._watcher cimport *
 

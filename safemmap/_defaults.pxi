@@ -14,18 +14,27 @@ cdef Views _views(object named) except *:
     """The mode of that name. "auto" is the mode in ``SAFEMMAP_VIEWS``; without it,
     "interrupt" if this library has taken the place of the standard module, else
     "deferred"."""
-    if named != "auto":
-        return <Views>_choice("views", named, _VIEWS, ("auto",))
-    if _views_of_process is not None:
+    cdef Views views
+
+    if named == "auto" and _views_of_process is None:
+        return _views_by_default()
+    if named == "auto":
         watch_exit_status()
-        return <Views>_VIEWS[_views_of_process]
+        named = _views_of_process
+    views = <Views>_choice("views", named, _VIEWS, ("auto",))
+    if views == INTERRUPT:
+        _need_gil()
+    return views
+
+
+cdef Views _views_by_default() except *:
     modules = sys.modules
     module = modules.get("mmap")
     if module is not None and (
         module is _stand_in or module is modules.get("safemmap")
     ):
         watch_exit_status()
-        return INTERRUPT
+        return INTERRUPT if _get_gil() else DEFERRED
     return DEFERRED
 
 
@@ -40,6 +49,8 @@ def watch_exit_status():
     """From now on the process does not end with status 0 after a fault that no
     exception has reported."""
     global _unattended
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
 
     if not _unattended:
         _unattended = True

@@ -88,6 +88,21 @@ cdef void _remember_untold(Region region) noexcept:
         _untold = _untold_fault(region)
 
 
+cdef tuple _find_untold():
+    """Of all faults."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+    cdef tuple found
+
+    _drain_held()
+    found = _untold
+    for region in (*_live.values(), *_former.values()):
+        found = found or _untold_fault(region)
+    for thread, (offset, path) in tuple(_untold_files.items()):
+        found = found or (thread, offset, path)
+    return found
+
+
 cdef str _TOO_LATE = (
     "safemmap: BusError: the last that the main thread did was to read a page that was "
     "gone; no code was left to be told, so the process fails\n"
@@ -104,12 +119,7 @@ def watch_end():
 
 def untold():
     """A line about a fault that no exception has reported, or None."""
-    _drain()
-    found = _untold
-    for region in (*_live.values(), *_former.values()):
-        found = found or _untold_fault(region)
-    for thread, (offset, path) in tuple(_untold_files.items()):
-        found = found or (thread, offset, path)
+    found = _find_untold()
     if found is None:
         return _TOO_LATE if safemmap_interrupt_is_too_late() else None
     thread, offset, path = found

@@ -18,11 +18,24 @@ cdef double _GRACE = 0.1
 
 cdef _Origin _NO_ORIGIN = _origin(None, -1, None, False)
 
+# In a critical section on this alone, what these variables hold changes, and that of
+# _process.pxi.
+cdef object _accounts = object()
+# Those of the parents of this process, in case that this thread has forked within.
+cdef list _accounts_of_parents = []
 
 # The code that empties the core's queue calls no Python function, so that a pending
 # exception of this thread (`views="interrupt"`, Ctrl-C) cannot be raised in the middle.
-cdef object _drain():
+cdef int _drain() except -1:
     """Empty the core's queue, on any thread."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+
+    return _drain_held()
+
+
+cdef int _drain_held() except -1:
+    """The same in a section on `_accounts`."""
     global _lost
     cdef safemmap_event event
     cdef Region region
@@ -50,6 +63,7 @@ cdef object _drain():
             event.fault.thread, event.fault.time_ns, name,
         ))
     _forget_told(began)
+    return 0
 
 
 # ---- Warnings ------------------------------------------------------------
@@ -74,19 +88,30 @@ cdef void _news() noexcept:
 
 cdef double _warn_of_due() noexcept:
     """Called on the watcher's thread. (See struct safemmap_watched.)"""
-    cdef double now
-
     _drain()
-    now = monotonic()
-    for id in [id for id, when in _unwarned.items() if when <= now]:
-        _unwarned.pop(id, None)  # which a collection may have done
+    for id in _take_due():
         _warn_of(id)
     _forget_this_thread()
     return _next_due()
 
 
+cdef list _take_due():
+    """The ids whose warnings are due."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+    cdef double now = monotonic()
+    cdef list due = [id for id, when in _unwarned.items() if when <= now]
+
+    for id in due:
+        _unwarned.pop(id, None)  # which a collection may have done
+    return due
+
+
 cdef double _next_due():
     """In seconds from now, or a negative number."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+
     if not _unwarned:
         return -1
     return max(0, min(_unwarned.values()) - monotonic())
@@ -140,7 +165,11 @@ def _after_fork_in_parent():
 
 def _after_fork_in_child():
     """Drops the faults of the parent's views."""
-    global _lost, _dropped_before, _forked_at, _untold
+    global _lost, _dropped_before, _forked_at, _untold, _accounts
+    if SAFEMMAP_MAY_LACK_GIL:
+        # Another thread may just have got hold of it, and is not here.
+        _accounts_of_parents.append(_accounts)
+        _accounts = object()
     _forked_at = _now()
     _untold = None
     _untold_files.clear()
@@ -180,15 +209,10 @@ def region_count():
 
 def take_faults():
     """The faults since the last call, and how many were lost."""
-    global _lost, _dropped_before
-    cdef unsigned long dropped, lost
-    cdef list taken
+    cdef list taken = _take_recent()
+    cdef unsigned long lost
     cdef Region region
 
-    _drain()
-    # No Python code in between: several threads must take different faults.
-    taken = _recent.copy()
-    _recent.clear()
     try:
         found = [
             _fault(offset, address, code, thread, time_ns, origin, name)
@@ -196,7 +220,7 @@ def take_faults():
         ]
     except BaseException:
         # An exception that was on its way to this thread.
-        _recent[:0] = taken
+        _give_back(taken)
         safemmap_event_fd_set()
         raise
     _untold_files.clear()
@@ -204,14 +228,43 @@ def take_faults():
         region = _live.get(entry[1])
         if region is not None:
             region.reported = True
-    dropped = safemmap_events_dropped()
-    lost = dropped - _dropped_before + _lost
-    _dropped_before = dropped
-    _lost = 0
+    lost = _take_lost()
     # In this order: a fault that comes later makes it readable again.
     safemmap_event_fd_clear()
     _announce_untaken()
     return found, lost
+
+
+cdef list _take_recent():
+    """Calls no Python code: several threads must take different faults."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+    cdef list taken
+
+    _drain_held()
+    taken = _recent.copy()
+    _recent.clear()
+    return taken
+
+
+cdef int _give_back(list taken) except -1:
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+
+    _recent[:0] = taken
+    return 0
+
+
+cdef unsigned long _take_lost() noexcept:
+    global _lost, _dropped_before
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+    cdef unsigned long dropped = safemmap_events_dropped()
+    cdef unsigned long lost = dropped - _dropped_before + _lost
+
+    _dropped_before = dropped
+    _lost = 0
+    return lost
 
 
 cdef int _announce_untaken() except -1:

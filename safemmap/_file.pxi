@@ -34,6 +34,8 @@ cdef class Descriptor:
                 close(number)
 
     cdef int take(self) noexcept:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef int number = self.number
 
         self.number = -1

@@ -112,13 +112,16 @@ def install_handler():
 def uninstall_handler():
     """Restore the previous handler; 0 or a negative errno."""
     global _handler_allowed
-    cdef int error = -EADDRINUSE
+    # Operations that keep the GIL are over then.
+    cdef int error = safemmap_alone(_uninstall, NULL)
 
-    if _under_way == 0:
-        error = safemmap_uninstall()
     if error == 0:
         _handler_allowed = False
     return error
+
+
+cdef int _uninstall(void *unused) noexcept:
+    return safemmap_uninstall() if _under_way == 0 else -EADDRINUSE
 
 
 # ---- At exit -------------------------------------------------------------

@@ -25,8 +25,7 @@
  * own, and one for PY_RETURN raises it before the function that faulted can return.
  *
  * Records change with the GIL held only, except that on_fault() claims a free one. (A
- * build without a GIL would need a lock in its place, and would have to stop the
- * other threads while it reads their states.)
+ * build that can do without has turned it on: _interrupt.pxi.)
  */
 #include "_interrupt.h"
 

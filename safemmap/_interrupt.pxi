@@ -25,6 +25,27 @@ cdef PyObject *_make_error(const safemmap_event *event) noexcept:
     return <PyObject *>error
 
 
+# Which thread gets the exception is found by looking at the states of others, which
+# takes the GIL. A build that can do without turns it on for good, and warns, when it
+# imports a module that does not declare that it does without, too.
+cdef bint _get_gil() except -1:
+    """False: PYTHON_GIL=0 or -X gil=0 forbids it."""
+    if not SAFEMMAP_MAY_LACK_GIL:
+        return True
+    if not sys._is_gil_enabled():
+        from safemmap import _needs_gil
+    return sys._is_gil_enabled()
+
+
+cdef int _need_gil() except -1:
+    if not _get_gil():
+        raise RuntimeError(
+            "to interrupt a thread that faults (views=\"interrupt\", enable()) needs "
+            "the GIL, which PYTHON_GIL=0 or -X gil=0 forbids"
+        )
+    return 0
+
+
 cdef bint _interrupting = False
 
 
@@ -34,6 +55,7 @@ cdef int _start_interrupting() except -1:
 
     if _interrupting:
         return 0
+    _need_gil()
     safemmap_interrupt_start(BusError, _make_error)
     _interrupting = True
     return 0
@@ -64,25 +86,43 @@ cdef object _raising(object error):
     })
 
 
+cdef struct _Target:
+    PyInterpreterState *interpreter
+    pid_t native_id
+    unsigned long thread_id     # 0: both have an exception pending
+
+
 cdef int _raise_in_thread(pid_t native_id, object error, object where) except -1:
     """Raise an error that cannot be raised here as an asynchronous exception of that
     thread, or of the main thread if Python does not know it. If both have one already,
     or the interpreter is finalizing, sys.unraisablehook gets it, with `where`."""
-    cdef PyThreadState *state
-    cdef PyThreadState *target = NULL
+    cdef _Target target
 
     if safemmap_is_finalizing():
         return _unraisable(error, where)
-    state = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
-    while state != NULL:
-        if state.async_exc == NULL and (
-            state.native_thread_id == <unsigned long>native_id
-            or target == NULL and state.native_thread_id == <unsigned long>getpid()
-        ):
-            target = state
-        state = PyThreadState_Next(state)
-    if target == NULL:
+    target.interpreter = PyInterpreterState_Get()
+    target.native_id = native_id
+    target.thread_id = 0
+    safemmap_alone(_find_thread, &target)
+    if target.thread_id == 0:
         return _unraisable(error, where)
     raising = _raising(error)
     PyThreadState_SetAsyncExc(target.thread_id, <PyObject *>raising)
+    return 0
+
+
+cdef int _find_thread(void *argument) noexcept:
+    cdef _Target *target = <_Target *>argument
+    cdef PyThreadState *state = PyInterpreterState_ThreadHead(target.interpreter)
+
+    while state != NULL:
+        if state.async_exc == NULL and (
+            state.native_thread_id == <unsigned long>target.native_id
+            or (
+                target.thread_id == 0
+                and state.native_thread_id == <unsigned long>getpid()
+            )
+        ):
+            target.thread_id = state.thread_id
+        state = PyThreadState_Next(state)
     return 0

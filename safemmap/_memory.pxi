@@ -87,6 +87,8 @@ cdef class _Memory:
     cdef int follow(self, Py_ssize_t size) except -1:
         """Resize the mapping to what the owner of the file says that it has now."""
         cdef struct_stat status
+        cdef Region region
+        cdef int error
 
         if size <= 0:
             raise PeerError(EINVAL, f"a mapping cannot be resized to {size} bytes")
@@ -94,12 +96,13 @@ cdef class _Memory:
             raise _os_error(errno)
         if status.st_size < self.offset or status.st_size - self.offset < size:
             raise file_too_short(size, self.offset, status.st_size)
+        region = self.remap(size, &error)
         try:
-            self.remap(size)
-        except OSError as error:
-            raise PeerError(error.errno, error.strerror) from None
-        self.choose_protection(self.fd, again=True)
-        return 0
+            if error != 0:
+                raise PeerError(error, os.strerror(error))
+            return self.choose_protection(self.fd, again=True)
+        finally:
+            _forget(region)
 
     @cython.final
     cdef int resize_both(self, Py_ssize_t size) except -1:
@@ -108,27 +111,31 @@ cdef class _Memory:
         lets go of the GIL: a buffer that was exported meanwhile would be moved away
         under its reader."""
         cdef Py_ssize_t before = self.length
+        cdef Region region = None
+        cdef int error = 0, ignored
 
-        if self.fd == -1:
-            return self.remap(size)
-        if size == 0:
+        if size == 0 and self.fd != -1:
             raise _os_error(EINVAL)  # as mremap(2) has it, before the file is cut
-        if size > before:
-            self.remap(size)
-        if ftruncate(self.fd, self.offset + size) == -1:
-            error = errno
-            if size > before:
-                self.remap(before)
-            raise _os_error(error)
-        if size < before:
-            self.remap(size)
-        self.choose_protection(self.fd, again=True)
-        return 0
+        if size > before or self.fd == -1:
+            region = self.remap(size, &error)
+        if error == 0 and self.fd != -1:
+            if ftruncate(self.fd, self.offset + size) == -1:
+                error = errno
+                if size > before:
+                    self.remap(before, &ignored)
+            elif size < before:
+                region = self.remap(size, &error)
+        try:
+            if error != 0:
+                raise _os_error(error)
+            return self.choose_protection(self.fd, again=True)
+        finally:
+            _forget(region)
 
     @cython.final
-    cdef int remap(self, Py_ssize_t size) except -1:
+    cdef Region remap(self, Py_ssize_t size, int *ret_error):
         """Never fails where `size` is smaller than before: memory that the kernel does
-        not unmap stays mapped, and is not used any more."""
+        not unmap stays mapped, and is not used any more. Returns as `unregister`."""
         cdef Region region = self.unregister()
         cdef void *data = mremap(self.data, self.mapped, size, MREMAP_MAYMOVE)
         cdef int error = errno
@@ -139,11 +146,8 @@ cdef class _Memory:
         if data != MAP_FAILED or 0 < size <= self.length:
             self.length = size
             error = 0
-        if region is not None:
-            region.forget()
-        if error != 0:
-            raise _os_error(error)
-        return 0
+        ret_error[0] = error
+        return region
 
     @cython.final
     cdef int map_again(self) except -1:
@@ -184,7 +188,7 @@ cdef class _Memory:
         self.data = spare
         self.mapped = self.length
         region.retire()
-        if self.data == NULL:
+        if spare == NULL:
             raise _os_error(error)
         return 0
 
@@ -196,22 +200,21 @@ cdef class _Memory:
         cdef int fd = self.fd if self.trackfd else -1
         cdef Region region = self.unregister()
 
-        if self.origin is not None:
-            self.origin.settle()
         self.data = NULL
         self.fd = -1
+        if self.origin is not None:
+            self.origin.settle()
         with nogil:
             if fd != -1:
                 close(fd)
             if data != NULL:
                 _unmap(data, size)
-        if region is not None:
-            region.forget()
+        _forget(region)
 
     @cython.final
     cdef Region unregister(self):
-        """Returns the region, or None. The caller calls its `forget` after the change.
-        """
+        """Returns the region, or None. The caller has it forgotten at the very end of
+        the change: other threads may use the mapping then."""
         cdef Region region = self.region
 
         if region is not None:
@@ -355,22 +358,19 @@ cdef class _Memory:
             name = None
             if self.fd == -1 and not self.flags & MAP_ANONYMOUS:
                 name = _path_behind(self.data, self.length)
-            self.origin = _origin(self, self.fd, name, False)
+            if self.origin is None:
+                self.origin = _origin(self, self.fd, name, False)
         return self.origin
 
     cdef inline void start_bulk(self) noexcept:
         """Called before an operation releases the GIL: keeps the mapping and the
         handler in place."""
-        global _under_way
-
         self.exports += 1
-        _under_way += 1
+        safemmap_add(&_under_way, 1)
 
     cdef inline void end_bulk(self) noexcept:
-        global _under_way
-
         self.exports -= 1
-        _under_way -= 1
+        safemmap_add(&_under_way, -1)
 
     cdef inline int copy(self, void *target, const void *source, Py_ssize_t size,
                          safemmap_fault *fault) noexcept:
@@ -577,8 +577,11 @@ cdef class _Memory:
 
     @cython.final
     cdef int fail_poisoned(self, str operation) except -1:
-        self.region.tell()
-        return _raise(self.poisoned_error(operation))
+        cdef Region region = self.region
+        cdef object error = self.poisoned_error(operation)
+
+        region.tell()
+        return _raise(error)
 
     @cython.final
     cdef object poisoned_error(self, str operation):
@@ -624,6 +627,11 @@ cdef class _Memory:
 
 
 cdef Py_ssize_t _under_way = 0  # operations that have given up the GIL
+
+
+cdef void _forget(Region region) noexcept:
+    if region is not None:
+        region.forget()
 
 
 cdef str _why_not(Protection protection):

@@ -81,6 +81,9 @@ views="auto")\n--\n
         :raises BufferError: a buffer is still exported, or an operation is under
             way on another thread.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         self.check_unexported()
         self.warn_unreported()
         self.check_unexported()  # the warning may have run any code
@@ -107,6 +110,9 @@ views="auto")\n--\n
         mmap.close(self)  # not an override of a subclass
 
     def __repr__(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         return self.describe_self()
 
     @cython.final
@@ -158,6 +164,8 @@ views="auto")\n--\n
     def stable(self):
         """Whether seals keep everybody from changing the file's content, so that
         reading it twice gives the same bytes. (`snapshot` gives that for any file.)"""
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef int seals
 
         self.check_open()
@@ -174,6 +182,8 @@ views="auto")\n--\n
 
         :raises BusError: one of them is on a page that is gone.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t size = PY_SSIZE_T_MAX, start
 
         self.check_open_first()
@@ -213,6 +223,8 @@ views="auto")\n--\n
         :raises ValueError: the position is at the end.
         :raises BusError: the byte is on a page that is gone.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef unsigned char byte
 
         self.check_data("read_byte")
@@ -227,6 +239,8 @@ views="auto")\n--\n
 
         :raises BusError: one of these bytes is on a page that is gone.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t size = min(self.remaining(), 256)  # most lines are shorter
         cdef safemmap_fault fault
         cdef ptrdiff_t end
@@ -282,6 +296,8 @@ views="auto")\n--\n
         :raises TypeError: the mapping is read-only.
         :raises BusError: it would touch a page that is gone.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_buffer source
 
         self.check_open_first()
@@ -315,6 +331,8 @@ views="auto")\n--\n
         :raises TypeError: the mapping is read-only.
         :raises BusError: the page is gone.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t value
 
         self.check_open_first()
@@ -336,6 +354,8 @@ views="auto")\n--\n
 
         :raises ValueError: that is outside the mapping.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t distance, base
         cdef int how
 
@@ -385,6 +405,8 @@ views="auto")\n--\n
     @cython.final
     cdef Py_ssize_t search(self, object sub, object start, object end,
                            bint backward) except? -2:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t low = self.pos, high = 0
         cdef Py_buffer pattern
 
@@ -420,6 +442,8 @@ views="auto")\n--\n
         :raises OSError: there is no file (before Python 3.15), or
             ``trackfd=False`` (ValueError from 3.15 on).
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef struct_stat status
 
         self.check_open()
@@ -448,6 +472,8 @@ views="auto")\n--\n
             shorter than that, or mremap(2) refuses it.
         :raises OSError: as ftruncate(2) and mremap(2) have it.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t size
         cdef bint file_too = truncate
 
@@ -487,6 +513,8 @@ views="auto")\n--\n
         :raises ValueError: that range is not in the mapping.
         :raises OSError: as msync(2) has it.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t start, count = -1
         cdef int how, failed
 
@@ -523,6 +551,8 @@ views="auto")\n--\n
         :raises ValueError: that range is not in the mapping.
         :raises OSError: as madvise(2) has it.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef int advice
         cdef Py_ssize_t first, count = 0
 
@@ -551,6 +581,8 @@ views="auto")\n--\n
         :raises ValueError: the mapping has a file, or the name is too long.
         :raises OSError: as prctl(2) has it.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef bytes encoded = name.encode()
         cdef bytes label = b"cpython:mmap:" + encoded
 
@@ -572,6 +604,8 @@ views="auto")\n--\n
         :raises TypeError: the mapping is read-only.
         :raises BusError: one of the bytes is on a page that is gone.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t target, source, size
 
         self.check_open_first()
@@ -594,6 +628,9 @@ views="auto")\n--\n
         return self.length
 
     def __bytes__(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         cls = type(self)
         if (
             (<TypeObject *>cls).tp_as_buffer.bf_getbuffer
@@ -622,6 +659,8 @@ views="auto")\n--\n
         return index
 
     def __getitem__(self, item):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t start, stop, step, size
         cdef unsigned char byte
 
@@ -642,6 +681,8 @@ views="auto")\n--\n
         return self.gather(start, step, size)
 
     def __setitem__(self, item, value):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t start, stop, step, number
         cdef Py_buffer source
 
@@ -705,6 +746,8 @@ views="auto")\n--\n
         :raises ValueError: the range is not in the mapping.
         :raises BusError: a page is gone, or the file shorter than the range.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t start, stop
 
         self.unpack_range(offset, length, &start, &stop)
@@ -723,6 +766,8 @@ views="auto")\n--\n
         :raises BusError: one of the bytes is on a page that is gone; the buffer may
             have been filled in part.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t start = -1, size
         cdef Py_buffer target
 

@@ -19,13 +19,22 @@ cdef class _Origin:
     cdef bint told              # there was an error
 
     cdef object path(self):
-        if self.name is None and self.fd != -1:
-            self.name = _name_of(self.fd)
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
+        self.look_up()
         return self.name
 
+    cdef void look_up(self) noexcept:
+        if self.name is None and self.fd != -1:
+            self.name = _name_of(self.fd)
+
     cdef void settle(self) noexcept:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         if self.told:
-            self.path()
+            self.look_up()
         self.fd = -1
 
 

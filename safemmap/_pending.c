@@ -5,6 +5,11 @@
  * by them. But other handlers ask too, on threads without the GIL, and from 3.13 on a
  * thread that waits for the lock can give the GIL up, in the middle of anything. So
  * all handlers wait here for one another instead, and lend their priority.
+ *
+ * Without a GIL they cannot wait here: who waits for the interpreter's lock may have
+ * to wait for all threads to stop, and one that waits here would not stop. There the
+ * interpreter's lock, which threads hold for a few instructions, must do. (A thread
+ * whose holder is off its processor for long gives up its critical sections.)
  */
 #include "_pending.h"
 
@@ -30,14 +35,18 @@ lock(void)
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+#ifndef Py_GIL_DISABLED
     pthread_mutex_lock(&asking);
+#endif
     return before;
 }
 
 static void
 unlock(const sigset_t *before)
 {
+#ifndef Py_GIL_DISABLED
     pthread_mutex_unlock(&asking);
+#endif
     pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 

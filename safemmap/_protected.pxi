@@ -179,6 +179,8 @@ cdef class Protected:
         :raises BusError: zeros stay in the place of the file's pages, since the kernel
             refuses to put those back; a `FaultWarning` says why.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef _Held held
 
         if self.closed:

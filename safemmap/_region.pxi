@@ -33,15 +33,23 @@ cdef class Region:
         if interrupts:
             _start_interrupting()
             self.c.withdrawable = True
-        error = safemmap_region_add(&self.c)
+        error = self.enlist()
         if error == -ENOMEM:
             raise MemoryError("no memory to register the mapping")
         if error == -EFAULT:
             raise self.error_at(self.start, BUS_ADRERR, "protect")
         if error < 0:
             raise _os_error(-error)
-        _live[self.c.id] = self
         return 0
+
+    cdef inline int enlist(self) except 1:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>_accounts)
+        cdef int error = safemmap_region_add(&self.c)
+
+        if error == 0:
+            _live[self.c.id] = self
+        return error
 
     cdef int remove(self) noexcept:
         """Take the region out of the registry. Runs no Python code, since the owner is
@@ -51,8 +59,11 @@ cdef class Region:
         return safemmap_region_remove(&self.c)
 
     cdef void forget(self) noexcept:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>_accounts)
+
         # Its events are recognized only while it is in _live.
-        _drain()
+        _drain_held()
         _remember_untold(self)
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
@@ -61,7 +72,14 @@ cdef class Region:
     cdef void retire(self) noexcept:
         """The same where the file was mapped again: other threads have read zeros all
         the same, and get the exceptions that are pending for them."""
-        _drain()
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>_accounts)
+
+        self.retire_held()
+
+    cdef void retire_held(self) noexcept:
+        """In a section on `_accounts`."""
+        _drain_held()
         _live.pop(self.c.id, None)
         _unwarned.pop(self.c.id, None)
         if self.reported and not self.c.withdrawable:
@@ -75,6 +93,8 @@ cdef class Region:
         """Have the file mapped anew in the place of the pages, and begin again as
         another region, without a moment in which none is registered. Returns 0 or a
         negative errno."""
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>_accounts)
         cdef Region former = Region.__new__(Region)
         cdef int error
 
@@ -89,7 +109,7 @@ cdef class Region:
         if error == 0:
             _live[self.c.id] = self
             self.reported = self.ended = self.warned = self.told = False
-            former.retire()
+            former.retire_held()
         return error
 
     cdef inline bint poisoned(self) noexcept:
@@ -166,7 +186,13 @@ cdef class Region:
         """Warns once, unless the program knows of the fault, or the end of a scope will
         raise."""
         owner = self.owner()
-        if not self.poisoned() or self.reported or self.warned or owner is None:
+        return 0 if owner is None else self.warn_for(owner)
+
+    cdef int warn_for(self, object owner) except -1:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>owner)
+
+        if not self.poisoned() or self.reported or self.warned:
             return 0
         try:
             if self.is_awaited():

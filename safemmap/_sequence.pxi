@@ -3,6 +3,8 @@
 
 cdef object _item(object self, Py_ssize_t index):
     """PySequence_GetItem: gives bytes of length one, where `m[i]` is an int."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>self)
     cdef mmap mapping = self
 
     mapping.check_data("iteration")
@@ -22,6 +24,9 @@ cdef class _Iterator:
         return self
 
     def __next__(self):
+        cdef safemmap_sections sections
+        safemmap_enter_outer(&sections, <PyObject *>self)
+        safemmap_enter_inner(&sections, <PyObject *>self.mapping)
         cdef unsigned char byte
         cdef safemmap_fault fault
         cdef mmap mapping
@@ -31,6 +36,7 @@ cdef class _Iterator:
             raise StopIteration
         self.mapping.check_data("iteration")
         if self.index >= self.mapping.length:
+            safemmap_leave_inner(&sections)
             self.mapping = None
             raise StopIteration
         error = self.mapping.operations.load(
@@ -45,14 +51,23 @@ cdef class _Iterator:
         return <object>_BYTES[byte]
 
     def __length_hint__(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         return 0 if self.mapping is None else max(0, len(self.mapping) - self.index)
 
     def __reduce__(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         if self.mapping is None:
             return iter, ((),)
         return iter, (self.mapping,), self.index
 
     def __setstate__(self, index):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         if self.mapping is not None:
             self.index = max(0, index)
 
@@ -67,12 +82,17 @@ cdef object _iterate(object self):
 
 cdef int _contains(object self, object value) except -1:
     """value in m"""
-    cdef mmap mapping = self
-    cdef Py_buffer pattern
-
     # What iteration yields equals nothing but such bytes, or what says so itself.
     if not PyBytes_CheckExact(value) or PyBytes_GET_SIZE(value) != 1:
         return PySequence_Contains(_iterate(self), value)
+    return _has_byte(self, value)
+
+
+cdef inline int _has_byte(mmap mapping, object value) except -1:
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>mapping)
+    cdef Py_buffer pattern
+
     mapping.check_data("in")
     PyObject_GetBuffer(value, &pattern, PyBUF_SIMPLE)
     try:
@@ -83,6 +103,8 @@ cdef int _contains(object self, object value) except -1:
 
 cdef int _set_item(object self, Py_ssize_t index, PyObject *value) except -1:
     """PySequence_SetItem: takes bytes of length one."""
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>self)
     cdef mmap mapping = self
     cdef object byte
 

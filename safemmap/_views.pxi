@@ -15,10 +15,16 @@ cdef class _Exporter(_Memory):
     cdef Py_ssize_t reset_fault  # the last time for a fault at this offset
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         self.check_data("memoryview(m)")
         self.lend(view, self, 0, self.length, self.mode == ACCESS_READ, flags)
 
     def __releasebuffer__(self, Py_buffer *view):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         self.take_back()
 
     # ---- Handing out and taking back -------------------------------------
@@ -101,16 +107,23 @@ cdef class _Exporter(_Memory):
     @property
     def fault(self):
         """The first `Fault` of a view, or None."""
-        if not self.poisoned():
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+        cdef Region region = self.region
+
+        if region is None or not region.poisoned():
             return None
-        self.region.reported = True
-        return self.region.first_fault()
+        region.reported = True
+        return region.first_fault()
 
     def check(self):
         """Raise if a view has touched a lost page, and got zeros in its place.
 
         :raises BusError: one did; see `fault`.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         self.check_data("check")
 
     def reset(self):
@@ -126,8 +139,9 @@ cdef class _Exporter(_Memory):
         :raises OSError: as mmap(2) has it. The mapping is what it was; it is closed
             where there was no room to map the file twice (ENOMEM), nor then once.
         """
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t page
-        cdef Region region
 
         self.check_open()
         if not self.poisoned():
@@ -140,15 +154,19 @@ cdef class _Exporter(_Memory):
             )
         self.check_file("reset", 0, self.length)
         page = self.region.fault_page()
-        self.map_again()
+        # (Before: a scope may end on another thread as soon as the region is gone.)
         self.resets += 1
         self.reset_fault = page
-        if self.granted != GUARDED or not _handler_allowed:
-            region = self.unregister()
-            if region is not None:
-                region.forget()
-        elif self.region is None:
-            self.register()  # for whoever has kept the pointer
+        # Meanwhile other threads cannot close or move it.
+        self.exports += 1
+        try:
+            self.map_again()
+            if self.granted != GUARDED or not _handler_allowed:
+                _forget(self.unregister())
+            elif self.region is None:
+                self.register()  # for whoever has kept the pointer
+        finally:
+            self.exports -= 1
 
     # ---- Scopes ----------------------------------------------------------
 
@@ -246,36 +264,67 @@ cdef class Access:
     def __enter__(self):
         if self.mapping is None:
             raise RuntimeError("an access scope is made by mmap.access()")
+        self.begin()
+        try:
+            view = memoryview(self)
+            self.hold(view)
+        except BaseException:
+            self.entered = False
+            raise
+        return view
+
+    cdef inline int begin(self) except -1:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
+
         if self.entered:
             raise RuntimeError("this access scope is entered already")
         # (The file may already be too short, or the next moment: __exit__ checks.)
         self.mapping.check_data("access")
         self.entered = True
         self.resets = self.mapping.resets
-        try:
-            self.view = memoryview(self)
-        except BaseException:
-            self.entered = False
-            raise
+        return 0
+
+    cdef inline int hold(self, object view) except -1:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
+
+        self.view = view
         self.mapping.scopes += 1
-        return self.view
+        return 0
 
     def __exit__(self, exc_type, exc_value, traceback, /):
-        if not self.entered:
-            raise RuntimeError("this access scope is not entered")
-        self.entered = False
-        view, self.view = self.view, None
+        view = self.end()
         try:
             view.release()
         except BufferError:
-            pass  # reported below, together with objects made from it
+            pass  # check_after() reports it, together with objects made from it
+        self.check_after(exc_value)
+
+    cdef inline object end(self):
+        """Returns the view, for the caller to release."""
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
+
+        # (Without a view another thread is about to enter it.)
+        if not self.entered or self.view is None:
+            raise RuntimeError("this access scope is not entered")
+        self.entered = False
+        view, self.view = self.view, None
+        return view
+
+    cdef inline int check_after(self, object exc_value) except -1:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
+        cdef Region region = self.mapping.region
+
         # From here on a fault is warned of; those before it are raised below.
         self.mapping.scopes -= 1
-        if self.mapping.region is not None:
-            self.mapping.region.end_scope()
-        if self.mapping.poisoned() and self.mapping.has_told(exc_value):
-            self.mapping.region.tell()
-            return
+        if region is not None:
+            region.end_scope()
+            if region.poisoned() and self.mapping.has_told(exc_value):
+                region.tell()
+                return 0
         self.mapping.check_data("access")
         if self.resets != self.mapping.resets:
             # Another thread has reset it, which it does only to a poisoned mapping.
@@ -291,6 +340,7 @@ cdef class Access:
                 "scope, and what it reads from now on is not checked any more: delete "
                 "what was made from it (an array, a slice) before the scope ends"
             )
+        return 0
 
     def __getitem__(self, item):
         """Of the memoryview, which is what has items."""
@@ -300,6 +350,8 @@ cdef class Access:
         )
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
         cdef mmap mapping = self.mapping
 
         if not self.entered:
@@ -314,5 +366,8 @@ cdef class Access:
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
+
         self.exports -= 1
         self.mapping.take_back()

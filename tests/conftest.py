@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,6 +39,14 @@ if os.geteuid() != 0:
 # What multiprocessing shares, its locks included, are files in there.
 needs_shared_memory = pytest.mark.skipif(
     not os.access("/dev/shm", os.W_OK), reason="/dev/shm is not writable"
+)
+
+# Why the library refuses to interrupt threads that fault.
+WITHOUT_GIL = "needs the GIL, which PYTHON_GIL=0 or -X gil=0 forbids"
+needs_gil = pytest.mark.skipif(
+    sysconfig.get_config_var("Py_GIL_DISABLED") == 1
+    and "0" in (os.environ.get("PYTHON_GIL"), sys._xoptions.get("gil")),
+    reason=WITHOUT_GIL,
 )
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -183,13 +192,16 @@ def run_isolated(
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of `isolated/` in an interpreter of its own, `inside` a command."""
-    return subprocess.run(
+    child = subprocess.run(
         [*inside, sys.executable, str(ISOLATED / script), *args],
         capture_output=True,
         text=True,
         timeout=timeout,
         cwd=cwd,
     )
+    if WITHOUT_GIL in child.stderr:
+        pytest.skip(WITHOUT_GIL)
+    return child
 
 
 def members(session: int) -> int:

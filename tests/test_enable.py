@@ -10,9 +10,11 @@ from pathlib import Path
 
 import neighbours
 import pytest
-from conftest import NAMESPACE, possible, run_isolated
+from conftest import NAMESPACE, needs_gil, possible, run_isolated
 
 import safemmap
+
+pytestmark = needs_gil
 
 PAGE = safemmap.PAGESIZE
 

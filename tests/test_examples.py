@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import pytest
+from conftest import needs_gil
 
 import safemmap
 from examples.hostile.files import NO_FILES, lingering_socket, opened
@@ -216,6 +217,7 @@ def test_sender_without_a_receiver(run):
     assert err.startswith("no receiver: [Errno 2]")
 
 
+@needs_gil
 def test_blocks_of_the_readme(tmp_path):
     text = (ROOT / "README.md").read_text()
     enable, wrap, scope, sender = re.findall(

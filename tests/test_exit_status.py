@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import needs_gil
 
 PRELUDE = """
 import atexit, os, signal, sys, warnings
@@ -59,6 +60,7 @@ def test_never_reported(end: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@needs_gil
 @pytest.mark.parametrize(
     "end", ["numbers[5000]", "found = numbers[5000]", "sys.exit(numbers[5000])"]
 )
@@ -185,11 +187,13 @@ class TestDefaultViews:
         else:
             assert done.returncode == -signal.SIGBUS
 
+    @needs_gil
     def test_interrupt_is_that_of_the_drop_in(self) -> None:
         done = run("m = lose(); v = memoryview(m)\nv[1]\nwhile True: hash(1)")
         assert done.returncode == 1
         assert "safemmap.BusError: [Errno 14] a view " in done.stderr
 
+    @needs_gil
     def test_everything_that_takes_views_has_it(self) -> None:
         program = (
             "import ctypes, mmap, os, sys, safemmap\n"

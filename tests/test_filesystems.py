@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NAMESPACE, PAGE, LossyFile, open_fds, possible, run_isolated
+from conftest import (
+    NAMESPACE,
+    PAGE,
+    LossyFile,
+    needs_gil,
+    open_fds,
+    possible,
+    run_isolated,
+)
 
 import safemmap
 
@@ -110,6 +118,7 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
     assert (closed, waited) == ("close_fd True", "fstat False")
 
 
+@needs_gil
 @needs_namespace
 class TestChroot:
     """A process in a folder that is no mount point."""

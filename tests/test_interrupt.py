@@ -24,10 +24,12 @@ from typing import Any
 import neighbours
 import numpy
 import pytest
-from conftest import PAGE, LossyFile
+from conftest import PAGE, LossyFile, needs_gil
 
 import safemmap
 from safemmap import BusError
+
+pytestmark = needs_gil
 
 SIZE = 256 * PAGE
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAGE
+from conftest import PAGE, needs_gil
 
 import safemmap
 from safemmap import PeerError, Seal, SealError
@@ -439,7 +439,13 @@ def test_run_says_where_options_of_the_interpreter_go(
 
 @pytest.mark.parametrize("variable", ["SAFEMMAP_HANDLER", "SAFEMMAP_ENABLE"])
 @pytest.mark.parametrize(
-    ("value", "accepted"), [("", True), ("0", True), ("1", True), ("yes", False)]
+    ("value", "accepted"),
+    [
+        ("", True),
+        ("0", True),
+        pytest.param("1", True, marks=needs_gil),
+        ("yes", False),
+    ],
 )
 def test_switches_of_the_environment(variable: str, value: str, accepted: bool) -> None:
     done = subprocess.run(

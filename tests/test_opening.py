@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAGE, open_fds, pattern
+from conftest import PAGE, needs_gil, open_fds, pattern
 
 import safemmap
 
@@ -74,6 +74,7 @@ class TestOpen:
         assert "memmap" in names
 
 
+@needs_gil
 class TestMemmap:
     @pytest.fixture(autouse=True)
     def numpy(self) -> None:

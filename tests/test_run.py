@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from conftest import needs_gil
 
 import safemmap
+
+pytestmark = needs_gil  # run calls enable()
 
 PYTHON = [sys.executable]
 RUN = [sys.executable, "-m", "safemmap", "run"]

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_isolated
+from conftest import needs_gil, run_isolated
+
+pytestmark = needs_gil
 
 slow = pytest.mark.slow
 

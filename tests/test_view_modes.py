@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAGE, LossyFile, open_fds
+from conftest import PAGE, LossyFile, needs_gil, open_fds
 
 import safemmap
 from safemmap import BusCode, BusError
@@ -59,6 +59,7 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[BaseExcep
     return thread, caught
 
 
+@needs_gil
 class TestInterrupt:
     def test_in_the_middle_of_a_scope(
         self, lossy: LossyFile, mapping: safemmap.mmap

@@ -566,7 +566,8 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
             assert ctypes.string_at(address, SIZE) == b"\xa5" * SIZE
             assert libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(SIZE)) == 0
         thread.join()
-        assert [warning.category for warning in told] == [FaultWarning]
+        # (Twice, if the warning on another thread was due just before.)
+        assert {warning.category for warning in told} == {FaultWarning}
         lossy.restore()
     assert refused
     assert reused > 100
