@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from conftest import needs_gil
 
 import safemmap
 
@@ -139,6 +140,7 @@ def test_the_page_on_messages_quotes_messages_that_there_are() -> None:
                 assert part in said, part
 
 
+@needs_gil
 def test_the_tutorial_prints_what_it_shows(tmp_path: Path) -> None:
     blocks = examples("docs/tutorial.md")
     script = f"print({SEPARATOR!r})\n".join(code for code, _ in blocks)
@@ -146,6 +148,7 @@ def test_the_tutorial_prints_what_it_shows(tmp_path: Path) -> None:
     assert printed(script, tmp_path) == shown
 
 
+@needs_gil
 @pytest.mark.parametrize("number", range(5))
 def test_the_page_on_libraries_prints_what_it_shows(
     number: int, tmp_path: Path

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ISOLATED
+from conftest import ISOLATED, needs_gil
 
 # What comes out besides a BusError: an error of the library's own, with ours as its
 # cause.
@@ -34,7 +34,7 @@ LIBRARIES = [
     "maxminddb",
     "torch",
 ]
-pytestmark = pytest.mark.parametrize("library", LIBRARIES)
+pytestmark = [needs_gil, pytest.mark.parametrize("library", LIBRARIES)]
 
 
 def outcome(
