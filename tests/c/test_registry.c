@@ -348,5 +348,37 @@ removal_waits_for_readers(void)
     }
 }
 
+/* ---- Two threads remove one region -------------------------------------- */
+
+static pthread_barrier_t both_are_there;
+
+static void *
+remove_at_once(void *region)
+{
+    pthread_barrier_wait(&both_are_there);
+    CHECK_EQ(safemmap_region_remove(region), 0);
+    return NULL;
+}
+
+static void
+removed_by_two_threads_at_once(void)
+{
+    CHECK_EQ(pthread_barrier_init(&both_are_there, NULL, 2), 0);
+    for (int round = 0; round < SCALED(2000); round++) {
+        struct safemmap_region *region = region_new(0, 4);
+        pthread_t thread[2];
+
+        CHECK_EQ(safemmap_region_add(region), 0);
+        for (size_t i = 0; i < 2; i++)
+            CHECK_EQ(pthread_create(&thread[i], NULL, remove_at_once, region), 0);
+        for (size_t i = 0; i < 2; i++)
+            CHECK_EQ(pthread_join(thread[i], NULL), 0);
+        CHECK_EQ(look_up(region->start), 0);
+        free(region);
+    }
+    CHECK_EQ(pthread_barrier_destroy(&both_are_there), 0);
+}
+
 TEST_MAIN(TEST(random_changes), TEST(duplicates), TEST(sixty_thousand),
-          TEST(readers_and_writers), TEST(removal_waits_for_readers))
+          TEST(readers_and_writers), TEST(removal_waits_for_readers),
+          TEST(removed_by_two_threads_at_once))
