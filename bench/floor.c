@@ -96,12 +96,18 @@ by_value(const void *left, const void *right)
 }
 
 static double
-now(void)
+nanoseconds_of(clockid_t clock)
 {
     struct timespec time;
 
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(clock, &time);
     return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static double
+now(void)
+{
+    return nanoseconds_of(CLOCK_MONOTONIC);
 }
 
 static void
@@ -243,10 +249,7 @@ static void (*shared_work)(char *page);
 static double
 processor_time(void)
 {
-    struct timespec time;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+    return nanoseconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 static void *
@@ -320,10 +323,7 @@ process_no_fault(void)
 static double
 thread_time(void)
 {
-    struct timespec time;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+    return nanoseconds_of(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* Above the library's handler. */
