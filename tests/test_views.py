@@ -7,6 +7,7 @@ import ctypes
 import gc
 import mmap as standard
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -566,8 +567,12 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
             assert ctypes.string_at(address, SIZE) == b"\xa5" * SIZE
             assert libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(SIZE)) == 0
         thread.join()
-        # (Twice, if the warning on another thread was due just before.)
-        assert {warning.category for warning in told} == {FaultWarning}
+        categories = [warning.category for warning in told]
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            # What another thread warns of just before may be among them.
+            assert categories in ([FaultWarning], [FaultWarning] * 2)
+        else:
+            assert categories == [FaultWarning]
         lossy.restore()
     assert refused
     assert reused > 100
