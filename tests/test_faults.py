@@ -172,6 +172,7 @@ def test_sweep_over_a_page_edge(
         assert mapping[:] == lossy.data
 
 
+@pytest.mark.slow
 @EVERY_OPERATION
 def test_random_ranges_and_random_pages(
     lossy: LossyFile, mapping: safemmap.mmap, operation: Operation

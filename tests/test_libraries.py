@@ -55,13 +55,23 @@ def outcome(
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["main", "executor"])
 def test_kills_without(tmp_path: Path, library: str, where: str) -> None:
     assert outcome(tmp_path, library, where, "nothing") == (-signal.SIGBUS, "", "")
 
 
-@pytest.mark.parametrize("protection", ["enable", "run"])
-@pytest.mark.parametrize("where", ["main", "executor", "asyncio"])
+@pytest.mark.parametrize(
+    ("where", "protection"),
+    [
+        ("main", "enable"),
+        ("main", "run"),
+        ("executor", "enable"),
+        pytest.param("executor", "run", marks=pytest.mark.slow),
+        pytest.param("asyncio", "enable", marks=pytest.mark.slow),
+        pytest.param("asyncio", "run", marks=pytest.mark.slow),
+    ],
+)
 def test_raises(tmp_path: Path, library: str, where: str, protection: str) -> None:
     status, out, err = outcome(tmp_path, library, where, protection)
     assert status == 0, err

@@ -208,6 +208,7 @@ def rewrite(path: Path) -> None:
         file.write(pattern(SIZE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 100, 3 * PAGE, 3 * PAGE + 100])
 @pytest.mark.parametrize("mode", ["r", "r+", "c", "w+"])
 class TestMemmap:

@@ -11,6 +11,7 @@ from conftest import run_isolated
 
 pytest.importorskip("pyarrow")
 
+pytestmark = pytest.mark.slow
 FORMATS = ["file", "stream"]
 
 

@@ -1,4 +1,4 @@
-"""Stress: a peer that changes the file all the time, and a million overlays."""
+"""Stress: a peer that changes the file all the time, and very many overlays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def storm(seconds: float, *options: str) -> subprocess.CompletedProcess[str]:
     ("seconds", "file"),
     [
         (4, "memfd"),
-        pytest.param(60, "memfd", marks=slow),
+        pytest.param(30, "memfd", marks=slow),
         pytest.param(20, "disk", marks=slow),
     ],
 )
@@ -132,7 +132,7 @@ def test_bad_arguments(option: str, value: str) -> None:
     assert storm(1, option, value).returncode == 2
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=slow)])
+@pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=slow)])
 def test_overlays_leave_nothing_behind(count: int) -> None:
     done = run_isolated("overlays.py", str(count), timeout=600)
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")

@@ -130,6 +130,7 @@ def test_what_is_protected_survives(fault_source: testing.FaultSource) -> None:
                 file.restore()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", testing.SOURCES)
 def test_what_is_not_protected_dies(name: str) -> None:
     source = testing.SOURCES[name]
@@ -293,6 +294,7 @@ class TestPeer:
                 peer.strike_at(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.02, 0.06, 0.12, 0.25])
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
 def test_killed_while_it_mounts(
