@@ -4,6 +4,7 @@
  * a constructor registers it with pthread_atfork(3). (Python's side mends its own in
  * _fault_queue.pxi and _process.py.)
  */
+#include "behind.h"
 #include "process_overlay.h"
 
 #include <pthread.h>
@@ -17,6 +18,7 @@ static void
 before(void)
 {
     safemmap__checks_lock();
+    safemmap__behind_lock();
     safemmap__installation_lock();
     safemmap__registry_lock();
     safemmap__zeros_before_fork();
@@ -28,6 +30,7 @@ after_in_parent(void)
 {
     safemmap__registry_unlock();
     safemmap__installation_unlock();
+    safemmap__behind_unlock();
     safemmap__checks_unlock();
 }
 
@@ -40,6 +43,7 @@ after_in_child(void)
     __atomic_store_n(&safemmap__pages, 0, __ATOMIC_SEQ_CST);
     safemmap__zeros_after_fork();
     safemmap__process_overlay_after_fork();
+    safemmap__behind_after_fork();
     safemmap__events_reset();
     /* A worker may install a handler of its own: the first operation checks ours. */
     safemmap__self.check_due = 0;

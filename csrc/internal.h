@@ -255,7 +255,7 @@ bool safemmap__overlay(const siginfo_t *info, const ucontext_t *context);
 
 /* ---- shadow.c ---- */
 /* Reserves address space for the pages of a region that is put back;
- * safemmap__put_back() releases it. */
+ * safemmap__put_back() releases it. The caller of both holds the registry's lock. */
 int safemmap__reserve_shadow(struct safemmap_region *region);
 /* Puts back the file's pages in a region that asks for it, after it has been taken
  * out of the registry. Returns as safemmap_region_remove(). */

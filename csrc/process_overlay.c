@@ -14,15 +14,14 @@
  *    mapping up again just before replacing, and compare.
  */
 #include "process_overlay.h"
+#include "mappings.h"
 #include "origins.h"
 #include "pages.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 /* So many times pages of a file are replaced that are not known to be lost with their
  * neighbours. With the next, the whole mapping is replaced; otherwise a peer could
@@ -37,47 +36,7 @@ safemmap__process_overlay_begun(void)
     return __atomic_load_n(&begun, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* ---- The list of mappings ---------------------------------------------- */
-
-/* Guarded by safemmap__pages. */
-static struct {
-    int fd;
-    pid_t owner;
-    dev_t device;
-    ino_t inode;
-} maps = {.fd = -1};
-
-/* The program may have closed our descriptor, and opened another file under its
- * number. */
-static bool
-maps_fd_is_ours(void)
-{
-    struct stat status;
-
-    return maps.fd >= 0 && fstat(maps.fd, &status) == 0 &&
-           status.st_dev == maps.device && status.st_ino == maps.inode;
-}
-
-static int
-open_maps(void)
-{
-    struct stat status;
-
-    if (maps_fd_is_ours()) {
-        if (maps.owner == getpid())
-            return 0;
-        safemmap__os_close(maps.fd);
-    }
-    maps.fd = safemmap__os_maps_open();
-    if (maps.fd < 0)
-        return maps.fd;
-    if (fstat(maps.fd, &status) < 0)
-        return -errno;
-    maps.owner = getpid();
-    maps.device = status.st_dev;
-    maps.inode = status.st_ino;
-    return 0;
-}
+static struct safemmap__mappings maps = {.fd = -1}; /* guarded by safemmap__pages */
 
 /* ---- Files that are mapped executable ---------------------------------- */
 
@@ -271,7 +230,7 @@ find(struct lost *lost, uintptr_t address)
 {
     struct safemmap__mapping *mapping = &lost->mapping;
 
-    if (open_maps() < 0 ||
+    if (safemmap__mappings_open(&maps) < 0 ||
         safemmap__os_mapping_at(maps.fd, address, mapping, path) < 0 ||
         mapping->inode == 0 || (mapping->protection & PROT_EXEC) != 0)
         return false;
@@ -535,7 +494,7 @@ safemmap__process_overlay_begin(struct safemmap__member *member)
 {
     sigset_t mask = safemmap__hold_pages();
     struct safemmap__mapping mapping;
-    int error = open_maps();
+    int error = safemmap__mappings_open(&maps);
 
     if (error == 0)
         error = safemmap__os_mapping_at(maps.fd, (uintptr_t)&maps, &mapping, NULL);
@@ -563,9 +522,7 @@ safemmap__process_overlay_end(struct safemmap__member *member)
 void
 safemmap__process_overlay_after_fork(void)
 {
-    if (maps_fd_is_ours())
-        safemmap__os_close(maps.fd);
-    maps.fd = -1;
+    safemmap__mappings_close(&maps);
     if (safemmap__process_overlay_begun())
-        open_maps();
+        safemmap__mappings_open(&maps);
 }

@@ -353,17 +353,18 @@ prepare(struct safemmap_region *region)
         free_runs(region);
         return -ENOMEM;
     }
-    if (region->put_back && (error = safemmap__reserve_shadow(region)) < 0)
-        free_runs(region);
-    return error;
+    return 0;
 }
 
 /* Refuses a region over pages that are replaced. */
 static int
 enter_locked(struct safemmap_region *region)
 {
-    int error = add_locked(region);
+    int error = region->put_back ? safemmap__reserve_shadow(region) : 0;
 
+    if (error < 0)
+        return error;
+    error = add_locked(region);
     /* From here on handlers mark it; what they did before they have marked in the
      * regions that were there. */
     if (error == 0 && safemmap__was_replaced(region)) {

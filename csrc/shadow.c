@@ -8,11 +8,56 @@
 
 #include <errno.h>
 
+/* ---- Address space ------------------------------------------------------ */
+
+/* That of a removed region serves the next one: reserving some and releasing it would
+ * take longer than all else that registering a region does. Guarded by the registry's
+ * lock. */
+static struct {
+    uintptr_t start;
+    size_t size; /* 0: there is none */
+} spare;
+/* So much may stay reserved, which RLIMIT_AS counts. */
+enum { SPARE_ALLOWED = 1 << 20 };
+
 int
 safemmap__reserve_shadow(struct safemmap_region *region)
 {
-    return safemmap__os_reserve(region->end - region->start, &region->shadow);
+    size_t size = region->end - region->start;
+
+    region->shadow_used = false;
+    if (size <= spare.size) {
+        region->shadow = spare.start;
+        region->shadow_size = spare.size;
+        spare.size = 0;
+        return 0;
+    }
+    region->shadow_size = size;
+    return safemmap__os_reserve(size, &region->shadow);
 }
+
+static void
+release_shadow(const struct safemmap_region *region)
+{
+    safemmap__os_release(region->shadow, region->shadow_size);
+}
+
+/* Not where a page was moved: parts of the file may be mapped there. */
+static void
+spare_shadow(const struct safemmap_region *region)
+{
+    if (region->shadow_used || region->shadow_size > SPARE_ALLOWED ||
+        region->shadow_size <= spare.size) {
+        release_shadow(region);
+        return;
+    }
+    if (spare.size > 0)
+        safemmap__os_release(spare.start, spare.size);
+    spare.start = region->shadow;
+    spare.size = region->shadow_size;
+}
+
+/* ---- Pages aside -------------------------------------------------------- */
 
 static int
 move_pages(uintptr_t from, uintptr_t to, size_t size)
@@ -31,9 +76,12 @@ static void
 move_run_aside(struct safemmap_region *region, size_t first, size_t last)
 {
     size_t middle = first + (last - first) / 2;
-    int error = move_pages(safemmap__page_address(region, first),
-                           region->shadow + first * region->page_size,
-                           (last - first) * region->page_size);
+    int error;
+
+    region->shadow_used = true;
+    error = move_pages(safemmap__page_address(region, first),
+                       region->shadow + first * region->page_size,
+                       (last - first) * region->page_size);
 
     if (error == -EFAULT && last - first > 1) {
         move_run_aside(region, first, middle);
@@ -58,6 +106,8 @@ safemmap__move_aside(struct safemmap_region *region, size_t first, size_t last)
         first = end;
     }
 }
+
+/* ---- And back ----------------------------------------------------------- */
 
 /* Piece by piece if needed: the run may have been moved aside in pieces. Negative
  * errno: some pages were not moved. */
@@ -114,7 +164,7 @@ safemmap__put_back(struct safemmap_region *region)
     if (!region->put_back)
         return 0;
     if (safemmap__runs_next(region->shadowed, true, 0, count) == count) {
-        safemmap__os_release(region->shadow, region->end - region->start);
+        spare_shadow(region);
         return error;
     }
     reading = safemmap__start_reading();
@@ -127,7 +177,7 @@ safemmap__put_back(struct safemmap_region *region)
         error = error < 0 ? error : failed;
         page = end;
     }
-    safemmap__os_release(region->shadow, region->end - region->start);
+    release_shadow(region);
     safemmap__unlock(&safemmap__pages);
     safemmap__stop_reading(&reading);
     return error;

@@ -316,12 +316,20 @@ renew_lasting(void)
     if (error < 0)
         return error;
     lasting.used = 0;
-    lasting.owner = getpid();
+    __atomic_store_n(&lasting.owner, getpid(), __ATOMIC_RELEASE);
     return 0;
 }
 
-int
-safemmap__lasting_prepare(void)
+/* All but the sandbox, which may have come since, stays as it was. */
+static bool
+is_lasting_prepared(void)
+{
+    return __atomic_load_n(&lasting.owner, __ATOMIC_ACQUIRE) == getpid() &&
+           safemmap__os_mappings_are_aside();
+}
+
+static int
+prepare_lasting(void)
 {
     sigset_t mask = safemmap__hold_pages();
     int error = lasting.owner == getpid() ? 0 : renew_lasting();
@@ -331,6 +339,12 @@ safemmap__lasting_prepare(void)
         error = safemmap__os_set_mappings_aside();
     safemmap__release_pages(&mask);
     return error;
+}
+
+int
+safemmap__lasting_prepare(void)
+{
+    return is_lasting_prepared() ? safemmap__os_may_map() : prepare_lasting();
 }
 
 static int

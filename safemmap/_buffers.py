@@ -12,8 +12,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from safemmap import _arrow, _maps
-from safemmap._core import ArrowArray, Memory, arrow_array, arrow_stream, dlpack_memory
+from safemmap import _arrow
+from safemmap._core import (
+    ArrowArray,
+    Memory,
+    arrow_array,
+    arrow_stream,
+    dlpack_memory,
+    is_file_behind,
+)
 
 __all__ = ["buffers"]
 
@@ -23,7 +30,7 @@ _CPU = (1, 3, 11)  # DLPack's kDLCPU, and what CUDA and ROCm call pinned
 _PANDAS_ARRAYS = (("_ndarray",), ("_pa_array",), ("_data", "_mask"))
 
 
-def buffers(obj: Any) -> Iterator[Any]:
+def buffers(obj: Any) -> Iterable[Any]:
     """Exporters of all the memory of `obj`. Take them one by one: some are found by
     reading the memory of those before them, see `_arrow.memory_of`.
 
@@ -35,7 +42,7 @@ def buffers(obj: Any) -> Iterator[Any]:
     return _buffers(obj)
 
 
-def _buffers(obj: Any) -> Iterator[Any]:
+def _buffers(obj: Any) -> Iterable[Any]:
     reason: Exception | None = None
     try:
         memoryview(obj).release()
@@ -44,13 +51,11 @@ def _buffers(obj: Any) -> Iterator[Any]:
     except (BufferError, ValueError) as error:  # NumPy's, for times and dates
         reason = error
     else:
-        yield obj
-        return
+        return (obj,)
     for way in _WAYS:
         found = way(obj)
         if found is not None:
-            yield from found
-            return
+            return found
     raise reason if reason is not None else _unknown(obj)
 
 
@@ -174,7 +179,7 @@ def _check_origin(obj: Any) -> None:
         ]
     for name, parts in columns:
         found = _addresses(parts)
-        if found and not any(_maps.file_behind(at, at + 1) for at in found):
+        if found and not any(is_file_behind(at, at + 1) for at in found):
             raise BufferError(
                 f"{name}this {type(obj).__name__} is in memory of the process's own, "
                 "not in a file: a copy, if it was converted (polars' to_arrow() copies "
@@ -186,7 +191,7 @@ def _check_origin(obj: Any) -> None:
 # ---- Containers that are known by what they have ------------------------
 
 
-def _shared_memory(obj: Any) -> Iterator[Any] | None:
+def _shared_memory(obj: Any) -> Iterable[Any] | None:
     """`multiprocessing.shared_memory.SharedMemory`, and what `multiprocessing.Array`
     and `Value` return."""
     if isinstance(getattr(obj, "buf", None), memoryview):

@@ -6,7 +6,7 @@
 
 Its parts, each built on those before it:
 
-    _mappings.pxi     what is mapped in the process
+    _mappings.pxi     which files are mapped in the process
     _origin.pxi       where an exception comes from: the mapping, the file
     _bus_error.pxi    the exception
     _defaults.pxi     what holds where a mapping is not told otherwise
@@ -60,6 +60,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.dict cimport PyDict_Clear
+from cpython.module cimport PyImport_GetModuleDict
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.sequence cimport PySequence_Contains
@@ -74,7 +75,6 @@ from libc.errno cimport (
     EBUSY,
     EFAULT,
     EINVAL,
-    ENOENT,
     ENOMEM,
     EOPNOTSUPP,
     errno,

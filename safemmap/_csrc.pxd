@@ -80,6 +80,13 @@ cdef extern from "safemmap.h" nogil:
     const size_t SAFEMMAP_FILES
     ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room)
 
+    struct safemmap_files:
+        size_t page_size
+        int protection
+        char *path
+    int safemmap_files_behind(uintptr_t start, uintptr_t end,
+                              safemmap_files *ret_files)
+
     ctypedef bint safemmap_fault_hook(const safemmap_event *event) noexcept nogil
     void safemmap_set_fault_hook(safemmap_fault_hook *hook)
     int safemmap_withdraw(uint64_t token)

@@ -28,14 +28,21 @@ cdef Views _views(object named) except *:
 
 
 cdef Views _views_by_default() except *:
-    modules = sys.modules
-    module = modules.get("mmap")
+    module = _imported("mmap")
     if module is not None and (
-        module is _stand_in or module is modules.get("safemmap")
+        module is _stand_in or module is _imported("safemmap")
     ):
         watch_exit_status()
         return INTERRUPT if _get_gil() else DEFERRED
     return DEFERRED
+
+
+cdef object _imported(str name):
+    """The module of that name, or None. (PyImport_GetModule() would ask whether it is
+    whole.)"""
+    cdef dict modules = <dict>PyImport_GetModuleDict()
+
+    return modules.get(name)
 
 
 def set_stand_in(module):

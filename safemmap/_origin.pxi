@@ -74,10 +74,16 @@ cdef object _name_of(int fd):
 
 cdef object _path_behind(const void *start, Py_ssize_t size):
     """The path of the file mapped there; None without /proc."""
-    try:
-        from safemmap import _maps
+    cdef safemmap_files files
 
-        area = _maps.file_behind(<uintptr_t>start, <uintptr_t>start + size)
-    except Exception:
+    try:
+        _look_up(<uintptr_t>start, <uintptr_t>start + size, &files)
+    except OSError:
         return None
-    return None if area is None else area.path
+    return _path_in(&files)
+
+
+cdef object _path_in(const safemmap_files *files):
+    cdef Py_ssize_t size = strlen(files.path)
+
+    return PyUnicode_DecodeFSDefaultAndSize(files.path, size) if size > 0 else None

@@ -23,36 +23,39 @@ cdef class _Held:
         cdef char *low
         cdef char *high
         cdef Region region
-
-        from safemmap import _maps
+        cdef safemmap_files behind
+        cdef bint private
 
         self.extent(&low, &high)
         while True:
-            behind = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
-            # Zeros that replaced pages of another region look like private memory. Only
-            # registering this region tells: it is refused over such pages.
-            known = behind if behind is not None else _maps.PRIVATE
-            if known.page_size > <Py_ssize_t>sysconf(_SC_PAGESIZE):
+            _look_up(<uintptr_t>low, <uintptr_t>high, &behind)
+            private = behind.page_size == 0
+            if private:
+                # Zeros that replaced pages of another region look the same. Only
+                # registering this region tells: it is refused over such pages.
+                behind.page_size = sysconf(_SC_PAGESIZE)
+                behind.protection = PROT_READ | PROT_WRITE
+            if behind.page_size > <size_t>sysconf(_SC_PAGESIZE):
                 raise BufferError(
                     "this buffer is made of huge pages, which cannot be put back when "
                     "the protection ends; map the file with safemmap.mmap"
                 )
             region = Region.__new__(Region)
-            region.describe(low, high - low, known.page_size, known.protection)
+            region.describe(low, high - low, behind.page_size, behind.protection)
             region.c.put_back = True
-            region.origin = _origin(owner, -1, known.path, True)
+            region.origin = _origin(owner, -1, _path_in(&behind), True)
             region.add(owner, interrupts)
             self.region = region
             # From here on nobody uninstalls it.
             _ensure_handler_for_buffer()
-            if behind is not None or region.poisoned():
+            if not private or region.poisoned():
                 return 0
-            now = _maps.file_behind(<uintptr_t>low, <uintptr_t>high)
+            _look_up(<uintptr_t>low, <uintptr_t>high, &behind)
             if region.poisoned():
                 return 0
             self.unregister()
             self.region = None
-            if now is None:
+            if behind.page_size == 0:
                 return 0
 
     cdef void unregister(self) noexcept:
@@ -101,7 +104,8 @@ cdef class Protected:
     cdef list held
     cdef readonly bint entered
     cdef bint closed
-    cdef str name
+    cdef type kind              # of the object,
+    cdef object place           # and its id(): what repr() shows, also after the end
     cdef object __weakref__
 
     def __cinit__(self, *arguments, **keywords):
@@ -111,7 +115,8 @@ cdef class Protected:
                 "an object"
             )
         obj, buffers, views = arguments
-        self.name = f"<safemmap.Protected {type(obj).__name__} at {id(obj):#x}>"
+        self.kind = type(obj)
+        self.place = id(obj)
         self.held = []
         if views not in ("auto", "deferred", "interrupt"):
             raise ValueError(
@@ -126,7 +131,7 @@ cdef class Protected:
         self.check_for("protect")
 
     def __repr__(self):
-        return self.name
+        return f"<safemmap.Protected {self.kind.__name__} at {self.place:#x}>"
 
     @property
     def faulted(self):
@@ -179,12 +184,15 @@ cdef class Protected:
         :raises BusError: zeros stay in the place of the file's pages, since the kernel
             refuses to put those back; a `FaultWarning` says why.
         """
+        self.end()
+
+    cdef int end(self) except -1:
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>self)
         cdef _Held held
 
         if self.closed:
-            return
+            return 0
         self.closed = True
         for held in self.held:
             held.release()
@@ -192,15 +200,15 @@ cdef class Protected:
         for held in self.held:
             if held.faulted() and not (held.region.reported or held.region.ended):
                 held.region.ended = True
-                held.region.warn(self.name)
-        self.check_for_zeros_left()
+                held.region.warn(repr(self))
+        return self.check_for_zeros_left()
 
     cdef int check_for_zeros_left(self) except -1:
         cdef _Held held, first = None
 
         for held in self.held:
             if held.left < 0:
-                held.region.warn_of_zeros_left(self.name, held.left)
+                held.region.warn_of_zeros_left(repr(self), held.left)
                 first = held if first is None else first
         if first is None:
             return 0
@@ -221,12 +229,12 @@ cdef class Protected:
             self.check_for("protect")
         finally:
             self.entered = False
-            self.close()
+            self.end()
 
     def __del__(self):
         if self.held is not None:
             try:
-                self.close()
+                self.end()
             except BaseException as error:
                 _raise_in_thread(PyThread_get_thread_native_id(), error, type(self))
 

@@ -118,13 +118,14 @@ def lossy() -> Iterator[LossyFile]:
 
 
 def open_fds() -> set[int]:
-    """The descriptors of this process, without the one that lists them, and the one
-    for zeroed pages, which stays once it is there."""
+    """The descriptors of this process, without the one that lists them, and those for
+    zeroed pages and of the list of mappings, which stay once they are there."""
     found = set()
+    kept = "/memfd:safemmap zeros (deleted)", f"/proc/{os.getpid()}/maps"
     with os.scandir("/proc/self/fd") as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                if os.readlink(entry.path) != "/memfd:safemmap zeros (deleted)":
+                if os.readlink(entry.path) not in kept:
                     found.add(int(entry.name))
     return {fd for fd in found if is_open(fd)}
 

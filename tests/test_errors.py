@@ -9,13 +9,12 @@ import os
 import pickle
 import weakref
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from conftest import PAGE, LossyFile, address_of
 
 import safemmap
-from safemmap import BusCode, BusError, Fault, _maps
+from safemmap import BusCode, BusError, Fault
 
 
 @pytest.fixture
@@ -234,14 +233,8 @@ class TestMappingAndPath:
         lossy.restore()
         mapping.close()
 
-    @pytest.mark.parametrize("query", [True, False])
-    def test_names_that_are_not_plain(
-        self, tmp_path: Path, query: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Of somebody else's mapping, as /proc/self/maps has it, old kernels' too."""
-        if not query:
-            refuse = Mock(side_effect=OSError(errno.ENOTTY, "as before Linux 6.11"))
-            monkeypatch.setattr(_maps, "query_mappings", refuse)
+    def test_names_that_are_not_plain(self, tmp_path: Path) -> None:
+        """Of somebody else's mapping, as /proc/self/maps has it."""
         path = tmp_path / os.fsdecode(b"a b\n\xff  c")
         path.write_bytes(bytes(PAGE))
         with path.open("r+b") as file:

@@ -6,7 +6,6 @@ import array
 import contextlib
 import ctypes
 import gc
-import io
 import mmap as standard
 import os
 import random
@@ -15,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import neighbours
 import numpy as np
@@ -31,7 +29,7 @@ from conftest import (
 )
 
 import safemmap
-from safemmap import BusCode, BusError, FaultWarning, _core, _maps, protect
+from safemmap import BusCode, BusError, FaultWarning, protect
 
 SIZE = 8 * PAGE
 
@@ -639,57 +637,12 @@ def map_at(address: int, fd: int) -> int:
     return address
 
 
-class Stopped(Exception):
-    """In the place of Ctrl-C."""
-
-
-@pytest.mark.parametrize("look", [1, 2])
-def test_interrupted_before_it_is_there(
-    monkeypatch: pytest.MonkeyPatch, look: int
-) -> None:
-    """Nothing stays registered over memory that is somebody else's later."""
-    memory = standard.mmap(-1, SIZE, flags=standard.MAP_PRIVATE)
-    looks = 0
-    file_behind = _maps.file_behind
-
-    def stop(start: int, end: int) -> Any:
-        nonlocal looks
-        looks += 1
-        if looks == look:
-            raise Stopped
-        return file_behind(start, end)
-
-    monkeypatch.setattr(_maps, "file_behind", stop)
-    before = regions()
-    with pytest.raises(Stopped):
-        protect(memory)
-    assert regions() == before
-    memory.close()  # nor is it exported any more
-
-
-def regions() -> int:
-    gc.collect()
-    return _core.region_count()
-
-
-@pytest.mark.parametrize("query", [True, False])
-def test_a_file_of_number_0(monkeypatch: pytest.MonkeyPatch, query: bool) -> None:
-    """As a FUSE server may give it; there is its device to tell that it is one."""
-    line = b"7f0000000000-7f0000002000 r--s 00000000 00:27 0        /mnt/file\n"
-    anonymous = line.replace(b"00:27", b"00:00")
-    for device in (39, 0):
-        if query:
-            mapping = 1, PAGE, (0, 0, device), b"/mnt/file"
-            monkeypatch.setattr(
-                _maps, "query_mappings", lambda *_, mapping=mapping: [mapping]
-            )
-        else:
-            text = line if device else anonymous
-            monkeypatch.setattr("builtins.open", lambda *_, text=text: io.BytesIO(text))
-            monkeypatch.setattr(_maps, "query_mappings", Mock(side_effect=OSError))
-        found = _maps.file_behind(0x7F0000000000, 0x7F0000001000)
-        assert (found is not None) is bool(device)
-    monkeypatch.undo()
+def test_a_look_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    shim = neighbours.compiled(tmp_path, "failing_calls.c")
+    done = run_isolated(
+        "protect_without_list.py", str(shim), inside=["env", f"LD_PRELOAD={shim}"]
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
 
 
 def test_zeros_that_cannot_be_taken_back_are_reported(tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ safemmap__os_set_mappings_aside(void)
 }
 
 bool
+safemmap__os_mappings_are_aside(void)
+{
+    return true;
+}
+
+bool
 safemmap__os_give_mappings(int error)
 {
     (void)error;
@@ -139,6 +145,19 @@ int
 safemmap__os_next_executable(int fd, uintptr_t address, struct safemmap__mapping *ret)
 {
     return safemmap__os_mapping_at(fd, address, ret, NULL);
+}
+
+int
+safemmap__os_mappings_visit(int fd, uintptr_t start, uintptr_t end, char *path,
+                            safemmap__mapping_visitor *visit, void *context)
+{
+    (void)fd;
+    (void)start;
+    (void)end;
+    (void)path;
+    (void)visit;
+    (void)context;
+    return -ENOSYS;
 }
 
 uint64_t

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -184,6 +185,48 @@ page_size_of(const char *file)
                : safemmap__page_size;
 }
 
+/* A line, without its end, cut off where there is no room. False: there is none. */
+static bool
+copy_line(struct text *text, char *ret_line, size_t room)
+{
+    size_t size = 0;
+    int byte = next_byte(text);
+
+    if (byte < 0)
+        return false;
+    for (; byte >= 0 && byte != '\n'; byte = next_byte(text))
+        if (size < room - 1)
+            ret_line[size++] = (char)byte;
+    ret_line[size] = '\0';
+    return true;
+}
+
+/* The same of a mapping whose file may have no name any more. Not in the handler.
+ * Slow: the kernel walks the pages of all mappings that come before. */
+static size_t
+page_size_at(uintptr_t start)
+{
+    struct text text = {.fd = safemmap__os_open("/proc/self/smaps")};
+    size_t size = safemmap__page_size, kilobytes;
+    char of_text[64], *behind;
+    bool found = false;
+
+    if (text.fd < 0)
+        return size;
+    while (copy_line(&text, of_text, sizeof(of_text))) {
+        uintptr_t address = strtoull(of_text, &behind, 16);
+
+        if (*behind == '-') { /* the line that the mapping has in maps, too */
+            if (found)
+                break;
+            found = address == start;
+        } else if (found && sscanf(of_text, "KernelPageSize: %zu", &kilobytes) == 1)
+            size = kilobytes * 1024;
+    }
+    safemmap__os_close(text.fd);
+    return size;
+}
+
 static int
 search_text(int fd, uintptr_t address, bool executable, struct safemmap__mapping *ret,
             char *ret_path)
@@ -205,6 +248,29 @@ search_text(int fd, uintptr_t address, bool executable, struct safemmap__mapping
         return 0;
     }
     return -ENOENT;
+}
+
+/* Smallest of the huge pages that a mapping can be made of. */
+enum { HUGE = 1 << 16 };
+
+static int
+visit_text(int fd, uintptr_t start, uintptr_t end, char *path_buffer,
+           safemmap__mapping_visitor *visit, void *context)
+{
+    struct text text = {.fd = fd};
+    struct safemmap__mapping mapping;
+
+    if (lseek(fd, 0, SEEK_SET) < 0)
+        return -errno;
+    while (line(&text, &mapping, path_buffer) && mapping.start < end) {
+        if (mapping.end <= start)
+            continue;
+        mapping.page_size = (mapping.start | mapping.end | mapping.offset) % HUGE == 0
+                                ? page_size_at(mapping.start)
+                                : safemmap__page_size;
+        visit(&mapping, path_buffer, context);
+    }
+    return 0;
 }
 
 /* ---- Asking ------------------------------------------------------------- */
@@ -234,6 +300,24 @@ safemmap__os_next_executable(int fd, uintptr_t address, struct safemmap__mapping
                       ret, NULL);
 
     return is_unanswered(error) ? search_text(fd, address, true, ret, NULL) : error;
+}
+
+int
+safemmap__os_mappings_visit(int fd, uintptr_t start, uintptr_t end, char *path_buffer,
+                            safemmap__mapping_visitor *visit, void *context)
+{
+    struct safemmap__mapping mapping;
+    int error = 0;
+
+    while (start < end &&
+           (error = query(fd, start, QUERY_OR_NEXT, &mapping, path_buffer)) == 0 &&
+           mapping.start < end) {
+        visit(&mapping, path_buffer, context);
+        start = mapping.end;
+    }
+    return is_unanswered(error)
+               ? visit_text(fd, start, end, path_buffer, visit, context)
+               : 0;
 }
 
 /* Returns the length of the text, which is 0 where there is no /proc. */

@@ -22,11 +22,17 @@
  */
 enum { ASIDE = 64 };
 
-/* Guarded by safemmap__pages. */
+/* Guarded by safemmap__pages; `whole` may be read without. */
 static struct {
     char *start; /* NULL: not reserved yet */
     bool whole;  /* all are there */
 } aside;
+
+bool
+safemmap__os_mappings_are_aside(void)
+{
+    return __atomic_load_n(&aside.whole, __ATOMIC_RELAXED);
+}
 
 int
 safemmap__os_set_mappings_aside(void)
@@ -46,7 +52,7 @@ safemmap__os_set_mappings_aside(void)
     for (size_t i = 1; i < ASIDE; i += 2)
         if (mprotect(aside.start + i * page, page, PROT_READ) < 0)
             return -errno;
-    aside.whole = true;
+    __atomic_store_n(&aside.whole, true, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -56,7 +62,7 @@ safemmap__os_give_mappings(int error)
     if (error != -ENOMEM || aside.start == NULL ||
         mprotect(aside.start, (ASIDE + 1) * safemmap__page_size, PROT_NONE) < 0)
         return false;
-    aside.whole = false;
+    __atomic_store_n(&aside.whole, false, __ATOMIC_RELAXED);
     return true;
 }
 

@@ -96,6 +96,8 @@ int safemmap__os_move_pages(uintptr_t from, uintptr_t to, size_t size);
  * go of them, if it was for the want of them that a call failed so; true: try again,
  * and then have them set aside anew. */
 int safemmap__os_set_mappings_aside(void);
+/* Whether all are there, for a caller that does not hold it. */
+bool safemmap__os_mappings_are_aside(void);
 bool safemmap__os_give_mappings(int error);
 
 /* ---- Memory in the place of other ---------------------------------------- */
@@ -154,6 +156,12 @@ int safemmap__os_mapping_at(int fd, uintptr_t address, struct safemmap__mapping 
 /* The first one from there on that is executable, and a file's. */
 int safemmap__os_next_executable(int fd, uintptr_t address,
                                  struct safemmap__mapping *ret);
+/* Calls `visit` for each that overlaps the range, with the name of its file, which
+ * has room in `path`. 0, or a negative errno. Not in the handler. */
+typedef void safemmap__mapping_visitor(const struct safemmap__mapping *mapping,
+                                       const char *path, void *context);
+int safemmap__os_mappings_visit(int fd, uintptr_t start, uintptr_t end, char *path,
+                                safemmap__mapping_visitor *visit, void *context);
 /* Some measure of all that is executable; 0: not known. */
 uint64_t safemmap__os_executable_size(void);
 

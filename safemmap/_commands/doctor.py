@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import safemmap
-from safemmap import Seal, _maps, handler
+from safemmap import Seal, handler
+from safemmap._core import is_file_behind
 from safemmap._filesystems import look_at_root
 
 __all__ = ["run"]
@@ -218,7 +219,7 @@ def _file(
 def _lookups() -> Iterator[Finding]:
     """What is looked up in /proc."""
     try:
-        _maps.file_behind(0, mmap.PAGESIZE)
+        is_file_behind(0, mmap.PAGESIZE)
     except OSError as error:
         yield _PROBLEM, f"protect() cannot be used: {error.strerror}"
     else:

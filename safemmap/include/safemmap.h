@@ -378,8 +378,10 @@ struct safemmap_region {
         unsigned left; /* mappings, since they were joined */
     } steps;
     struct safemmap_region *updated; /* for which this one stands in */
-    uint64_t told; /* the number of the last fault that was an event */
-    uintptr_t room[6];
+    uint64_t told;      /* the number of the last fault that was an event */
+    size_t shadow_size; /* in bytes: there may be more than the pages need */
+    bool shadow_used;   /* pages of the file were moved there */
+    uintptr_t room[4];
 };
 
 /* Registers a region, whose private part is zero, or as an earlier remove left it:
@@ -453,6 +455,19 @@ struct safemmap_file {
  * -ENOENT after SAFEMMAP_FILES other files, or -ERANGE. */
 #define SAFEMMAP_FILES 64
 SAFEMMAP_OWNER ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
+
+/* The files, and other memory that is shared, that are mapped in a range, summed up.
+ */
+struct safemmap_files {
+    size_t page_size; /* of the one with the largest pages; 0: there is none */
+    int protection;   /* PROT_*, what any of them allows */
+    char path[4096];  /* of the first one that has a name, as the kernel knows it */
+};
+
+/* Fails with -ENOENT, -EACCES or the like where /proc/self/maps cannot be read, of
+ * which a descriptor stays open. */
+SAFEMMAP_OWNER int safemmap_files_behind(uintptr_t start, uintptr_t end,
+                                         struct safemmap_files *ret_files);
 
 /* ---- Events ------------------------------------------------------------ */
 

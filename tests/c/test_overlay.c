@@ -454,6 +454,50 @@ mremap(void *from, size_t old_size, size_t new_size, int flags, ...)
     return (void *)syscall(SYS_mremap, from, old_size, new_size, flags, to);
 }
 
+/* Where pages wait to be put back. */
+static bool
+is_private(const struct safemmap_region *region)
+{
+    struct safemmap_files files;
+
+    CHECK_EQ(safemmap_files_behind(region->shadow,
+                                   region->shadow + region->shadow_size, &files),
+             0);
+    return files.page_size == 0;
+}
+
+static void
+address_space_is_used_again(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region first = region_of(&file), second = first, large = first;
+
+    first.put_back = second.put_back = large.put_back = true;
+    first.end -= 2 * PAGE;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&large), 0);
+    CHECK_EQ(safemmap_region_remove(&large), 0);
+    CHECK_EQ(safemmap_region_add(&first), 0);
+    CHECK_EQ(first.shadow, large.shadow);
+    CHECK_EQ(first.shadow_size, 8 * PAGE);
+    CHECK_EQ(safemmap_region_add(&second), 0);
+    CHECK(second.shadow != first.shadow);
+    CHECK_EQ(safemmap_region_remove(&second), 0);
+    CHECK_EQ(safemmap_region_remove(&first), 0);
+
+    /* Only as long as none of the file's pages has been there. */
+    CHECK_EQ(safemmap_region_add(&second), 0);
+    file_cut(&file, 0);
+    CHECK_EQ(load(&file, 5 * PAGE), 0);
+    CHECK(!is_private(&second));
+    CHECK_EQ(safemmap_region_remove(&second), 0);
+    CHECK(is_private(&second));
+    CHECK_EQ(safemmap_region_add(&first), 0);
+    CHECK(is_private(&first));
+    CHECK_EQ(load(&file, 3 * PAGE), 0);
+    CHECK_EQ(safemmap_region_remove(&first), 0);
+}
+
 static void
 put_back_in_pieces(void)
 {
@@ -1300,10 +1344,11 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
           TEST(no_store_is_lost), TEST(overlapping),
           TEST(no_store_is_lost_to_an_overlapping_region), TEST(put_back),
-          TEST(put_back_in_pieces), TEST(put_back_private),
-          TEST(put_back_while_overlapping), TEST(removed_under_waiting_faults),
-          TEST(nothing_is_left_behind), TEST(add_errors), TEST(add_twice),
-          TEST(remove_anything), TEST(outside_is_foreign), TEST(raise_is_foreign),
+          TEST(address_space_is_used_again), TEST(put_back_in_pieces),
+          TEST(put_back_private), TEST(put_back_while_overlapping),
+          TEST(removed_under_waiting_faults), TEST(nothing_is_left_behind),
+          TEST(add_errors), TEST(add_twice), TEST(remove_anything),
+          TEST(outside_is_foreign), TEST(raise_is_foreign),
           TEST(stale_faults_are_foreign), TEST(cancelled_thread),
           TEST(without_address_space), TEST(passed_on_with_raise),
           TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),

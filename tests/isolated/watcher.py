@@ -470,7 +470,7 @@ def forks_while_another_imports() -> None:
     failures: list[BaseException] = []
 
     def load() -> None:
-        for name in ("_codes", "_maps", "_protect", "_wrap", "_seals", "handler"):
+        for name in ("_codes", "_protect", "_wrap", "_seals", "handler"):
             importlib.import_module(f"safemmap.{name}")
 
     def close() -> None:
