@@ -98,7 +98,6 @@ from posix.mman cimport (
     MAP_PRIVATE,
     MAP_SHARED,
     MS_SYNC,
-    PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     madvise,
