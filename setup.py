@@ -19,6 +19,7 @@ setup(
                 "safemmap/_interrupt.c",
                 "safemmap/_monitoring.c",
                 "safemmap/_pending.c",
+                "safemmap/_pin.c",
                 "safemmap/_waiting.c",
                 "safemmap/_watcher.c",
                 *sorted(glob("csrc/*.c")),

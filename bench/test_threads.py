@@ -1,6 +1,8 @@
-"""Two threads over one, in Python and in C: copies of 1 MiB out of 64.
+"""Two threads over one: short reads of one mapping, and copies of 1 MiB out of 64, in
+Python and in C.
 
-The time is that of 1 MiB. Where two threads do twice as much as one the ratio is 0.5.
+The time is that of one read, and of 1 MiB. Where two threads do twice as much as one
+the ratio is 0.5.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 
 import pytest
 from native import Memory
@@ -24,29 +27,47 @@ MIB, BLOCKS = 1 << 20, 64
 SIZE = BLOCKS * MIB
 #: The start of the threads is not to show.
 PASSES = 4
+READS = 100_000
 
 
 class Threads:
-    """So many of them, each of which copies all, to a target of its own if it will."""
+    """A thread for each job, which does something so many times."""
 
-    def __init__(self, threads: int, copy: Callable[[bytearray], None]) -> None:
-        self.count = threads * PASSES * BLOCKS
-        self._copy = copy
-        self._targets = [bytearray(MIB) for _ in range(threads)]
+    def __init__(self, times: int, *jobs: Callable[[], None]) -> None:
+        self.count = times * len(jobs)
+        self._jobs = jobs
 
     def __call__(self) -> None:
-        threads = [
-            threading.Thread(target=self._run, args=[target])
-            for target in self._targets
-        ]
+        threads = [threading.Thread(target=job) for job in self._jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _run(self, target: bytearray) -> None:
+
+def copying(threads: int, copy: Callable[[bytearray], None]) -> Threads:
+    """Each copies all, to a target of its own if it will."""
+
+    def run(target: bytearray) -> None:
         for _ in range(PASSES):
-            self._copy(target)
+            copy(target)
+
+    jobs = [partial(run, bytearray(MIB)) for _ in range(threads)]
+    return Threads(PASSES * BLOCKS, *jobs)
+
+
+def reading(
+    threads: int, m: safemmap.mmap | standard.mmap, method: str, *arguments: object
+) -> Threads:
+    """Each has a bound method of its own: without a GIL, to count the references to an
+    object that they share makes threads wait for one another."""
+
+    def run() -> None:
+        read = getattr(m, method)
+        for _ in repeat(None, READS):
+            read(*arguments)
+
+    return Threads(READS, *[run] * threads)
 
 
 class Bare:
@@ -70,6 +91,34 @@ def mapped(
         yield ours, theirs
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "argument"),
+    [
+        ("m[i]", "__getitem__", 5),
+        ("m[0:64]", "__getitem__", slice(64)),
+        ("find, hit after 79", "find", b"x"),
+    ],
+)
+def test_short_reads(
+    compare: Callable[..., None],
+    memfd: Callable[[int], int],
+    name: str,
+    method: str,
+    argument: object,
+) -> None:
+    """Against one thread, and against two with the standard class. With the GIL they
+    take turns."""
+    fd = memfd(4096)
+    os.pwrite(fd, b"x", 79)
+    with safemmap.mmap(fd, 0) as ours, standard.mmap(fd, 0) as theirs:
+        compare(
+            f"two threads, {name}",
+            safemmap=reading(2, ours, method, argument),
+            one_thread=reading(1, ours, method, argument),
+            mmap=reading(2, theirs, method, argument),
+        )
+
+
 @pytest.mark.parametrize("way", ["slices", "readinto"])
 def test_copies(
     compare: Callable[..., None],
@@ -91,8 +140,8 @@ def test_copies(
     copy = slices if way == "slices" else readinto
     compare(
         f"two threads, {way}",
-        safemmap=Threads(2, copy),
-        one_thread=Threads(1, copy),
+        safemmap=copying(2, copy),
+        one_thread=copying(1, copy),
         memcpy=Bare(memory.copy, theirs, 2),
     )
 

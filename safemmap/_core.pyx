@@ -21,6 +21,7 @@ Its parts, each built on those before it:
     _views.pxi        the buffers that a mapping hands out, and scopes
     _mmap.pxi         the methods and operators of the standard class
     _sequence.pxi     its sequence protocol
+    _pinned.pxi       short reads of several threads at once
     _mmap_type.pxi    what Cython has no syntax for in that class
     _handler.pxi      the SIGBUS handler: when it is needed, and its state
     _protected.pxi    protection for foreign buffers
@@ -34,9 +35,9 @@ core.
 With the GIL a mapping changes only while no operation is under way on it, save
 for the bulk ones, which release the GIL; those pin the mapping as an exported
 buffer would. Where there is no GIL, each method holds a critical section on its object
-(_free_threading.h). A thread that waits for another section gives that one up, as it
-would the GIL: so a change of a mapping is complete before it enters the one on
-`_accounts`.
+(_free_threading.h), save for short reads, which pin the mapping (_pin.h). A thread that
+waits for another section gives that one up, as it would the GIL: so a change of a
+mapping is complete before it enters the one on `_accounts`.
 """
 
 cimport cython
@@ -121,6 +122,7 @@ from posix.unistd cimport (
 
 from safemmap._csrc cimport *
 from safemmap._free_threading cimport *
+from safemmap._pin cimport *
 from safemmap._system cimport *
 from safemmap._watcher cimport *
 
@@ -285,6 +287,7 @@ include "_memory.pxi"
 include "_views.pxi"
 include "_mmap.pxi"
 include "_sequence.pxi"
+include "_pinned.pxi"
 include "_mmap_type.pxi"
 include "_handler.pxi"
 include "_protected.pxi"

@@ -2,7 +2,8 @@
  *
  * A method takes a critical section on its object, in which only a thread that waits
  * for something gives the object up: just where it would give up the GIL. So what
- * holds with the GIL holds there, too. Builds with the GIL have none of this.
+ * holds with the GIL holds there, too. (Short reads take none, see _pin.h.) Builds
+ * with the GIL have none of this.
  */
 #ifndef SAFEMMAP_FREE_THREADING_H
 #define SAFEMMAP_FREE_THREADING_H
@@ -30,58 +31,37 @@ safemmap_enter(PyCriticalSection *section, PyObject *object)
     PyCriticalSection_Begin(section, object);
 }
 
-/* Likewise two sections, on an object and on one that it refers to, which is kept.
- * Within the inner one the outer may have been given up. */
-struct safemmap__sections {
-    PyCriticalSection outer, inner;
-    PyObject *kept;
-    bool is_inner;
-};
-
-static inline void
-safemmap_leave_inner(struct safemmap__sections *sections)
-{
-    if (sections->is_inner)
-        PyCriticalSection_End(&sections->inner);
-    sections->is_inner = false;
-}
-
-static inline void
-safemmap_leave_both(struct safemmap__sections *sections)
-{
-    safemmap_leave_inner(sections);
-    PyCriticalSection_End(&sections->outer);
-    Py_DECREF(sections->kept);
-}
-
-#define safemmap_sections \
-    __attribute__((cleanup(safemmap_leave_both))) struct safemmap__sections
-
-static inline void
-safemmap_enter_outer(struct safemmap__sections *sections, PyObject *object)
-{
-    PyCriticalSection_Begin(&sections->outer, object);
-}
-
-static inline void
-safemmap_enter_inner(struct safemmap__sections *sections, PyObject *referent)
-{
-    sections->kept = Py_NewRef(referent);
-    sections->is_inner = true;
-    PyCriticalSection_Begin(&sections->inner, referent);
-}
-
 static inline void
 safemmap_add(Py_ssize_t *count, Py_ssize_t change)
 {
     __atomic_fetch_add(count, change, __ATOMIC_RELAXED);
 }
 
+static inline Py_ssize_t
+safemmap_get(const Py_ssize_t *number)
+{
+    return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
+static inline void
+safemmap_set(Py_ssize_t *number, Py_ssize_t value)
+{
+    __atomic_store_n(number, value, __ATOMIC_RELAXED);
+}
+
+/* Moves on from `at`, unless another thread has done so. */
+static inline bool
+safemmap_advance(Py_ssize_t *index, Py_ssize_t at)
+{
+    return __atomic_compare_exchange_n(index, &at, at + 1, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
+
 #else
 
 #define SAFEMMAP_MAY_LACK_GIL 0
 
-typedef char safemmap_section, safemmap_sections;
+typedef char safemmap_section;
 
 static inline void
 safemmap_enter(safemmap_section *section, PyObject *object)
@@ -91,29 +71,29 @@ safemmap_enter(safemmap_section *section, PyObject *object)
 }
 
 static inline void
-safemmap_enter_outer(safemmap_sections *sections, PyObject *object)
-{
-    (void)sections;
-    (void)object;
-}
-
-static inline void
-safemmap_enter_inner(safemmap_sections *sections, PyObject *referent)
-{
-    (void)sections;
-    (void)referent;
-}
-
-static inline void
-safemmap_leave_inner(safemmap_sections *sections)
-{
-    (void)sections;
-}
-
-static inline void
 safemmap_add(Py_ssize_t *count, Py_ssize_t change)
 {
     *count += change;
+}
+
+static inline Py_ssize_t
+safemmap_get(const Py_ssize_t *number)
+{
+    return *number;
+}
+
+static inline void
+safemmap_set(Py_ssize_t *number, Py_ssize_t value)
+{
+    *number = value;
+}
+
+static inline bool
+safemmap_advance(Py_ssize_t *index, Py_ssize_t at)
+{
+    (void)at;
+    ++*index;
+    return true;
 }
 
 #endif

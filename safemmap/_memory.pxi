@@ -12,6 +12,7 @@ cdef class _Memory:
     cdef Py_ssize_t mapped      # bytes: more, where the kernel could not unmap the rest
     cdef Py_ssize_t offset      # of the mapping in the file
     cdef Py_ssize_t exports     # buffers handed out, and bulk operations
+    cdef int changes            # under way: see _pin.h
     cdef int fd                 # our duplicate, or -1
     cdef int flags
     cdef int prot
@@ -86,6 +87,8 @@ cdef class _Memory:
     @cython.final
     cdef int follow(self, Py_ssize_t size) except -1:
         """Resize the mapping to what the owner of the file says that it has now."""
+        cdef safemmap_change change
+        safemmap_begin(&change, <PyObject *>self, &self.changes)
         cdef struct_stat status
         cdef Region region
         cdef int error
@@ -110,6 +113,8 @@ cdef class _Memory:
         decides whether that can be, and to shrink a mapping never fails. Nothing here
         lets go of the GIL: a buffer that was exported meanwhile would be moved away
         under its reader."""
+        cdef safemmap_change change
+        safemmap_begin(&change, <PyObject *>self, &self.changes)
         cdef Py_ssize_t before = self.length
         cdef Region region = None
         cdef int error = 0, ignored
@@ -194,6 +199,8 @@ cdef class _Memory:
 
     @cython.final
     cdef void release(self) noexcept:
+        cdef safemmap_change change
+        safemmap_begin(&change, <PyObject *>self, &self.changes)
         cdef char *data = self.data
         cdef Py_ssize_t size = self.mapped
         # (trackfd is 0, and fd too, if the constructor failed early.)
@@ -572,6 +579,84 @@ cdef class _Memory:
         return self.fail(
             error, fault, "m[i:j:k]", min(start, last), max(start, last) + 1, buffer
         )
+
+    # ---- Pinned access ---------------------------------------------------
+
+    # Of a short read without a section (_pin.h). Each is done only where all is well;
+    # after a fault, or where the mapping is closed, poisoned or about to change, the
+    # caller begins anew in a section. From safemmap_pin() to safemmap_unpin() nothing
+    # of Python's may be called.
+
+    cdef inline bint is_readable(self) noexcept:
+        return self.data != NULL and self.granted != KERNEL
+
+    @cython.final
+    cdef inline bint load_pinned(self, Py_ssize_t index,
+                                 unsigned char *byte) noexcept:
+        cdef safemmap_fault fault
+        cdef bint done = False
+
+        if not safemmap_pin(<PyObject *>self, &self.changes):
+            return False
+        if index < 0:
+            index += self.length
+        if self.is_readable() and 0 <= index < self.length:
+            done = (
+                self.operations.load(self.data + index, byte, &fault) == 0
+                and not self.poisoned()
+            )
+        safemmap_unpin()
+        return done
+
+    @cython.final
+    cdef inline bint copy_pinned(self, void *target, Py_ssize_t start, Py_ssize_t size,
+                                 Py_ssize_t length) noexcept:
+        """Where the mapping has that length still."""
+        cdef safemmap_fault fault
+        cdef bint done = False
+
+        if not safemmap_pin(<PyObject *>self, &self.changes):
+            return False
+        if self.is_readable() and self.length == length:
+            done = (
+                self.operations.copy(target, self.data + start, size, &fault) == 0
+                and not self.poisoned()
+            )
+        safemmap_unpin()
+        return done
+
+    @cython.final
+    cdef bint find_pinned(self, object sub, Py_ssize_t low, Py_ssize_t high,
+                          bint backward, Py_ssize_t *ret_found) noexcept:
+        """Over a short range, or with a match near the end where the search begins."""
+        cdef safemmap_find_operation *find
+        cdef safemmap_fault fault
+        cdef ptrdiff_t found
+        cdef bint done = False, partly
+
+        if not PyBytes_CheckExact(sub):
+            return False
+        if not safemmap_pin(<PyObject *>self, &self.changes):
+            return False
+        if self.is_readable() and low <= self.length:
+            low = _clipped(low, self.length)
+            high = _clipped(high, self.length)
+            partly = high - low >= <Py_ssize_t>SAFEMMAP_BULK
+            if partly and backward:
+                low = high - _NEAR
+            elif partly:
+                high = low + _NEAR
+            find = self.operations.rfind if backward else self.operations.find
+            done = (
+                low <= high
+                and find(self.data + low, high - low, PyBytes_AS_STRING(sub),
+                         PyBytes_GET_SIZE(sub), &found, &fault) == 0
+                and not self.poisoned() and not (partly and found < 0)
+            )
+        safemmap_unpin()
+        if done:
+            ret_found[0] = -1 if found < 0 else low + found
+        return done
 
     # ---- Poisoned --------------------------------------------------------
 

@@ -393,6 +393,10 @@ views="auto")\n--\n
 
         :raises BusError: a page on the way there is gone.
         """
+        cdef Py_ssize_t found
+
+        if SAFEMMAP_MAY_LACK_GIL and _search(self, sub, start, end, False, &found):
+            return found
         return self.search(sub, start, end, False)
 
     def rfind(self, sub, start=None, end=None, /):
@@ -400,6 +404,10 @@ views="auto")\n--\n
 
         :raises BusError: a page on the way there is gone.
         """
+        cdef Py_ssize_t found
+
+        if SAFEMMAP_MAY_LACK_GIL and _search(self, sub, start, end, True, &found):
+            return found
         return self.search(sub, start, end, True)
 
     @cython.final
@@ -807,18 +815,24 @@ views="auto")\n--\n
 cdef inline int _unpack_slice(object item, Py_ssize_t *start, Py_ssize_t *stop,
                               Py_ssize_t *step) except -1:
     """PySlice_Unpack, without a call for `[i:j]`."""
+    step[0] = 1
+    if _unpack_plain_slice(item, start, stop):
+        return 0
+    return PySlice_Unpack(item, start, stop, step)
+
+
+cdef inline bint _unpack_plain_slice(object item, Py_ssize_t *start,
+                                     Py_ssize_t *stop) noexcept:
+    """`[i:j]` with small ints or nothing. False: it is something else."""
     cdef PySliceObject *slice = <PySliceObject *>item
 
     start[0] = 0
     stop[0] = PY_SSIZE_T_MAX
-    step[0] = 1
-    if (
+    return (
         slice.step == Py_None
         and (slice.start == Py_None or safemmap_small_int(slice.start, start))
         and (slice.stop == Py_None or safemmap_small_int(slice.stop, stop))
-    ):
-        return 0
-    return PySlice_Unpack(item, start, stop, step)
+    )
 
 
 cdef Py_ssize_t _clipped(Py_ssize_t index, Py_ssize_t size) noexcept:

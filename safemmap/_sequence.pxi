@@ -17,59 +17,60 @@ cdef object _item(object self, Py_ssize_t index):
 cdef class _Iterator:
     """iter(m): bytes of length one."""
 
-    cdef mmap mapping           # None when it is exhausted
-    cdef Py_ssize_t index
+    cdef mmap mapping           # None: it is exhausted (or never began)
+    cdef Py_ssize_t index       # below 0: exhausted, while others may use `mapping`
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        cdef safemmap_sections sections
-        safemmap_enter_outer(&sections, <PyObject *>self)
-        safemmap_enter_inner(&sections, <PyObject *>self.mapping)
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
         cdef unsigned char byte
         cdef safemmap_fault fault
+        cdef Py_ssize_t index
         cdef mmap mapping
         cdef int error
 
-        if self.mapping is None:
-            raise StopIteration
-        self.mapping.check_data("iteration")
-        if self.index >= self.mapping.length:
-            safemmap_leave_inner(&sections)
+        while True:
+            if self.exhausted():
+                raise StopIteration
+            self.mapping.check_data("iteration")
+            index = safemmap_get(&self.index)
+            if index >= self.mapping.length:
+                self.exhaust()
+                raise StopIteration
+            error = self.mapping.operations.load(
+                self.mapping.data + index, &byte, &fault
+            )
+            if error != 0 or self.mapping.poisoned():
+                # (Counts a reference, which costs too much for each byte: what this may
+                # call can exhaust this very iterator.)
+                mapping = self.mapping
+                mapping.fail(error, &fault, "iteration", index, index + 1)
+            if safemmap_advance(&self.index, index):
+                return <object>_BYTES[byte]
+
+    cdef inline bint exhausted(self) noexcept:
+        return self.mapping is None or SAFEMMAP_MAY_LACK_GIL and self.index < 0
+
+    cdef inline void exhaust(self) noexcept:
+        if SAFEMMAP_MAY_LACK_GIL:
+            safemmap_set(&self.index, -1)
+        else:
             self.mapping = None
-            raise StopIteration
-        error = self.mapping.operations.load(
-            self.mapping.data + self.index, &byte, &fault
-        )
-        if error != 0 or self.mapping.poisoned():
-            # (Counts a reference, which costs too much for each byte: what this may
-            # call can exhaust this very iterator.)
-            mapping = self.mapping
-            mapping.fail(error, &fault, "iteration", self.index, self.index + 1)
-        self.index += 1
-        return <object>_BYTES[byte]
 
     def __length_hint__(self):
-        cdef safemmap_section section
-        safemmap_enter(&section, <PyObject *>self)
-
-        return 0 if self.mapping is None else max(0, len(self.mapping) - self.index)
+        return 0 if self.exhausted() else max(0, len(self.mapping) - self.index)
 
     def __reduce__(self):
-        cdef safemmap_section section
-        safemmap_enter(&section, <PyObject *>self)
-
-        if self.mapping is None:
+        if self.exhausted():
             return iter, ((),)
         return iter, (self.mapping,), self.index
 
     def __setstate__(self, index):
-        cdef safemmap_section section
-        safemmap_enter(&section, <PyObject *>self)
-
-        if self.mapping is not None:
-            self.index = max(0, index)
+        if not self.exhausted():
+            safemmap_set(&self.index, max(0, index))
 
 
 cdef object _iterate(object self):
@@ -83,8 +84,14 @@ cdef object _iterate(object self):
 cdef int _contains(object self, object value) except -1:
     """value in m"""
     # What iteration yields equals nothing but such bytes, or what says so itself.
+    cdef Py_ssize_t found
+
     if not PyBytes_CheckExact(value) or PyBytes_GET_SIZE(value) != 1:
         return PySequence_Contains(_iterate(self), value)
+    if SAFEMMAP_MAY_LACK_GIL and (<mmap>self).find_pinned(
+        value, 0, PY_SSIZE_T_MAX, False, &found
+    ):
+        return found >= 0
     return _has_byte(self, value)
 
 

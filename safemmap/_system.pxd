@@ -68,6 +68,8 @@ cdef extern from "Python.h":
         int (*sq_contains)(object, object) except -1
         object (*sq_item)(object, Py_ssize_t)
         int (*sq_ass_item)(object, Py_ssize_t, PyObject *) except -1
+    ctypedef struct PyMappingMethods:
+        object (*mp_subscript)(object, object)
     ctypedef struct PyBufferProcs:
         void *bf_getbuffer
     ctypedef struct TypeObject "PyTypeObject":
@@ -77,11 +79,15 @@ cdef extern from "Python.h":
         object (*tp_new)(TypeObject *, object, PyObject *)
         object (*tp_vectorcall)(object, PyObject *const *, size_t, PyObject *)
         object (*tp_iter)(object)
+        PyObject *(*tp_iternext)(PyObject *) noexcept
         PySequenceMethods *tp_as_sequence
+        PyMappingMethods *tp_as_mapping
     ctypedef struct PyMethodDef:
         pass
     ctypedef struct PyMethodDescrObject:
         PyMethodDef *d_method
+    ctypedef struct PyWrapperDescrObject:
+        void *d_wrapped
     object PyDescr_NewMethod(type cls, PyMethodDef *method)
     object PyObject_Call(object function, object arguments, PyObject *keywords)
     object PyObject_Vectorcall(object function, PyObject *const *arguments,

@@ -55,8 +55,6 @@ cdef class _Exporter(_Memory):
 
     @cython.final
     cdef int register(self) except -1:
-        cdef Region region
-
         if self.views == DENY:
             raise BufferError(
                 "this mapping was made with views=\"deny\", and hands out no buffer; "
@@ -73,19 +71,27 @@ cdef class _Exporter(_Memory):
             )
         _ensure_handler_for_buffer()
         if self.region is None:
-            region = Region.__new__(Region)
-            region.describe(self.data, self.length, self.page_size, self.prot)
-            region.c.fd = self.fd
-            region.c.offset = self.offset
-            region.origin = self.as_origin()
-            region.add(self, self.views == INTERRUPT)
-            if self.region is None:
-                self.region = region
-            else:
-                region.remove()  # another thread was quicker
-                region.forget()
+            self.make_region()
             # From here on the handler cannot be uninstalled.
             _ensure_handler_for_buffer()
+        return 0
+
+    @cython.final
+    cdef int make_region(self) except -1:
+        cdef safemmap_change change
+        safemmap_begin(&change, <PyObject *>self, &self.changes)
+        cdef Region region = Region.__new__(Region)
+
+        region.describe(self.data, self.length, self.page_size, self.prot)
+        region.c.fd = self.fd
+        region.c.offset = self.offset
+        region.origin = self.as_origin()
+        region.add(self, self.views == INTERRUPT)
+        if self.region is None:
+            self.region = region
+        else:
+            region.remove()  # another thread was quicker
+            region.forget()
         return 0
 
     @cython.final
@@ -141,11 +147,17 @@ cdef class _Exporter(_Memory):
         """
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>self)
-        cdef Py_ssize_t page
 
         self.check_open()
-        if not self.poisoned():
-            return
+        if self.poisoned():
+            self.reset_poisoned()
+
+    @cython.final
+    cdef int reset_poisoned(self) except -1:
+        cdef safemmap_change change
+        safemmap_begin(&change, <PyObject *>self, &self.changes)
+        cdef Py_ssize_t page
+
         if self.exports > 0:
             raise BufferError("cannot reset while exported pointers exist")
         if self.fd == -1:
@@ -167,6 +179,7 @@ cdef class _Exporter(_Memory):
                 self.register()  # for whoever has kept the pointer
         finally:
             self.exports -= 1
+        return 0
 
     # ---- Scopes ----------------------------------------------------------
 

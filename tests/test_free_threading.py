@@ -36,6 +36,11 @@ free_threaded = pytest.mark.skipif(
         "threads_come_and_go",
         "guarded_faults",
         "reading",
+        "close_beside_reads",
+        "resize_beside_reads",
+        "first_view_beside_reads",
+        "reset_beside_reads",
+        "fork_beside_reads",
     ],
 )
 def test_race(race: str) -> None:

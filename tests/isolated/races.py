@@ -4,8 +4,10 @@ as it is when the threads take turns."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -24,10 +26,9 @@ BULK = 1 << 19
 EXPECTED = (ValueError, BufferError, safemmap.BusError)
 
 
-def file(size: int = SIZE) -> int:
+def file(size: int = SIZE, byte: bytes = b"\1") -> int:
     fd = os.memfd_create("race")
-    os.ftruncate(fd, size)
-    os.pwrite(fd, b"\1" * size, 0)
+    os.pwrite(fd, byte * size, 0)
     return fd
 
 
@@ -252,6 +253,130 @@ def reading() -> None:
             assert m.find(b"\2") == -1
 
     together(*[read] * THREADS)
+
+
+# ---- Short reads, which take no lock ----------------------------------------
+
+
+#: Almost bulk: threads are often interrupted within.
+SHORT = BULK // 2 - 4096
+ONES = b"\1" * SHORT
+
+
+def read_ones(m: safemmap.mmap) -> None:
+    """The file has held nothing else at any time."""
+    assert m[:] in (ONES, ONES[: SHORT // 4])
+    assert m[7] == m[-7] == 1
+    assert m[4090:4190] == m[-100:] == b"\1" * 100
+    assert m.find(b"\1", 100) == 100
+    assert m.find(b"\1\1\2") == m.rfind(b"\2") == -1
+    assert b"\2" not in m
+    assert next(iter(m)) == b"\1"
+
+
+def beside_reads(change: Callable[[], object], box: list[safemmap.mmap]) -> None:
+    """Threads read what is in the box, and one changes it as they begin."""
+    begun, done = threading.Event(), threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            with contextlib.suppress(*EXPECTED):
+                begun.set()
+                read_ones(box[0])
+
+    def change_it() -> None:
+        try:
+            for _ in range(ROUNDS // 3):
+                begun.wait(1)  # (They may have failed.)
+                begun.clear()
+                change()
+        finally:
+            done.set()
+
+    together(*[read] * (THREADS - 1), change_it)
+
+
+def close_beside_reads() -> None:
+    ones, twos = file(SHORT), file(SHORT, b"\2")
+    box = [safemmap.mmap(ones, 0)]
+
+    def renew() -> None:
+        box[0].close()
+        with mmap.mmap(twos, 0, mmap.MAP_SHARED | mmap.MAP_POPULATE):
+            pass  # it lies where that one was
+        box[0] = safemmap.mmap(ones, 0)
+
+    beside_reads(renew, box)
+
+
+def resize_beside_reads() -> None:
+    ones, twos = file(SHORT), file(SHORT, b"\2")
+    m = safemmap.mmap(ones, 0)
+
+    def resize() -> None:
+        m.resize(SHORT // 4, truncate=False)
+        with mmap.mmap(twos, 0, mmap.MAP_SHARED | mmap.MAP_POPULATE):
+            m.resize(SHORT, truncate=False)
+
+    beside_reads(resize, [m])
+
+
+def poison(m: safemmap.mmap, fd: int) -> None:
+    """Have a view replace the pages by zeros, and fill the file with ones again."""
+    with memoryview(m) as v:
+        os.ftruncate(fd, 0)
+        v[7], v[-7]
+    os.pwrite(fd, ONES, 0)
+
+
+def first_view_beside_reads() -> None:
+    warnings.simplefilter("ignore")
+    fd = file(SHORT)
+    box = [safemmap.mmap(fd, 0)]
+
+    def renew() -> None:
+        poison(box[0], fd)
+        box[0].close()
+        box[0] = safemmap.mmap(fd, 0)
+
+    beside_reads(renew, box)
+
+
+def reset_beside_reads() -> None:
+    warnings.simplefilter("ignore")
+    fd = file(SHORT)
+    m = safemmap.mmap(fd, 0)
+
+    def reset() -> None:
+        poison(m, fd)
+        m.reset()
+
+    beside_reads(reset, [m])
+
+
+def fork_beside_reads() -> None:
+    """By a library: Python would stop the threads, and none would be reading."""
+    fork = ctypes.PyDLL(None).fork
+    m = safemmap.mmap(file(SHORT), 0)
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            m[:]
+
+    def fork_all() -> None:
+        try:
+            for _ in range(20):
+                child = fork()
+                if child == 0:
+                    signal.alarm(30)
+                    m.close()
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+        finally:
+            done.set()
+
+    together(*[read] * (THREADS - 1), fork_all)
 
 
 globals()[sys.argv[1]]()
