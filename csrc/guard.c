@@ -327,32 +327,34 @@ copy_any(void *target, const void *source, size_t size,
 }
 
 static SAFEMMAP__NOINLINE int
-check_and_copy(void *target, const void *source, size_t size,
-               struct safemmap_fault *ret_fault)
+prepare_and_copy(void *target, const void *source, size_t size,
+                 struct safemmap_fault *ret_fault)
 {
     if (size == 0)
         return 0;
-    REQUIRE_HANDLER(copy, target, source, size, ret_fault);
+    PREPARE(size, copy, target, source, size, ret_fault);
     return copy_any(target, source, size, ret_fault);
 }
 
+/* (Two conditions, and in this order: for one in common gcc moves the arguments to
+ * other registers.) */
 int
 safemmap_copy(void *target, const void *source, size_t size,
               struct safemmap_fault *ret_fault)
 {
-    if (UNLIKELY(size - 1 >= SAFEMMAP_BULK - 1 || check_is_due()))
-        return check_and_copy(target, source, size, ret_fault);
     if (UNLIKELY(size - 1 >= safemmap__fixup_short))
-        return copy_any(target, source, size, ret_fault);
+        return prepare_and_copy(target, source, size, ret_fault);
+    if (UNLIKELY(check_is_due()))
+        return prepare_and_copy(target, source, size, ret_fault);
     return safemmap__fixup_copy(target, source, size, ret_fault,
                                 *safemmap__self.errno_location);
 }
 
 static SAFEMMAP__NOINLINE int
-check_and_load(const void *source, unsigned char *ret_byte,
-               struct safemmap_fault *ret_fault)
+prepare_and_load(const void *source, unsigned char *ret_byte,
+                 struct safemmap_fault *ret_fault)
 {
-    REQUIRE_HANDLER(load, source, ret_byte, ret_fault);
+    PREPARE(1, load, source, ret_byte, ret_fault);
     return copy_any(ret_byte, source, 1, ret_fault);
 }
 
@@ -360,10 +362,10 @@ int
 safemmap_load(const void *source, unsigned char *ret_byte,
               struct safemmap_fault *ret_fault)
 {
-    if (UNLIKELY(check_is_due()))
-        return check_and_load(source, ret_byte, ret_fault);
     if (UNLIKELY(safemmap__fixup_short == 0))
-        return copy_any(ret_byte, source, 1, ret_fault);
+        return prepare_and_load(source, ret_byte, ret_fault);
+    if (UNLIKELY(check_is_due()))
+        return prepare_and_load(source, ret_byte, ret_fault);
     return safemmap__fixup_load(ret_byte, source, 1, ret_fault,
                                 *safemmap__self.errno_location);
 }
