@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import neighbours
-import numpy
 import pytest
 from conftest import PAGE, LossyFile, needs_gil
 
 import safemmap
 from safemmap import BusError
+
+numpy = pytest.importorskip("numpy")
 
 pytestmark = needs_gil
 

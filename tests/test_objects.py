@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import PAGE, needs_shared_memory, open_fds, run_isolated
 
 from safemmap import BusError, _buffers, protect
 from safemmap._core import Memory
+
+np = pytest.importorskip("numpy")
 
 ROWS = 16 * PAGE // 8
 NUMBERS = np.arange(1, ROWS + 1, dtype="i8")

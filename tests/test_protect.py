@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import neighbours
-import numpy as np
 import pytest
 from conftest import (
     PAGE,
@@ -30,6 +29,8 @@ from conftest import (
 
 import safemmap
 from safemmap import BusCode, BusError, FaultWarning, protect
+
+np = pytest.importorskip("numpy")
 
 SIZE = 8 * PAGE
 

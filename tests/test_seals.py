@@ -13,12 +13,13 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import numpy
 import pytest
 from conftest import PAGE, libc, open_fds, pattern
 
 import safemmap
 from safemmap import Seal, SealError, _seals
+
+numpy = pytest.importorskip("numpy")
 
 LIMIT = 1 << 24
 Raised = TypeVar("Raised", bound=BaseException)
