@@ -33,8 +33,8 @@ setup(
             ],
             define_macros=[
                 ("_GNU_SOURCE", None),
-                # Shown for this version alone. (Others have the GIL turned on.)
-                ("CYTHON_FREETHREADING_COMPATIBLE", "(PY_VERSION_HEX < 0x030E0000)"),
+                # Shown for these versions alone. (Later ones have the GIL turned on.)
+                ("CYTHON_FREETHREADING_COMPATIBLE", "(PY_VERSION_HEX < 0x03100000)"),
             ],
             # Short reads and searches take up to 1.3 times as long where a change of
             # other code happens to move their functions within a cache line.

@@ -60,6 +60,9 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
+from cpython.contextvars cimport (
+    PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+)
 from cpython.dict cimport PyDict_Clear
 from cpython.module cimport PyImport_GetModuleDict
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t

@@ -15,6 +15,11 @@ cdef Py_ssize_t _MOST_FORMER = 64
 # Seconds from a fault to the warning: time for a program that asks by itself.
 cdef double _GRACE = 0.1
 
+# Where warnings are caught and filtered by contexts (as free-threaded versions do from
+# 3.14 on): that of a thread which had the news, while a warning is to come.
+cdef object _context = None
+cdef bint _FILTERS_BY_CONTEXT = getattr(sys.flags, "context_aware_warnings", 0)
+
 
 cdef _Origin _NO_ORIGIN = _origin(None, -1, None, False)
 
@@ -80,6 +85,8 @@ cdef void _news() noexcept:
     """Called when there may be events. (See struct safemmap_watched.)"""
     cdef double next_due
 
+    if _FILTERS_BY_CONTEXT:
+        _keep_context(PyContext_CopyCurrent())
     _drain()
     next_due = _next_due()
     if next_due >= 0:
@@ -88,11 +95,41 @@ cdef void _news() noexcept:
 
 cdef double _warn_of_due() noexcept:
     """Called on the watcher's thread. (See struct safemmap_watched.)"""
+    cdef list due
+    cdef object context
+
     _drain()
-    for id in _take_due():
+    due = _take_due()
+    context = _take_context()
+    if context is not None:
+        PyContext_Enter(context)
+    for id in due:
         _warn_of(id)
+    if context is not None:
+        PyContext_Exit(context)
     _forget_this_thread()
     return _next_due()
+
+
+cdef int _keep_context(object context) except -1:
+    global _context
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+
+    _context = context
+    return 0
+
+
+cdef object _take_context():
+    """None where filters are the same for all."""
+    global _context
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>_accounts)
+    cdef object context = _context
+
+    if not _unwarned:
+        _context = None
+    return context
 
 
 cdef list _take_due():
@@ -165,7 +202,7 @@ def _after_fork_in_parent():
 
 def _after_fork_in_child():
     """Drops the faults of the parent's views."""
-    global _lost, _dropped_before, _forked_at, _untold, _accounts
+    global _lost, _dropped_before, _forked_at, _untold, _accounts, _context
     if SAFEMMAP_MAY_LACK_GIL:
         # Another thread may just have got hold of it, and is not here.
         _accounts_of_parents.append(_accounts)
@@ -177,7 +214,9 @@ def _after_fork_in_child():
     _recent.clear()
     _unwarned.clear()
     _lost = _dropped_before = 0
+    _context = None
     safemmap_watcher_attend(&_watched)
+    safemmap_watcher_ask()  # for what has faulted in hooks of others since the fork
 
 
 def _at_exit():

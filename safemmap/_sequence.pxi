@@ -52,7 +52,9 @@ cdef class _Iterator:
                 return <object>_BYTES[byte]
 
     cdef inline bint exhausted(self) noexcept:
-        return self.mapping is None or SAFEMMAP_MAY_LACK_GIL and self.index < 0
+        return self.mapping is None or (
+            SAFEMMAP_MAY_LACK_GIL and safemmap_get(&self.index) < 0
+        )
 
     cdef inline void exhaust(self) noexcept:
         if SAFEMMAP_MAY_LACK_GIL:
@@ -61,12 +63,14 @@ cdef class _Iterator:
             self.mapping = None
 
     def __length_hint__(self):
-        return 0 if self.exhausted() else max(0, len(self.mapping) - self.index)
+        return 0 if self.exhausted() else max(
+            0, len(self.mapping) - safemmap_get(&self.index)
+        )
 
     def __reduce__(self):
         if self.exhausted():
             return iter, ((),)
-        return iter, (self.mapping,), self.index
+        return iter, (self.mapping,), safemmap_get(&self.index)
 
     def __setstate__(self, index):
         if not self.exhausted():

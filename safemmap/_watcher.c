@@ -33,12 +33,17 @@ static PyInterpreterState *interpreter;
 
 /* ---- Asking, inside the signal ------------------------------------------ */
 
-static int asked; /* and not answered yet */
+static int asked;     /* and not answered yet */
+static pid_t process; /* whose news are taken */
 
 static int
 answer(void *unused)
 {
     (void)unused;
+    /* Asked by the parent, or before the child is attended to: a thread that is not
+     * here may hold what the news are kept under. */
+    if (process != getpid())
+        return 0;
     /* Before the events are taken: those that come later ask again. */
     __atomic_store_n(&asked, 0, __ATOMIC_SEQ_CST);
     watched->news();
@@ -268,6 +273,7 @@ safemmap_watcher_attend(const struct safemmap_watched *new_watched)
     watched = new_watched;
     interpreter = PyInterpreterState_Get();
     safemmap_pending_open();
+    process = getpid();
     asked = 0;
     safemmap_set_event_hook(safemmap_watcher_ask);
 }

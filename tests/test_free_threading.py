@@ -11,8 +11,8 @@ import pytest
 from conftest import run_isolated
 
 free_threaded = pytest.mark.skipif(
-    not sysconfig.get_config_var("Py_GIL_DISABLED") or sys.version_info >= (3, 14),
-    reason="needs a free-threaded CPython 3.13",
+    not sysconfig.get_config_var("Py_GIL_DISABLED") or sys.version_info >= (3, 16),
+    reason="needs a free-threaded CPython 3.13 to 3.15",
 )
 
 

@@ -323,3 +323,12 @@ def test_watch_faults(lossy: LossyFile) -> None:
     assert [fault.mapping for fault in found] == mappings
     for m in mappings:
         m.close()
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="needs warnings that are filtered by contexts"
+)
+def test_warns_in_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_CONTEXT_AWARE_WARNINGS", "1")
+    done = run_isolated("telling.py", "watches")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -269,7 +269,7 @@ def _calls() -> Iterator[Finding]:
 def _python() -> Iterator[Finding]:
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         yield _OK, "the GIL is on"
-    elif sys.version_info < (3, 14):
+    elif sys.version_info < (3, 16):
         yield _NOTE, "the GIL is off: what interrupts a thread that faults turns it on"
     else:
         yield _PROBLEM, "the GIL is off, which safemmap was not tried with"
