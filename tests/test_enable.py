@@ -26,6 +26,7 @@ LIBRARIES = [
     "numpy_memmap",
     "sqlite",
 ]
+NEEDED = {"numpy_memmap": "numpy", "sqlite": "sqlite3"}
 PLACES = ["main", "executor", "asyncio", "coroutine", "fork", "multiprocessing"]
 
 
@@ -45,8 +46,8 @@ class TestLibraries:
     @pytest.mark.parametrize("place", PLACES)
     @pytest.mark.parametrize("library", LIBRARIES)
     def test_raises(self, library: str, place: str, tmp_path: Path) -> None:
-        if library == "numpy_memmap":
-            pytest.importorskip("numpy", reason="needs numpy")
+        if needed := NEEDED.get(library):
+            pytest.importorskip(needed, reason=f"needs {needed}")
         done = run_isolated("enabled.py", library, place, "enable", str(tmp_path))
         assert (done.returncode, done.stderr) == (0, ""), done
         *_, offset, path, message, names = done.stdout.splitlines()
@@ -60,8 +61,8 @@ class TestLibraries:
     @pytest.mark.parametrize("place", ["main", "fork"])
     @pytest.mark.parametrize("library", LIBRARIES)
     def test_would_die(self, library: str, place: str, tmp_path: Path) -> None:
-        if library == "numpy_memmap":
-            pytest.importorskip("numpy", reason="needs numpy")
+        if needed := NEEDED.get(library):
+            pytest.importorskip(needed, reason=f"needs {needed}")
         done = run_isolated("enabled.py", library, place, "plain", str(tmp_path))
         assert done.returncode in (-signal.SIGBUS, 256 - signal.SIGBUS)
         assert "result" not in done.stdout

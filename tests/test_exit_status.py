@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import needs_gil
+from conftest import libc, needs_gil
 
 PRELUDE = """
 import atexit, os, signal, sys, warnings
@@ -82,7 +82,9 @@ def test_an_end_without_the_interpreter() -> None:
 
 @pytest.mark.parametrize("end", ["sys.exit(3)", "os._exit(3)"])
 def test_another_status_stays(end: str) -> None:
-    assert run(f"view[1]; {end}").returncode == 3
+    """But for a C library that does not tell its functions for the end (musl)."""
+    known = end.startswith("os.") or hasattr(libc, "on_exit")
+    assert run(f"view[1]; {end}").returncode == (3 if known else 1)
 
 
 def test_a_signal_stays() -> None:

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -179,8 +180,12 @@ neighbour_read(const volatile unsigned char *at, size_t stack_size,
     pthread_t thread;
     int error;
 
-    if (stack_size == 0)
+    if (stack_size == 0) {
         stack_size = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+        /* musl's has no room for the context of a signal. */
+        if (stack_size < 16384)
+            stack_size = 16384 + getauxval(AT_MINSIGSTKSZ);
+    }
     pthread_attr_init(&attributes);
     error = pthread_attr_setstacksize(&attributes, stack_size);
     if (error == 0)

@@ -15,7 +15,6 @@ import mmap
 import multiprocessing
 import os
 import resource
-import sqlite3
 import sys
 import warnings
 from collections.abc import Callable
@@ -82,6 +81,8 @@ def numpy_memmap() -> object:
 
 
 def sqlite() -> object:
+    import sqlite3
+
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE t(a)")
     database.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 5000)
