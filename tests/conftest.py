@@ -59,6 +59,7 @@ libc.mmap.argtypes = (
     ctypes.c_int,
     ctypes.c_long,
 )
+on_glibc = hasattr(libc, "gnu_get_libc_version")
 MAP_FIXED = 0x10
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import run_isolated
+from conftest import on_glibc, run_isolated
 
 # This Python counts threads that began after the fork, gh-137109.
 COUNTS_LATER_THREADS = (3, 13) <= sys.version_info < (3, 13, 10) or (
@@ -15,6 +15,10 @@ COUNTS_LATER_THREADS = (3, 13) <= sys.version_info < (3, 13, 10) or (
 # Whoever warns waits for a lock until another thread's warning has been shown.
 SHOWS_UNDER_A_LOCK = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="this Python shows warnings under a lock"
+)
+# Where memory has run out for one, there is enough for the rest of the process.
+LARGE_STACKS = pytest.mark.skipif(
+    not on_glibc, reason="needs a C library whose threads have large stacks"
 )
 
 
@@ -32,7 +36,7 @@ SHOWS_UNDER_A_LOCK = pytest.mark.skipif(
         "the_hook_for_warnings_faults",
         pytest.param("the_hook_for_warnings_forks", marks=SHOWS_UNDER_A_LOCK),
         pytest.param("the_hook_for_warnings_hangs", marks=SHOWS_UNDER_A_LOCK),
-        "no_thread_to_be_had",
+        pytest.param("no_thread_to_be_had", marks=LARGE_STACKS),
         "child_has_none_until_it_needs_one",
         "one_warning_for_each_fault",
         "taken_on_several_threads",
