@@ -37,17 +37,9 @@ safemmap_add(Py_ssize_t *count, Py_ssize_t change)
     __atomic_fetch_add(count, change, __ATOMIC_RELAXED);
 }
 
-static inline Py_ssize_t
-safemmap_get(const Py_ssize_t *number)
-{
-    return __atomic_load_n(number, __ATOMIC_RELAXED);
-}
-
-static inline void
-safemmap_set(Py_ssize_t *number, Py_ssize_t value)
-{
-    __atomic_store_n(number, value, __ATOMIC_RELAXED);
-}
+/* A number or a pointer that is read outside sections, too. */
+#define safemmap_get(place) __atomic_load_n(place, __ATOMIC_RELAXED)
+#define safemmap_set(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
 
 /* Moves on from `at`, unless another thread has done so. */
 static inline bool
@@ -76,17 +68,8 @@ safemmap_add(Py_ssize_t *count, Py_ssize_t change)
     *count += change;
 }
 
-static inline Py_ssize_t
-safemmap_get(const Py_ssize_t *number)
-{
-    return *number;
-}
-
-static inline void
-safemmap_set(Py_ssize_t *number, Py_ssize_t value)
-{
-    *number = value;
-}
+#define safemmap_get(place) (*(place))
+#define safemmap_set(place, value) ((void)(*(place) = (value)))
 
 static inline bool
 safemmap_advance(Py_ssize_t *index, Py_ssize_t at)

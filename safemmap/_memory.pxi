@@ -1,5 +1,13 @@
 # What is mapped, and how an access to it is made and fails.
 
+cdef struct _PinnedRead:
+    int error                   # what the operation has returned
+    safemmap_fault fault
+    Py_ssize_t start
+    Py_ssize_t stop
+    const char *data            # of the mapping then
+
+
 # A base class of methods that nobody overrides: they are called directly.
 
 # (What it refers to does not refer to it.)
@@ -146,10 +154,10 @@ cdef class _Memory:
         cdef int error = errno
 
         if data != MAP_FAILED:
-            self.data = <char *>data
+            safemmap_set_pointer(&self.data, <char *>data)
             self.mapped = size
         if data != MAP_FAILED or 0 < size <= self.length:
-            self.length = size
+            safemmap_set(&self.length, size)
             error = 0
         ret_error[0] = error
         return region
@@ -190,7 +198,7 @@ cdef class _Memory:
             )
             error = errno
             spare = NULL if data == MAP_FAILED else <char *>data
-        self.data = spare
+        safemmap_set_pointer(&self.data, spare)
         self.mapped = self.length
         region.retire()
         if spare == NULL:
@@ -207,7 +215,7 @@ cdef class _Memory:
         cdef int fd = self.fd if self.trackfd else -1
         cdef Region region = self.unregister()
 
-        self.data = NULL
+        safemmap_set_pointer(&self.data, NULL)
         self.fd = -1
         if self.origin is not None:
             self.origin.settle()
@@ -232,7 +240,7 @@ cdef class _Memory:
     # ---- Checks ----------------------------------------------------------
 
     cdef inline int check_open(self) except -1:
-        if self.data == NULL:
+        if safemmap_get_pointer(&self.data) == NULL:
             raise ValueError("mmap closed or invalid")
         return 0
 
@@ -582,81 +590,117 @@ cdef class _Memory:
 
     # ---- Pinned access ---------------------------------------------------
 
-    # Of a short read without a section (_pin.h). Each is done only where all is well;
-    # after a fault, or where the mapping is closed, poisoned or about to change, the
-    # caller begins anew in a section. From safemmap_pin() to safemmap_unpin() nothing
-    # of Python's may be called.
-
-    cdef inline bint is_readable(self) noexcept:
-        return self.data != NULL and self.granted != KERNEL
+    # Of a short read without a section (_pin.h). Each answers, or raises BusError.
+    # Where it does neither, the mapping is closed, poisoned or changing, or there is
+    # something to warn of: the caller begins anew in a section. From pin() to unpin()
+    # nothing of Python's may be called.
 
     @cython.final
-    cdef inline bint load_pinned(self, Py_ssize_t index,
-                                 unsigned char *byte) noexcept:
-        cdef safemmap_fault fault
-        cdef bint done = False
-
+    cdef inline bint pin(self, _PinnedRead *read) noexcept:
+        read.error = 1  # not done
         if not safemmap_pin(<PyObject *>self, &self.changes):
+            return False
+        read.data = self.data
+        if self.data != NULL and self.granted != KERNEL:
+            return True
+        safemmap_unpin()
+        return False
+
+    @cython.final
+    cdef inline bint unpin(self, const _PinnedRead *read) noexcept:
+        """Whether it is done, and what was read is good."""
+        cdef bint done = read.error == 0 and not self.poisoned()
+
+        safemmap_unpin()
+        return done
+
+    @cython.final
+    cdef int fail_pinned(self, const _PinnedRead *read, str operation) except -1:
+        """Raise BusError after a fault, unless the mapping was changed since."""
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
+        if (
+            (read.error == -EFAULT or read.error == -EHWPOISON)
+            and self.data == read.data
+            and read.fault.address - <uintptr_t>self.data < <uintptr_t>self.length
+        ):
+            self.fail(read.error, &read.fault, operation, read.start, read.stop)
+        return 0
+
+    @cython.final
+    cdef inline bint load_pinned(self, Py_ssize_t index, unsigned char *byte,
+                                 str operation) except -1:
+        cdef _PinnedRead read
+
+        if not self.pin(&read):
             return False
         if index < 0:
             index += self.length
-        if self.is_readable() and 0 <= index < self.length:
-            done = (
-                self.operations.load(self.data + index, byte, &fault) == 0
-                and not self.poisoned()
-            )
-        safemmap_unpin()
-        return done
+        if 0 <= index < self.length:
+            read.start = index
+            read.stop = index + 1
+            read.error = self.operations.load(self.data + index, byte, &read.fault)
+        if self.unpin(&read):
+            return True
+        if read.error < 0:
+            self.fail_pinned(&read, operation)
+        return False
 
     @cython.final
     cdef inline bint copy_pinned(self, void *target, Py_ssize_t start, Py_ssize_t size,
-                                 Py_ssize_t length) noexcept:
+                                 Py_ssize_t length, str operation) except -1:
         """Where the mapping has that length still."""
-        cdef safemmap_fault fault
-        cdef bint done = False
+        cdef _PinnedRead read
 
-        if not safemmap_pin(<PyObject *>self, &self.changes):
+        if not self.pin(&read):
             return False
-        if self.is_readable() and self.length == length:
-            done = (
-                self.operations.copy(target, self.data + start, size, &fault) == 0
-                and not self.poisoned()
+        if self.length == length:
+            read.start = start
+            read.stop = start + size
+            read.error = self.operations.copy(
+                target, self.data + start, size, &read.fault
             )
-        safemmap_unpin()
-        return done
+        if self.unpin(&read):
+            return True
+        if read.error < 0:
+            self.fail_pinned(&read, operation)
+        return False
 
     @cython.final
     cdef bint find_pinned(self, object sub, Py_ssize_t low, Py_ssize_t high,
-                          bint backward, Py_ssize_t *ret_found) noexcept:
+                          bint backward, str operation,
+                          Py_ssize_t *ret_found) except -1:
         """Over a short range, or with a match near the end where the search begins."""
         cdef safemmap_find_operation *find
-        cdef safemmap_fault fault
+        cdef _PinnedRead read
         cdef ptrdiff_t found
-        cdef bint done = False, partly
+        cdef bint partly
 
-        if not PyBytes_CheckExact(sub):
+        if not PyBytes_CheckExact(sub) or not self.pin(&read):
             return False
-        if not safemmap_pin(<PyObject *>self, &self.changes):
-            return False
-        if self.is_readable() and low <= self.length:
-            low = _clipped(low, self.length)
-            high = _clipped(high, self.length)
+        if low <= self.length:
+            read.start = low = _clipped(low, self.length)
+            read.stop = high = _clipped(high, self.length)
             partly = high - low >= <Py_ssize_t>SAFEMMAP_BULK
             if partly and backward:
                 low = high - _NEAR
             elif partly:
                 high = low + _NEAR
-            find = self.operations.rfind if backward else self.operations.find
-            done = (
-                low <= high
-                and find(self.data + low, high - low, PyBytes_AS_STRING(sub),
-                         PyBytes_GET_SIZE(sub), &found, &fault) == 0
-                and not self.poisoned() and not (partly and found < 0)
-            )
-        safemmap_unpin()
-        if done:
+            if low <= high:
+                find = self.operations.rfind if backward else self.operations.find
+                read.error = find(
+                    self.data + low, high - low, PyBytes_AS_STRING(sub),
+                    PyBytes_GET_SIZE(sub), &found, &read.fault
+                )
+            if read.error == 0 and found < 0 and partly:
+                read.error = 1
+        if self.unpin(&read):
             ret_found[0] = -1 if found < 0 else low + found
-        return done
+            return True
+        if read.error < 0:
+            self.fail_pinned(&read, operation)
+        return False
 
     # ---- Poisoned --------------------------------------------------------
 

@@ -49,7 +49,7 @@ views="auto")\n--\n
     :raises OSError: as mmap(2) has it.
     """
 
-    cdef Py_ssize_t pos
+    cdef Py_ssize_t pos         # searches read it outside sections
     # (Here, beside `__dealloc__`: before that runs, weak references have to be gone.)
     cdef object __weakref__
 
@@ -98,7 +98,7 @@ views="auto")\n--\n
     @property
     def closed(self):
         """Whether the mapping is closed."""
-        return self.data == NULL
+        return safemmap_get_pointer(&self.data) == NULL
 
     def __enter__(self):
         self.check_open()
@@ -203,7 +203,7 @@ views="auto")\n--\n
     @cython.final
     cdef bytes read_claimed(self, Py_ssize_t start, Py_ssize_t size,
                             str operation):
-        self.pos = start + size
+        safemmap_set(&self.pos, start + size)
         try:
             return self.copy_out(start, size, operation)
         except BaseException:
@@ -215,7 +215,7 @@ views="auto")\n--\n
         """Undo the claim of an operation that failed, unless other threads have moved
         the position since."""
         if self.pos == start + size:
-            self.pos = start
+            safemmap_set(&self.pos, start)
 
     def read_byte(self):
         """The byte at the position, as an int.
@@ -231,7 +231,7 @@ views="auto")\n--\n
         if self.pos >= self.length:
             raise ValueError("read byte out of range")
         self.load(self.pos, &byte, "read_byte")
-        self.pos += 1
+        safemmap_set(&self.pos, self.pos + 1)
         return <object>_INTS[byte]
 
     def readline(self):
@@ -262,7 +262,7 @@ views="auto")\n--\n
             or self.poisoned()
         ):
             return self.long_line()
-        self.pos += end + 1
+        safemmap_set(&self.pos, self.pos + end + 1)
         return line
 
     @cython.final
@@ -316,7 +316,7 @@ views="auto")\n--\n
         self.check_writable()
         if start > self.length or self.length - start < size:
             raise ValueError("data out of range")
-        self.pos = start + size
+        safemmap_set(&self.pos, start + size)
         try:
             return self.copy_in(start, source, size, "write")
         except BaseException:
@@ -346,7 +346,7 @@ views="auto")\n--\n
         if self.pos >= self.length:
             raise ValueError("write byte out of range")
         self.store(self.pos, <unsigned char>value, "write_byte")
-        self.pos += 1
+        safemmap_set(&self.pos, self.pos + 1)
 
     def seek(self, pos, whence=0, /):
         """Move the position, in bytes from the start (`whence` 0), the position (1)
@@ -373,7 +373,7 @@ views="auto")\n--\n
             raise ValueError("unknown seek type")
         if PY_SSIZE_T_MAX - base < distance or not 0 <= base + distance <= self.length:
             raise ValueError("seek out of range")
-        self.pos = base + distance
+        safemmap_set(&self.pos, base + distance)
         return self.pos if _SEEK_RETURNS else None
 
     def seekable(self):
@@ -383,7 +383,7 @@ views="auto")\n--\n
     def tell(self):
         """The position, in bytes from the start of the mapping."""
         self.check_open()
-        return self.pos
+        return safemmap_get(&self.pos)
 
     # ---- Searching -------------------------------------------------------
 
@@ -395,7 +395,9 @@ views="auto")\n--\n
         """
         cdef Py_ssize_t found
 
-        if SAFEMMAP_MAY_LACK_GIL and _search(self, sub, start, end, False, &found):
+        if SAFEMMAP_MAY_LACK_GIL and _search(
+            self, sub, start, end, False, "find", &found
+        ):
             return found
         return self.search(sub, start, end, False)
 
@@ -406,7 +408,9 @@ views="auto")\n--\n
         """
         cdef Py_ssize_t found
 
-        if SAFEMMAP_MAY_LACK_GIL and _search(self, sub, start, end, True, &found):
+        if SAFEMMAP_MAY_LACK_GIL and _search(
+            self, sub, start, end, True, "rfind", &found
+        ):
             return found
         return self.search(sub, start, end, True)
 
@@ -633,7 +637,7 @@ views="auto")\n--\n
 
     def __len__(self):
         self.check_open()
-        return self.length
+        return safemmap_get(&self.length)
 
     def __bytes__(self):
         cdef safemmap_section section
@@ -793,7 +797,7 @@ views="auto")\n--\n
             if offset is None:
                 start = self.pos
                 size = min(target.len, self.remaining())
-                self.pos = start + size
+                safemmap_set(&self.pos, start + size)
             else:
                 if not 0 <= start <= self.length:
                     raise ValueError(

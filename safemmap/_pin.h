@@ -21,8 +21,9 @@
  * Nobody waits for ever: a thread that has a pin calls nothing of Python's, so that
  * it neither detaches from the interpreter (which other threads stop then) nor runs
  * code that begins a change. What may do so, to allocate a result or to raise an
- * exception, comes before or after. A change waits attached; it holds nobody up whom
- * the pinned thread would not hold up itself.
+ * exception, comes before or after. (A fault ends the core's operation, which returns
+ * to take the pin back.) A change waits attached; it holds nobody up whom the pinned
+ * thread would not hold up itself.
  *
  * A thread that ends gives its pin back, to be another's. In a forked child those of
  * the other threads hold nothing.

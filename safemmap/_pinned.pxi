@@ -3,13 +3,13 @@
 # section.
 
 cdef bint _search(mmap mapping, object sub, object start, object end, bint backward,
-                  Py_ssize_t *ret_found) noexcept:
+                  str operation, Py_ssize_t *ret_found) except -1:
     cdef Py_ssize_t low = safemmap_get(&mapping.pos), high = PY_SSIZE_T_MAX
 
     return (
         (start is None or safemmap_small_int(<PyObject *>start, &low))
         and (end is None or safemmap_small_int(<PyObject *>end, &high))
-        and mapping.find_pinned(sub, low, high, backward, ret_found)
+        and mapping.find_pinned(sub, low, high, backward, operation, ret_found)
     )
 
 
@@ -29,29 +29,31 @@ cdef object _subscript(mmap self, object item):
     cdef bytes copied
 
     if safemmap_small_int(<PyObject *>item, &index):
-        if self.load_pinned(index, &byte):
+        if self.load_pinned(index, &byte, "m[i]"):
             return <object>_INTS[byte]
     elif PySlice_Check(item) and _unpack_plain_slice(item, &start, &stop):
         length = safemmap_get(&self.length)
         size = PySlice_AdjustIndices(length, &start, &stop, 1)
         if size == 1:
-            if self.copy_pinned(&byte, start, 1, length):
+            if self.copy_pinned(&byte, start, 1, length, "m[i:j]"):
                 return <object>_BYTES[byte]
         elif 0 < size < <Py_ssize_t>SAFEMMAP_BULK:
             copied = PyBytes_FromStringAndSize(NULL, size)
-            if self.copy_pinned(PyBytes_AS_STRING(copied), start, size, length):
+            if self.copy_pinned(
+                PyBytes_AS_STRING(copied), start, size, length, "m[i:j]"
+            ):
                 return copied
     return _subscript_in_section(self, item)
 
 
-cdef PyObject *_next(_Iterator self) noexcept:
+cdef PyObject *_next(_Iterator self) except NULL:
     """next(iter(m))"""
     cdef Py_ssize_t index = safemmap_get(&self.index)
     cdef unsigned char byte
 
     if (
         self.mapping is not None and index >= 0
-        and self.mapping.load_pinned(index, &byte)
+        and self.mapping.load_pinned(index, &byte, "iteration")
         and safemmap_advance(&self.index, index)
     ):
         Py_INCREF(<object>_BYTES[byte])

@@ -93,7 +93,7 @@ cdef int _contains(object self, object value) except -1:
     if not PyBytes_CheckExact(value) or PyBytes_GET_SIZE(value) != 1:
         return PySequence_Contains(_iterate(self), value)
     if SAFEMMAP_MAY_LACK_GIL and (<mmap>self).find_pinned(
-        value, 0, PY_SSIZE_T_MAX, False, &found
+        value, 0, PY_SSIZE_T_MAX, False, "in", &found
     ):
         return found >= 0
     return _has_byte(self, value)
