@@ -39,6 +39,8 @@ safemmap_add(Py_ssize_t *count, Py_ssize_t change)
 
 /* A number or a pointer that is read outside sections, too. */
 #define safemmap_get(place) __atomic_load_n(place, __ATOMIC_RELAXED)
+/* What was got there; nobody has changed it since, where there is a GIL. */
+#define safemmap_got(place, value) (value)
 #define safemmap_set(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
 
 /* Moves on from `at`, unless another thread has done so. */
@@ -69,6 +71,7 @@ safemmap_add(Py_ssize_t *count, Py_ssize_t change)
 }
 
 #define safemmap_get(place) (*(place))
+#define safemmap_got(place, value) (*(place))
 #define safemmap_set(place, value) ((void)(*(place) = (value)))
 
 static inline bool

@@ -9,6 +9,7 @@ cdef extern from "_free_threading.h":
     void safemmap_enter(safemmap_section *section, PyObject *object) noexcept
     void safemmap_add(Py_ssize_t *count, Py_ssize_t change) noexcept nogil
     Py_ssize_t safemmap_get(const Py_ssize_t *number) noexcept
+    Py_ssize_t safemmap_got(const Py_ssize_t *number, Py_ssize_t value) noexcept
     void safemmap_set(Py_ssize_t *number, Py_ssize_t value) noexcept
     char *safemmap_get_pointer "safemmap_get" (char *const *pointer) noexcept
     void safemmap_set_pointer "safemmap_set" (char **pointer, char *value) noexcept

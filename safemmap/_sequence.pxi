@@ -47,6 +47,7 @@ cdef class _Iterator:
                 # (Counts a reference, which costs too much for each byte: what this may
                 # call can exhaust this very iterator.)
                 mapping = self.mapping
+                index = safemmap_got(&self.index, index)
                 mapping.fail(error, &fault, "iteration", index, index + 1)
             if safemmap_advance(&self.index, index):
                 return <object>_BYTES[byte]
