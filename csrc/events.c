@@ -65,7 +65,7 @@ report(const struct safemmap__mailbox *mailbox, struct safemmap_event *event,
 
 void
 safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
-                         size_t count)
+                         size_t count, bool unattended)
 {
     for (struct safemmap__member *member = &safemmap__own; member != NULL;
          member = safemmap__member_next(member)) {
@@ -74,7 +74,7 @@ safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
         safemmap_event_hook *hook =
             __atomic_load_n(&mailbox->event_hook, __ATOMIC_ACQUIRE);
 
-        if (hook != NULL && !seen_to)
+        if (hook != NULL && unattended && !seen_to)
             hook();
         set_fd(mailbox);
     }

@@ -26,8 +26,10 @@ struct fault {
     uint64_t number;
     struct safemmap_event event;
     uintptr_t address;
-    bool announced; /* the regions that hold the address have had their event, */
-    bool later;     /* or get it after the replacement */
+    int64_t file_size; /* -1: not known */
+    bool unattended;   /* a region that got an event is not attended */
+    bool announced;    /* the regions that hold the address have had their event, */
+    bool later;        /* or get it after the replacement */
     struct safemmap__range replacing; /* will be replaced next */
     size_t reported;
     uint64_t report[REPORTED_ALLOWED]; /* regions for which the hook is called */
@@ -50,13 +52,15 @@ ascribe(struct safemmap_event *event, const struct safemmap_region *region)
 }
 
 static void
-mark_poisoned(struct safemmap_region *region, const struct safemmap_event *event)
+mark_poisoned(struct safemmap_region *region, const struct safemmap_event *event,
+              int64_t file_size)
 {
     if (safemmap_region_poisoned(region))
         return;
     region->fault = event->fault;
+    region->fault_file_size = file_size;
     region->fault_offset = event->offset;
-    __atomic_store_n(&region->poisoned, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&region->poisoned, 1, __ATOMIC_SEQ_CST);
     if (region->hook != NULL)
         region->hook(region->hook_data, &event->fault);
 }
@@ -71,12 +75,15 @@ known(struct safemmap_region *region)
 
 /* Queues its event, of which each region has one for a fault. */
 static void
-push_once(const struct fault *fault, struct safemmap_region *region,
+push_once(struct fault *fault, struct safemmap_region *region,
           const struct safemmap_event *event)
 {
     if (known(region)->told != fault->number)
         safemmap__event_push(event);
     known(region)->told = fault->number;
+    /* (After it was poisoned: see safemmap_region_attend().) */
+    if (__atomic_load_n(&known(region)->attended, __ATOMIC_SEQ_CST) == 0)
+        fault->unattended = true;
 }
 
 /* safemmap__visitor: marks a region that the coming replacement overlaps. */
@@ -94,8 +101,8 @@ poison(struct safemmap_region *region, void *context)
                                   ? fault->replacing.start
                                   : region->start;
     ascribe(&event, region);
-    mark_poisoned(region, &event);
-    mark_poisoned(known(region), &event);
+    mark_poisoned(region, &event, fault->file_size);
+    mark_poisoned(known(region), &event, fault->file_size);
     if (!inside || !fault->later)
         push_once(fault, region, &event);
 }
@@ -119,6 +126,7 @@ fault_of(const siginfo_t *info, const ucontext_t *context)
     clock_gettime(CLOCK_REALTIME, &now);
     memset(&fault, 0, sizeof(fault));
     fault.address = (uintptr_t)info->si_addr;
+    fault.file_size = -1;
     fault.event.fault.address = fault.address;
     fault.event.fault.code = info->si_code;
     fault.event.fault.thread = safemmap__os_thread();
@@ -174,7 +182,7 @@ replace(struct safemmap_region *region, size_t first, size_t last,
  * it is known that they are lost. */
 static bool
 extent(struct safemmap_region *region, size_t page, const siginfo_t *info,
-       size_t *ret_first, size_t *ret_last)
+       struct fault *fault, size_t *ret_first, size_t *ret_last)
 {
     struct stat status;
     uintptr_t granule = safemmap__os_poisoned_size(info);
@@ -191,6 +199,7 @@ extent(struct safemmap_region *region, size_t page, const siginfo_t *info,
         !S_ISREG(status.st_mode) || status.st_dev != region->device ||
         status.st_ino != region->inode)
         return false;
+    fault->file_size = status.st_size;
     size_t held = 0; /* pages that the file still backs */
     if (status.st_size > region->offset)
         held = ((size_t)(status.st_size - region->offset) + region->page_size - 1) /
@@ -220,6 +229,7 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
 {
     const struct safemmap__range one = {fault->address, fault->address + 1};
     size_t first, last;
+    bool lost;
 
     if (safemmap__is_overlaid(owner, page)) {
         /* Another thread has just replaced it. */
@@ -228,11 +238,11 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
         /* These zeros were withdrawn. */
         safemmap__runs_drop(owner->overlaid, page, page + 1);
     }
+    lost = extent(owner, page, info, fault, &first, &last);
     poison_all(owner, fault, &one);
     fault->announced = true;
-    if (!extent(owner, page, info, &first, &last) &&
-        (owner->singles++ >= SINGLES_ALLOWED ||
-         safemmap__os_set_mappings_aside() < 0)) {
+    if (!lost && (owner->singles++ >= SINGLES_ALLOWED ||
+                  safemmap__os_set_mappings_aside() < 0)) {
         first = 0;
         last = safemmap__page_count(owner);
     }
@@ -349,7 +359,7 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
     uintptr_t start = safemmap__page_address(owner, page);
     const struct safemmap__range one = {start, start + owner->page_size};
     size_t first, last, count = safemmap__page_count(owner);
-    bool lost = extent(owner, page, info, &first, &last);
+    bool lost = extent(owner, page, info, fault, &first, &last);
     bool known = safemmap__is_overlaid(owner, page);
 
     if (!lost)
@@ -450,6 +460,6 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
     safemmap__stop_reading(&reading);
     if (owner != NULL && !again)
         safemmap__event_announce(&fault.event, fault.report,
-                                 done ? fault.reported : 0);
+                                 done ? fault.reported : 0, fault.unattended);
     return done;
 }

@@ -148,3 +148,12 @@ safemmap_region_poisoned(const struct safemmap_region *region)
 #endif
     return __atomic_load_n(&region->poisoned, __ATOMIC_ACQUIRE) != 0;
 }
+
+void
+safemmap_region_attend(struct safemmap_region *region, bool attended)
+{
+    __atomic_store_n(&region->attended, attended, __ATOMIC_SEQ_CST);
+#ifndef __SANITIZE_THREAD__
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* before it is asked */
+#endif
+}

@@ -483,7 +483,7 @@ safemmap__process_overlay(const siginfo_t *info, const ucontext_t *context)
     done = answer(info, context, &lost, &told);
     safemmap__release_pages(&mask);
     if (done && told)
-        safemmap__event_announce(&lost.event, &no_region, 1);
+        safemmap__event_announce(&lost.event, &no_region, 1, true);
     return done;
 }
 

@@ -37,6 +37,7 @@ cdef extern from "safemmap.h" nogil:
         bint withdrawable
         uint64_t id
         safemmap_region_fault fault
+        int64_t fault_file_size
 
     struct safemmap_file:
         uint32_t id
@@ -71,6 +72,7 @@ cdef extern from "safemmap.h" nogil:
 
     int safemmap_region_add(safemmap_region *region)
     int safemmap_region_remove(safemmap_region *region)
+    void safemmap_region_attend(safemmap_region *region, bint attended)
     int safemmap_region_renew(safemmap_region *region, int flags)
     bint safemmap_region_poisoned(const safemmap_region *region)
 

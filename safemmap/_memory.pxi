@@ -348,24 +348,32 @@ cdef class _Memory:
             fault.address, fault.code, operation, start, stop,
         )
         exception.in_buffer = in_buffer
+        exception.file_size = self.file_size()
         return _raise(exception)
 
     @cython.final
     cdef BusError bus_error(self, int error, Py_ssize_t offset, uintptr_t address,
                             int code, str operation, Py_ssize_t start,
                             Py_ssize_t stop):
+        """Without the size of the file."""
         cdef BusError exception = _bus_error(
             error, offset, address, code, operation, start, stop
         )
-        cdef struct_stat status
 
         _name_origin(exception, self.as_origin())
         # (Anonymous memory may have any offset, and never ends too soon.)
         if self.fd != -1:
             exception.needed = self.offset + offset + 1
-        if self.fd != -1 and fstat(self.fd, &status) == 0:
-            exception.file_size = status.st_size
         return exception
+
+    @cython.final
+    cdef off_t file_size(self) noexcept:
+        """-1 where it cannot be told."""
+        cdef struct_stat status
+
+        if self.fd == -1 or fstat(self.fd, &status) == -1:
+            return -1
+        return status.st_size
 
     @cython.final
     cdef inline _Origin as_origin(self):
@@ -716,17 +724,18 @@ cdef class _Memory:
     cdef object poisoned_error(self, str operation):
         return self.poison_error(
             self.region.error_number(), self.region.fault_page(),
-            self.region.c.fault.code, operation,
+            self.region.c.fault.code, operation, self.region.c.fault_file_size,
         )
 
     @cython.final
     cdef object poison_error(self, int error, Py_ssize_t offset, int code,
-                             str operation):
+                             str operation, off_t file_size):
         cdef BusError exception = self.bus_error(
             error, offset, <uintptr_t>self.data + offset, code, operation, 0,
             self.length,
         )
         exception.poisoned = True
+        exception.file_size = file_size if file_size >= 0 else self.file_size()
         return exception
 
     @cython.final
@@ -739,6 +748,7 @@ cdef class _Memory:
         """
         cdef Py_ssize_t first = start
         cdef struct_stat status
+        cdef BusError exception
 
         if self.fd == -1 or self.granted == SEALED:
             return 0
@@ -746,12 +756,11 @@ cdef class _Memory:
             raise _os_error(errno)
         if S_ISREG(status.st_mode) and status.st_size - self.offset < stop:
             start = max(start, status.st_size - self.offset)
-            return _raise(
-                self.bus_error(
-                    EFAULT, start, <uintptr_t>self.data + start, 0, operation,
-                    first, stop,
-                )
+            exception = self.bus_error(
+                EFAULT, start, <uintptr_t>self.data + start, 0, operation, first, stop
             )
+            exception.file_size = status.st_size
+            return _raise(exception)
         return 0
 
 

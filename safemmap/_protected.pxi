@@ -222,6 +222,7 @@ cdef class Protected:
         if self.closed:
             raise ValueError("this protection has ended; protect() the object again")
         self.entered = True
+        self.attend()
         return self
 
     def __exit__(self, exc_type, exc_value, traceback, /):
@@ -229,7 +230,15 @@ cdef class Protected:
             self.check_for("protect")
         finally:
             self.entered = False
+            self.attend()
             self.end()
+
+    cdef void attend(self) noexcept:
+        cdef _Held held
+
+        for held in self.held:
+            if held.region is not None:
+                safemmap_region_attend(&held.region.c, self.entered)
 
     def __del__(self):
         if self.held is not None:

@@ -89,10 +89,17 @@ cdef class _Exporter(_Memory):
         region.add(self, self.views == INTERRUPT)
         if self.region is None:
             self.region = region
+            self.attend()
         else:
             region.remove()  # another thread was quicker
             region.forget()
         return 0
+
+    @cython.final
+    cdef inline void attend(self) noexcept:
+        """Called when the first scope is entered, and the last one left."""
+        if self.region is not None:
+            safemmap_region_attend(&self.region.c, self.scopes > 0)
 
     @cython.final
     cdef bint has_told(self, object error) noexcept:
@@ -304,6 +311,8 @@ cdef class Access:
 
         self.view = view
         self.mapping.scopes += 1
+        if self.mapping.scopes == 1:
+            self.mapping.attend()
         return 0
 
     def __exit__(self, exc_type, exc_value, traceback, /):
@@ -333,6 +342,8 @@ cdef class Access:
 
         # From here on a fault is warned of; those before it are raised below.
         self.mapping.scopes -= 1
+        if self.mapping.scopes == 0:
+            self.mapping.attend()
         if region is not None:
             region.end_scope()
             if region.poisoned() and self.mapping.has_told(exc_value):
@@ -342,7 +353,7 @@ cdef class Access:
         if self.resets != self.mapping.resets:
             # Another thread has reset it, which it does only to a poisoned mapping.
             raise self.mapping.poison_error(
-                EFAULT, self.mapping.reset_fault, BUS_ADRERR, "access"
+                EFAULT, self.mapping.reset_fault, BUS_ADRERR, "access", -1
             )
         self.mapping.check_file("access", self.start, self.stop)
         if self.exports > 0 and exc_value is None:

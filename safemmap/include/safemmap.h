@@ -378,10 +378,13 @@ struct safemmap_region {
         unsigned left; /* mappings, since they were joined */
     } steps;
     struct safemmap_region *updated; /* for which this one stands in */
-    uint64_t told;      /* the number of the last fault that was an event */
-    size_t shadow_size; /* in bytes: there may be more than the pages need */
-    bool shadow_used;   /* pages of the file were moved there */
-    uintptr_t room[4];
+    uint64_t told;           /* the number of the last fault that was an event */
+    size_t shadow_size;      /* in bytes: there may be more than the pages need */
+    bool shadow_used;        /* pages of the file were moved there */
+    int attended;            /* see safemmap_region_attend() */
+    int64_t fault_file_size; /* public, and valid as `fault` is: how many bytes the
+                                file had right after that; -1: not known */
+    uintptr_t room[3];
 };
 
 /* Registers a region, whose private part is zero, or as an earlier remove left it:
@@ -410,6 +413,14 @@ SAFEMMAP_API int safemmap_region_update(struct safemmap_region *region,
  * or as mmap(2) does: then nothing has changed, except that the kernel may have
  * unmapped the memory. */
 SAFEMMAP_OWNER int safemmap_region_renew(struct safemmap_region *region, int flags);
+
+/* Whether some thread is going to ask safemmap_region_poisoned() anyway, as at the
+ * end of a scope: the event hook is not called for a fault in such regions alone.
+ * Which of the two comes later, the hook or the answer to a question that is asked
+ * after this returns, tells of a fault at that moment. (No region is attended at
+ * first; one that is stays so when it is renewed.) */
+SAFEMMAP_OWNER void safemmap_region_attend(struct safemmap_region *region,
+                                           bool attended);
 
 /* Takes a region out. When this returns, no handler acts on its memory any
  * more, and none will: it may be unmapped and given to someone else. Accepts
