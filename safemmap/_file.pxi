@@ -6,6 +6,8 @@ cdef class Descriptor:
     """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
 
     cdef int number             # -1 once it is closed, or a mapping's
+    cdef struct_stat known      # what its status was, if somebody
+    cdef bint asked             # has asked for it
 
     def __cinit__(self, int fd):
         self.number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
@@ -17,14 +19,14 @@ cdef class Descriptor:
 
     def status(self):
         """The `st_mode` of the file, and its size in bytes."""
-        cdef struct_stat status
         cdef int failed
 
         with nogil:
-            failed = fstat(self.number, &status)
+            failed = fstat(self.number, &self.known)
         if failed:
             raise _os_error(errno)
-        return status.st_mode, status.st_size
+        self.asked = True
+        return self.known.st_mode, self.known.st_size
 
     cpdef close(self):
         cdef int number = self.take()
@@ -40,6 +42,15 @@ cdef class Descriptor:
 
         self.number = -1
         return number
+
+
+def open_flags(int fd):
+    """How the file was opened: ``O_*``."""
+    cdef int flags = fcntl(fd, F_GETFL)
+
+    if flags == -1:
+        raise _os_error(errno)
+    return flags
 
 
 def can_have_seals(int fd):
@@ -102,14 +113,19 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
-cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,
+cdef Py_ssize_t _checked_length(int fileno, const struct_stat *known,
+                                Py_ssize_t length, Py_ssize_t offset,
                                 long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell."""
+    """How many bytes to map, where the descriptor is a file that can tell. Its status
+    may be known already, or NULL."""
     cdef struct_stat status
-    cdef int failed
+    cdef int failed = 0
 
-    with nogil:
-        failed = fstat(fileno, &status)
+    if known != NULL:
+        status = known[0]
+    else:
+        with nogil:
+            failed = fstat(fileno, &status)
     if failed or not S_ISREG(status.st_mode):
         return length
     block_size[0] = status.st_blksize

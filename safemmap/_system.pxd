@@ -125,6 +125,7 @@ cdef extern from "<errno.h>":
 
 cdef extern from "<fcntl.h>":
     const int F_DUPFD_CLOEXEC
+    const int F_GETFL
     const int F_GET_SEALS
     const int F_SEAL_SHRINK
     const int F_SEAL_WRITE

@@ -4,13 +4,12 @@ then maps it."""
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING, Literal
 
 from safemmap._arguments import bad_descriptor, descriptor, integer, natural
-from safemmap._core import Descriptor, check_choices, mmap
+from safemmap._core import Descriptor, check_choices, mmap, open_flags
 from safemmap._errors import PeerError, file_too_short
 from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
 from safemmap._standard import (
@@ -156,9 +155,9 @@ def _negative(name: str, number: int) -> PeerError:
 
 def _open_flags(fd: int) -> int:
     try:
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EBADF:
+        flags = open_flags(fd)
+    except OSError as error:
+        if error.errno != errno.EBADF:
             raise
         raise bad_descriptor(fd) from None
     if flags & os.O_PATH:
