@@ -1,13 +1,19 @@
 # Whether the file behind a mapping can shrink; and what else the kernel says of it: its
 # size, its pages.
 
+cdef struct Look:
+    # In this order: a file that is not sealed yet may be cut after its size was read.
+    int seals                   # -1: it can have none
+    struct_stat status
+
+
 @cython.final
 cdef class Descriptor:
     """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
 
     cdef int number             # -1 once it is closed, or a mapping's
-    cdef struct_stat known      # what its status was, if somebody
-    cdef bint asked             # has asked for it
+    cdef Look look              # what its file was like, if somebody
+    cdef bint asked             # has asked for its status
 
     def __cinit__(self, int fd):
         self.number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
@@ -22,11 +28,12 @@ cdef class Descriptor:
         cdef int failed
 
         with nogil:
-            failed = fstat(self.number, &self.known)
+            self.look.seals = fcntl(self.number, F_GET_SEALS)
+            failed = fstat(self.number, &self.look.status)
         if failed:
             raise _os_error(errno)
         self.asked = True
-        return self.known.st_mode, self.known.st_size
+        return self.look.status.st_mode, self.look.status.st_size
 
     cpdef close(self):
         cdef int number = self.take()
@@ -77,18 +84,29 @@ cdef int _add_seal(int fd) except -1:
     return 0
 
 
-cdef bint _cannot_shrink(int fd, off_t offset, off_t length) noexcept:
-    """Whether `length` bytes from `offset` stay. The order matters: a file that is not
-    sealed yet may be cut after its size was read."""
-    cdef struct_stat status
-    cdef int seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
+cdef bint _cannot_shrink(int fd, const Look *known, off_t offset,
+                         off_t length) noexcept:
+    """Whether `length` bytes from `offset` stay. What the file is like may be known
+    already, or NULL."""
+    cdef Look look
 
+    if known == NULL:
+        look.seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
+        if not _holds_shrinking(look.seals) or fstat(fd, &look.status) == -1:
+            return False
+        known = &look
     return (
-        seals > 0 and seals & F_SEAL_SHRINK != 0
-        and fstat(fd, &status) == 0 and status.st_size >= offset
-        and status.st_size - offset >= length
-        and not _is_on_hugetlbfs(fd)
+        _holds_shrinking(known.seals) and known.status.st_size >= offset
+        and known.status.st_size - offset >= length
+        and (
+            known.status.st_blksize <= sysconf(_SC_PAGESIZE)
+            or not _is_on_hugetlbfs(fd)
+        )
     )
+
+
+cdef inline bint _holds_shrinking(int seals) noexcept:
+    return seals > 0 and seals & F_SEAL_SHRINK != 0
 
 
 cdef bint _is_secret(int fd) noexcept:
@@ -113,16 +131,15 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
-cdef Py_ssize_t _checked_length(int fileno, const struct_stat *known,
-                                Py_ssize_t length, Py_ssize_t offset,
-                                long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell. Its status
-    may be known already, or NULL."""
+cdef Py_ssize_t _checked_length(int fileno, const Look *known, Py_ssize_t length,
+                                Py_ssize_t offset, long *block_size) except -1:
+    """How many bytes to map, where the descriptor is a file that can tell. What that is
+    like may be known already, or NULL."""
     cdef struct_stat status
     cdef int failed = 0
 
     if known != NULL:
-        status = known[0]
+        status = known.status
     else:
         with nogil:
             failed = fstat(fileno, &status)

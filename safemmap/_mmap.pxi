@@ -58,7 +58,7 @@ views="auto")\n--\n
     def __cinit__(self, fileno, length, flags=MAP_SHARED,
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
                   bint trackfd=True, protection="auto", views="auto"):
-        cdef const struct_stat *known = NULL
+        cdef const Look *known = NULL
         cdef Descriptor own
 
         self.fd = -1
@@ -69,7 +69,7 @@ views="auto")\n--\n
             own = <Descriptor>fileno
             fileno = self.fd = own.take()
             if own.asked:
-                known = &own.known
+                known = &own.look
         self.map(_int(fileno), known, _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset))
 
