@@ -26,8 +26,6 @@ shuts itself in (chroot(2), seccomp(2)) before it maps anything does
 ``from safemmap import *`` first, which loads everything.
 """
 
-from safemmap import _lazy
-
 try:
     from safemmap._core import BusError as BusError
 except ModuleNotFoundError as error:
@@ -39,6 +37,8 @@ except ModuleNotFoundError as error:
         "installed, or compile it here (pip install -e .)",
         name=error.name,
     ) from None
+from mmap import *  # noqa: F403
+
 from safemmap import _core
 from safemmap._core import Protected as Protected
 from safemmap._core import mmap as mmap
@@ -46,23 +46,53 @@ from safemmap._errors import Fault as Fault
 from safemmap._errors import FaultWarning as FaultWarning
 from safemmap._errors import PeerError as PeerError
 from safemmap._errors import SealError as SealError
-from safemmap._standard import *  # noqa: F403
 
 __version__ = "0.2.0"
 
+# Public names that are loaded at first use, and where they come from. (Importing the
+# package is to cost little more than importing ``mmap``; enumerations, and what needs
+# regular expressions or threads, take ten times as long.)
+_LAZY = {
+    "BusCode": "safemmap._codes",
+    "Seal": "safemmap._seals",
+    "add_seals": "safemmap._seals",
+    "close_fd": "safemmap._closing",
+    "disable": "safemmap._process",
+    "enable": "safemmap._process",
+    "fault_fd": "safemmap._faults",
+    "faults": "safemmap._faults",
+    "get_include": "safemmap._include",
+    "get_seals": "safemmap._seals",
+    "handler": "safemmap.handler",
+    "is_enabled": "safemmap._process",
+    "memfd": "safemmap._seals",
+    "memmap": "safemmap._opening",
+    "protect": "safemmap._protect",
+    "watch_faults": "safemmap._faults",
+    "wrap": "safemmap._wrap",
+}
+# Others, which a star import leaves out.
+_APART = {
+    "Faults": "safemmap._faults",
+    "open": "safemmap._opening",
+    "testing": "safemmap.testing",
+}
+
 # (Type checkers and editors read __init__.pyi.)
-__all__ = sorted({name for name in dir() if name[0] != "_"} | {*_lazy.NAMES})
+__all__ = sorted({name for name in dir() if name[0] != "_"} | {*_LAZY})
 
 
 def __getattr__(name: str) -> object:
-    if name not in _lazy.NAMES and name not in _lazy.APART:
+    if name not in _LAZY and name not in _APART:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from safemmap import _lazy
+
     value = globals()[name] = _lazy.load(name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_lazy.NAMES, *_lazy.APART})
+    return sorted({*globals(), *_LAZY, *_APART})
 
 
 if _core.switch("SAFEMMAP_ENABLE", False):

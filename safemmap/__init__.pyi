@@ -5,7 +5,7 @@ import sys
 # The standard module's names, but for `mmap`: mypy takes the first one that it meets,
 # pyright the last.
 from safemmap._core import mmap as mmap
-from safemmap._standard import *  # type: ignore[assignment]  # noqa: F403
+from mmap import *  # type: ignore[assignment]  # noqa: F403
 from safemmap._core import mmap as mmap  # noqa: F811
 from safemmap import handler as handler
 from safemmap import testing as testing

@@ -39,6 +39,8 @@ def _refuse(fd: Any, function: str) -> NoReturn:
 
 def integer(name: str, value: Any) -> int:
     """:raises TypeError: the argument of that name is no integer."""
+    if type(value) is int:
+        return value
     try:
         return index(value)
     except TypeError:

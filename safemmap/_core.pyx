@@ -71,7 +71,6 @@ from cpython.sequence cimport PySequence_Contains
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.slice cimport PySlice_Check
-from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.weakref cimport PyWeakref_NewRef
 from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
 from libc.errno cimport (
@@ -172,13 +171,24 @@ cdef dict _VIEWS = {
 # arrays, since to take one out of a tuple counts references to the tuple.)
 cdef PyObject *_INTS[256]
 cdef PyObject *_BYTES[256]
-cdef bytes _all_bytes = bytes(range(256))
-cdef tuple _kept = (
-    tuple(_all_bytes), tuple([_all_bytes[at:at + 1] for at in range(256)])
-)
-for _byte in range(256):
-    _INTS[_byte] = PyTuple_GET_ITEM(_kept[0], _byte)
-    _BYTES[_byte] = PyTuple_GET_ITEM(_kept[1], _byte)
+
+
+cdef int _keep_bytes() except -1:
+    cdef int byte
+    cdef char character
+    cdef object number, one
+
+    for byte in range(256):
+        character = <char>byte
+        number, one = byte, PyBytes_FromStringAndSize(&character, 1)
+        Py_INCREF(number)
+        Py_INCREF(one)
+        _INTS[byte] = <PyObject *>number
+        _BYTES[byte] = <PyObject *>one
+    return 0
+
+_keep_bytes()
+
 cdef str _POISONED = os.strerror(EHWPOISON)
 cdef str _BAD_ADDRESS = os.strerror(EFAULT)
 
@@ -255,12 +265,13 @@ cdef int _int(object value) except? -1:
 
 cdef int _choice(str name, object value, dict choices, tuple more=()) except -1:
     """`more`: names that are not for this to look up."""
-    if not (isinstance(value, str) and value in choices):
+    found = choices.get(value) if isinstance(value, str) else None
+    if found is None:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, (*more, *choices)))}, "
             f"not {value!r}"
         )
-    return choices[value]
+    return found
 
 
 def switch(str name, bint default):

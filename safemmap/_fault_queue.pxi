@@ -190,6 +190,12 @@ safemmap_watcher_attend(&_watched)
 
 
 def _before_fork():
+    try:
+        from safemmap import _lazy
+    except Exception:
+        pass  # as in there
+    else:
+        _lazy.load_all()
     safemmap_watcher_hold()
 
 

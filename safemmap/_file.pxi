@@ -25,12 +25,8 @@ cdef class Descriptor:
 
     def status(self):
         """The `st_mode` of the file, and its size in bytes."""
-        cdef int failed
-
-        with nogil:
-            self.look.seals = fcntl(self.number, F_GET_SEALS)
-            failed = fstat(self.number, &self.look.status)
-        if failed:
+        self.look.seals = fcntl(self.number, F_GET_SEALS)
+        if _ask(self.number, self.look.seals, &self.look.status):
             raise _os_error(errno)
         self.asked = True
         return self.look.status.st_mode, self.look.status.st_size
@@ -131,18 +127,29 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
+cdef int _ask(int fd, int seals, struct_stat *ret_status) noexcept:
+    """As fstat(2). The answer may be long in coming, but not for a file in memory, which
+    is what can have seals."""
+    cdef int failed
+
+    if seals != -1:
+        return fstat(fd, ret_status)
+    with nogil:
+        failed = fstat(fd, ret_status)
+    return failed
+
+
 cdef Py_ssize_t _checked_length(int fileno, const Look *known, Py_ssize_t length,
                                 Py_ssize_t offset, long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell. What that is
-    like may be known already, or NULL."""
+    """How many bytes to map, where the descriptor is a file that can tell. What that was
+    like may be known, or NULL: the last word is the size that it has now."""
     cdef struct_stat status
     cdef int failed = 0
 
-    if known != NULL:
+    if known != NULL and _holds_shrinking(known.seals):
         status = known.status
     else:
-        with nogil:
-            failed = fstat(fileno, &status)
+        failed = _ask(fileno, -1 if known == NULL else known.seals, &status)
     if failed or not S_ISREG(status.st_mode):
         return length
     block_size[0] = status.st_blksize

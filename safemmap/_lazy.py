@@ -1,56 +1,27 @@
-"""Public names that are loaded at first use.
-
-Importing the package is to cost little more than importing ``mmap``; enumerations, and
-what needs regular expressions or threads, take ten times as long.
-"""
+"""Loads what the package does not load by itself: public names at their first use, and
+before a fork all that is missing."""
 
 from __future__ import annotations
 
-import os
 import sys
 
-__all__ = ["APART", "NAMES", "load"]
+from safemmap import _APART, _LAZY  # type: ignore[attr-defined]  # (no public names)
 
-#: The public names, and where they come from.
-NAMES = {
-    "BusCode": "safemmap._codes",
-    "Seal": "safemmap._seals",
-    "add_seals": "safemmap._seals",
-    "close_fd": "safemmap._closing",
-    "disable": "safemmap._process",
-    "enable": "safemmap._process",
-    "fault_fd": "safemmap._faults",
-    "faults": "safemmap._faults",
-    "get_include": "safemmap._include",
-    "get_seals": "safemmap._seals",
-    "handler": "safemmap.handler",
-    "is_enabled": "safemmap._process",
-    "memfd": "safemmap._seals",
-    "memmap": "safemmap._opening",
-    "protect": "safemmap._protect",
-    "watch_faults": "safemmap._faults",
-    "wrap": "safemmap._wrap",
-}
-#: Others, which a star import leaves out.
-APART = {
-    "Faults": "safemmap._faults",
-    "open": "safemmap._opening",
-    "testing": "safemmap.testing",
-}
+__all__ = ["load", "load_all"]
 
 # With what ``warnings`` loads to show its first one.
-_not_loaded = {*NAMES.values(), "linecache", "tokenize"}
+_not_loaded = {*_LAZY.values(), "linecache", "tokenize"}
 
 
 def load(name: str) -> object:
     """The object of that public name."""
-    source = NAMES.get(name) or APART[name]
+    source = _LAZY.get(name) or _APART[name]
     __import__(source)
     module = sys.modules[source]
     return module if source == f"{__package__}.{name}" else getattr(module, name)
 
 
-def _load_all() -> None:
+def load_all() -> None:
     """Before a fork. A child would wait for ever for a module that another thread of
     the parent was importing."""
     for module in sorted(_not_loaded):
@@ -59,6 +30,3 @@ def _load_all() -> None:
         except Exception:
             continue  # the process has shut itself in, and nobody can import it
         _not_loaded.discard(module)
-
-
-os.register_at_fork(before=_load_all)

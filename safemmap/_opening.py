@@ -10,14 +10,14 @@ import stat
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from safemmap._arguments import natural
-from safemmap._core import mmap
-from safemmap._standard import (
+from safemmap import (
     ACCESS_COPY,
     ACCESS_READ,
     ACCESS_WRITE,
     ALLOCATIONGRANULARITY,
 )
+from safemmap._arguments import natural
+from safemmap._core import mmap
 
 if TYPE_CHECKING:
     from _typeshed import StrPath

@@ -8,16 +8,16 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal
 
-from safemmap._arguments import bad_descriptor, descriptor, integer, natural
-from safemmap._core import Descriptor, check_choices, mmap, open_flags
-from safemmap._errors import PeerError, file_too_short
-from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
-from safemmap._standard import (
+from safemmap import (
     ACCESS_COPY,
     ACCESS_READ,
     ACCESS_WRITE,
     ALLOCATIONGRANULARITY,
 )
+from safemmap._arguments import bad_descriptor, descriptor, integer, natural
+from safemmap._core import Descriptor, check_choices, mmap, open_flags
+from safemmap._errors import PeerError, file_too_short
+from safemmap._filesystems import OUT_OF_DESCRIPTORS, check_filesystem, check_name
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

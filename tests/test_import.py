@@ -27,8 +27,6 @@ WHAT_IT_MAY_LOAD = {
     "safemmap",
     "safemmap._core",
     "safemmap._errors",
-    "safemmap._lazy",
-    "safemmap._standard",
 }
 
 # What `python -m safemmap run` loads before the program begins.
@@ -121,7 +119,7 @@ import os, sys, safemmap
 assert "safemmap._codes" not in sys.modules
 pid = os.fork()
 if pid == 0:
-    missing = {*safemmap._lazy.NAMES.values()} - set(sys.modules)
+    missing = {*safemmap._LAZY.values()} - set(sys.modules)
     print(missing, flush=True)
     os._exit(0)
 os.waitpid(pid, 0)

@@ -759,3 +759,15 @@ def test_guarded_faults_do_not_poison(lossy: LossyFile) -> None:
             m[0]
         assert caught.value.address == address_of(m)
         assert not m.faulted
+
+
+def test_the_size_of_the_file_is_that_of_the_fault(lossy: LossyFile) -> None:
+    """Which is why it happened, even if the file is whole again when it is told."""
+    with safemmap.mmap(lossy.fd, 8 * PAGE) as m:
+        lossy.shrink(2 * PAGE + 5)
+        with pytest.raises(BusError) as caught, m.access() as view:
+            assert view[5 * PAGE] == 0
+            lossy.restore()
+        assert caught.value.offset == 5 * PAGE
+        assert caught.value.needed == 5 * PAGE + 1
+        assert caught.value.file_size == 2 * PAGE + 5

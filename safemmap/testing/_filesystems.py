@@ -17,8 +17,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from safemmap import PAGESIZE
 from safemmap._filesystems import is_on_disk
-from safemmap._standard import PAGESIZE
 from safemmap.testing._source import FaultSource, Unavailable
 from safemmap.testing._steps import Step
 

@@ -7,8 +7,8 @@ import mmap
 import os
 from contextlib import ExitStack
 
+from safemmap import PAGESIZE
 from safemmap._seals import Seal, memfd
-from safemmap._standard import PAGESIZE
 from safemmap.testing import _userfaultfd
 from safemmap.testing._source import FaultSource
 from safemmap.testing._steps import MADV_HWPOISON, Step

@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from typing import Self
 
-from safemmap._standard import PAGESIZE
+from safemmap import PAGESIZE
 from safemmap.testing import _userfaultfd
 from safemmap.testing._source import FaultSource, Unavailable
 from safemmap.testing._steps import Step

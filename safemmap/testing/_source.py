@@ -8,8 +8,8 @@ import os
 from contextlib import ExitStack
 from typing import ClassVar, Self
 
+from safemmap import PAGESIZE
 from safemmap._arguments import integer
-from safemmap._standard import PAGESIZE
 from safemmap.testing._steps import Step, perform
 
 __all__ = ["FaultSource", "Unavailable", "pattern"]

@@ -1339,6 +1339,89 @@ renewed_while_a_fault_waits(void)
     file_free(&file);
 }
 
+/* ---- Regions about which somebody will ask -------------------------------- */
+
+static _Atomic int news;
+
+static void
+count_news(void)
+{
+    news++;
+}
+
+/* The hook is called unless all regions that hold the address are attended. */
+static void
+attended(void)
+{
+    for (int which = 0; which < 4; which++) {
+        struct file file = file_new(4);
+        struct safemmap_region outer = region_of(&file), inner = outer;
+        struct safemmap_event event;
+        int events = 0;
+
+        note = NOTE("attended", which);
+        inner.start += PAGE;
+        inner.end -= PAGE;
+        news = 0;
+        safemmap_set_event_hook(count_news);
+        CHECK_EQ(safemmap_install(), 0);
+        CHECK_EQ(safemmap_region_add(&outer), 0);
+        CHECK_EQ(safemmap_region_add(&inner), 0);
+        safemmap_region_attend(&outer, (which & 1) != 0);
+        safemmap_region_attend(&inner, (which & 2) != 0);
+        file_cut(&file, 1);
+        CHECK_EQ(load(&file, PAGE), 0);
+        CHECK_EQ(news, which == 3 ? 0 : 1);
+        CHECK(safemmap_region_poisoned(&outer));
+        CHECK(safemmap_region_poisoned(&inner));
+        CHECK_EQ(outer.fault_file_size, PAGE);
+        CHECK_EQ(inner.fault_file_size, PAGE);
+        while (safemmap_event_take(&event))
+            events++;
+        CHECK_EQ(events, 2);
+        CHECK_EQ(safemmap_region_remove(&inner), 0);
+        CHECK_EQ(safemmap_region_remove(&outer), 0);
+        file_free(&file);
+    }
+}
+
+static void *
+load_first_byte(void *file)
+{
+    CHECK_EQ(load(file, 0), 0);
+    return NULL;
+}
+
+/* Who ends it, and asks then, learns of a fault, or the hook tells. */
+static void
+attended_no_longer(void)
+{
+    safemmap_set_event_hook(count_news);
+    CHECK_EQ(safemmap_install(), 0);
+    for (int round = 0; round < SCALED(3000); round++) {
+        struct file file = file_gone();
+        struct safemmap_region region = region_of(&file);
+        struct safemmap_event event;
+        pthread_t thread;
+        bool seen;
+
+        news = 0;
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        safemmap_region_attend(&region, true);
+        CHECK_EQ(pthread_create(&thread, NULL, load_first_byte, &file), 0);
+        for (int i = 0; i < round % 64 * 100; i++)
+            __asm__ volatile("");
+        safemmap_region_attend(&region, false);
+        seen = safemmap_region_poisoned(&region);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK(seen || news > 0);
+        while (safemmap_event_take(&event))
+            ;
+        CHECK_EQ(safemmap_region_remove(&region), 0);
+        file_free(&file);
+    }
+}
+
 TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(truncated_again_and_again), TEST(offset_and_unknown_file),
           TEST(guard_in_region), TEST(hole_in_full_filesystem),
@@ -1354,4 +1437,4 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),
           TEST(one_event_while_updated), TEST(offset_of_a_fault_before_an_update),
           TEST(updated_while_forking), TEST(renewed), TEST(renewed_under_faults),
-          TEST(renewed_while_a_fault_waits))
+          TEST(renewed_while_a_fault_waits), TEST(attended), TEST(attended_no_longer))
