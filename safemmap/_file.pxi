@@ -128,7 +128,7 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
 
 
 cdef int _ask(int fd, int seals, struct_stat *ret_status) noexcept:
-    """As fstat(2). The answer may be long in coming, but not for a file in memory, which
+    """As fstat(2). The answer may be long in coming, but not for a file in memory: that
     is what can have seals."""
     cdef int failed
 
@@ -141,8 +141,8 @@ cdef int _ask(int fd, int seals, struct_stat *ret_status) noexcept:
 
 cdef Py_ssize_t _checked_length(int fileno, const Look *known, Py_ssize_t length,
                                 Py_ssize_t offset, long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell. What that was
-    like may be known, or NULL: the last word is the size that it has now."""
+    """How many bytes to map, where the descriptor is a file that can tell. What that
+    was like may be known, or NULL: the last word is the size that it has now."""
     cdef struct_stat status
     cdef int failed = 0
 
