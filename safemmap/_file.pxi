@@ -1,19 +1,11 @@
 # Whether the file behind a mapping can shrink; and what else the kernel says of it: its
 # size, its pages.
 
-cdef struct Look:
-    # In this order: a file that is not sealed yet may be cut after its size was read.
-    int seals                   # -1: it can have none
-    struct_stat status
-
-
 @cython.final
 cdef class Descriptor:
     """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
 
     cdef int number             # -1 once it is closed, or a mapping's
-    cdef Look look              # what its file was like, if somebody
-    cdef bint asked             # has asked for its status
 
     def __cinit__(self, int fd):
         self.number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
@@ -25,11 +17,14 @@ cdef class Descriptor:
 
     def status(self):
         """The `st_mode` of the file, and its size in bytes."""
-        self.look.seals = fcntl(self.number, F_GET_SEALS)
-        if _ask(self.number, self.look.seals, &self.look.status):
+        cdef struct_stat status
+        cdef int failed
+
+        with nogil:
+            failed = fstat(self.number, &status)
+        if failed:
             raise _os_error(errno)
-        self.asked = True
-        return self.look.status.st_mode, self.look.status.st_size
+        return status.st_mode, status.st_size
 
     cpdef close(self):
         cdef int number = self.take()
@@ -80,29 +75,21 @@ cdef int _add_seal(int fd) except -1:
     return 0
 
 
-cdef bint _cannot_shrink(int fd, const Look *known, off_t offset,
-                         off_t length) noexcept:
-    """Whether `length` bytes from `offset` stay. What the file is like may be known
-    already, or NULL."""
-    cdef Look look
+cdef bint _cannot_shrink(int fd, off_t offset, off_t length) noexcept:
+    """Whether `length` bytes from `offset` stay. The order matters: a file that is not
+    sealed yet may be cut after its size was read. (Blocks of a hugetlbfs are its huge
+    pages.)"""
+    cdef struct_stat status
+    cdef int seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
 
-    if known == NULL:
-        look.seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
-        if not _holds_shrinking(look.seals) or fstat(fd, &look.status) == -1:
-            return False
-        known = &look
     return (
-        _holds_shrinking(known.seals) and known.status.st_size >= offset
-        and known.status.st_size - offset >= length
+        seals > 0 and seals & F_SEAL_SHRINK != 0
+        and fstat(fd, &status) == 0 and status.st_size >= offset
+        and status.st_size - offset >= length
         and (
-            known.status.st_blksize <= sysconf(_SC_PAGESIZE)
-            or not _is_on_hugetlbfs(fd)
+            status.st_blksize <= sysconf(_SC_PAGESIZE) or not _is_on_hugetlbfs(fd)
         )
     )
-
-
-cdef inline bint _holds_shrinking(int seals) noexcept:
-    return seals > 0 and seals & F_SEAL_SHRINK != 0
 
 
 cdef bint _is_secret(int fd) noexcept:
@@ -127,29 +114,14 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
-cdef int _ask(int fd, int seals, struct_stat *ret_status) noexcept:
-    """As fstat(2). The answer may be long in coming, but not for a file in memory: that
-    is what can have seals."""
+cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,
+                                long *block_size) except -1:
+    """How many bytes to map, where the descriptor is a file that can tell."""
+    cdef struct_stat status
     cdef int failed
 
-    if seals != -1:
-        return fstat(fd, ret_status)
     with nogil:
-        failed = fstat(fd, ret_status)
-    return failed
-
-
-cdef Py_ssize_t _checked_length(int fileno, const Look *known, Py_ssize_t length,
-                                Py_ssize_t offset, long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell. What that
-    was like may be known, or NULL: the last word is the size that it has now."""
-    cdef struct_stat status
-    cdef int failed = 0
-
-    if known != NULL and _holds_shrinking(known.seals):
-        status = known.status
-    else:
-        failed = _ask(fileno, -1 if known == NULL else known.seals, &status)
+        failed = fstat(fileno, &status)
     if failed or not S_ISREG(status.st_mode):
         return length
     block_size[0] = status.st_blksize

@@ -37,8 +37,8 @@ cdef class _Memory:
     # ---- Map, remap and unmap --------------------------------------------
 
     @cython.final
-    cdef int map(self, int fileno, const Look *known, Py_ssize_t length, int flags,
-                 int prot, int access, Py_ssize_t offset) except -1:
+    cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
+                 int access, Py_ssize_t offset) except -1:
         cdef long block_size = 0
 
         if length < 0:
@@ -70,11 +70,11 @@ cdef class _Memory:
                 fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
                 if fileno == -1:
                     raise _os_error(errno)
-            length = _checked_length(fileno, known, length, offset, &block_size)
+            length = _checked_length(fileno, length, offset, &block_size)
             self.is_file = self.fd != -1 and block_size > 0
         self.length = length
         self.offset = offset
-        self.choose_protection(fileno, known)
+        self.choose_protection(fileno)
         self.flags = flags
         self.prot = prot
         self.mode = <AccessMode>access
@@ -111,7 +111,7 @@ cdef class _Memory:
         try:
             if error != 0:
                 raise PeerError(error, os.strerror(error))
-            return self.choose_protection(self.fd, NULL, again=True)
+            return self.choose_protection(self.fd, again=True)
         finally:
             _forget(region)
 
@@ -141,7 +141,7 @@ cdef class _Memory:
         try:
             if error != 0:
                 raise _os_error(error)
-            return self.choose_protection(self.fd, NULL, again=True)
+            return self.choose_protection(self.fd, again=True)
         finally:
             _forget(region)
 
@@ -177,7 +177,7 @@ cdef class _Memory:
             _unmap(<char *>spare, self.length)
         else:
             self.map_again_elsewhere(<char *>spare, 0)
-        self.choose_protection(self.fd, NULL, again=True)
+        self.choose_protection(self.fd, again=True)
         return 0
 
     @cython.final
@@ -270,8 +270,7 @@ cdef class _Memory:
     # ---- Protection ------------------------------------------------------
 
     @cython.final
-    cdef int choose_protection(self, int fileno, const Look *known,
-                               bint again=False) except -1:
+    cdef int choose_protection(self, int fileno, bint again=False) except -1:
         """Called before the first access to the file `fileno`, and `again` when its
         size or its seals may have changed."""
         cdef Protection choice = self.wanted
@@ -280,12 +279,11 @@ cdef class _Memory:
             return 0  # as it was, and the file reaches as far as it has to
         if choice == SEALED:
             _add_seal(fileno)
-            known = NULL
         if choice == SEALED or choice == AUTO:
             # (Without a descriptor of our own, `fileno` may be another file by the time
             # that we map it.)
             if (choice == SEALED or self.trackfd) and _cannot_shrink(
-                fileno, known, self.offset, self.length
+                fileno, self.offset, self.length
             ):
                 choice = SEALED
             elif choice == SEALED:

@@ -58,19 +58,13 @@ views="auto")\n--\n
     def __cinit__(self, fileno, length, flags=MAP_SHARED,
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
                   bint trackfd=True, protection="auto", views="auto"):
-        cdef const Look *known = NULL
-        cdef Descriptor own
-
         self.fd = -1
         self.trackfd = trackfd
         self.wanted = <Protection>_choice("protection", protection, _PROTECTIONS)
         self.views = _views(views)
         if type(fileno) is Descriptor:
-            own = <Descriptor>fileno
-            fileno = self.fd = own.take()
-            if own.asked:
-                known = &own.look
-        self.map(_int(fileno), known, _index(length), _int(flags), _int(prot),
+            fileno = self.fd = (<Descriptor>fileno).take()
+        self.map(_int(fileno), _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset))
 
     def __dealloc__(self):

@@ -226,6 +226,7 @@ cdef class Protected:
         return self
 
     def __exit__(self, exc_type, exc_value, traceback, /):
+        _drain()  # as long as nobody need be warned of what is in the queue
         try:
             self.check_for("protect")
         finally:

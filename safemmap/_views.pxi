@@ -320,7 +320,8 @@ cdef class Access:
         try:
             view.release()
         except BufferError:
-            pass  # check_after() reports it, together with objects made from it
+            _drain()
+            # check_after() reports it, together with objects made from it
         self.check_after(exc_value)
 
     cdef inline object end(self):
