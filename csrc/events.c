@@ -63,6 +63,16 @@ report(const struct safemmap__mailbox *mailbox, struct safemmap_event *event,
     return seen_to;
 }
 
+/* Nobody need take the events of attended regions, but one of another has to find
+ * room. */
+static bool
+is_filling(const struct safemmap__mailbox *mailbox)
+{
+    return __atomic_load_n(&mailbox->pushed, __ATOMIC_RELAXED) -
+               __atomic_load_n(&mailbox->taken, __ATOMIC_RELAXED) >=
+           SAFEMMAP_EVENTS / 2;
+}
+
 void
 safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
                          size_t count, bool unattended)
@@ -74,7 +84,7 @@ safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
         safemmap_event_hook *hook =
             __atomic_load_n(&mailbox->event_hook, __ATOMIC_ACQUIRE);
 
-        if (hook != NULL && unattended && !seen_to)
+        if (hook != NULL && (unattended || is_filling(mailbox)) && !seen_to)
             hook();
         set_fd(mailbox);
     }

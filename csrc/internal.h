@@ -287,8 +287,9 @@ struct safemmap__member {
 /* One caller at a time, with all signals blocked. */
 void safemmap__event_push(const struct safemmap_event *event);
 /* Calls each fault hook for these regions; then, if one that got an event is not
- * attended, the event hooks of copies whose fault hook does not see to the queue; and
- * makes the eventfds readable. Changes `event->region`. The caller holds nothing. */
+ * attended, or a queue is half full, the event hooks of copies whose fault hook does
+ * not see to the queue; and makes the eventfds readable. Changes `event->region`. The
+ * caller holds nothing. */
 void safemmap__event_announce(struct safemmap_event *event, const uint64_t *regions,
                               size_t count, bool unattended);
 /* In the child of a fork: drops the parent's events and hook, and puts a new eventfd

@@ -7,6 +7,7 @@ cdef list _recent = []          # faults that `faults` has not returned yet
 cdef dict _unwarned = {}        # when to warn of which region, on time.monotonic()
 cdef unsigned long _lost = 0    # faults that fell out of _recent
 cdef unsigned long _dropped_before = 0  # by the core, when `faults` was called last
+cdef unsigned long _dropped_known = 0   # likewise, when the queue was emptied last
 
 # The capacity of _recent.
 cdef Py_ssize_t _CAPACITY = 1024
@@ -41,8 +42,9 @@ cdef int _drain() except -1:
 
 cdef int _drain_held() except -1:
     """The same in a section on `_accounts`."""
-    global _lost
+    global _lost, _dropped_known
     cdef safemmap_event event
+    cdef unsigned long dropped
     cdef Region region
     cdef _Origin origin
     cdef object offset, name
@@ -67,6 +69,11 @@ cdef int _drain_held() except -1:
             origin, event.region, offset, event.fault.address, event.fault.code,
             event.fault.thread, event.fault.time_ns, name,
         ))
+    dropped = safemmap_events_dropped()
+    if dropped != _dropped_known:
+        _dropped_known = dropped
+        for region in list(_live.values()):
+            region.warn_later()
     _forget_told(began)
     return 0
 
@@ -208,7 +215,8 @@ def _after_fork_in_parent():
 
 def _after_fork_in_child():
     """Drops the faults of the parent's views."""
-    global _lost, _dropped_before, _forked_at, _untold, _accounts, _context
+    global _lost, _dropped_before, _dropped_known
+    global _forked_at, _untold, _accounts, _context
     if SAFEMMAP_MAY_LACK_GIL:
         # Another thread may just have got hold of it, and is not here.
         _accounts_of_parents.append(_accounts)
@@ -219,7 +227,7 @@ def _after_fork_in_child():
     _told_until.clear()
     _recent.clear()
     _unwarned.clear()
-    _lost = _dropped_before = 0
+    _lost = _dropped_before = _dropped_known = 0
     _context = None
     safemmap_watcher_attend(&_watched)
     safemmap_watcher_ask()  # for what has faulted in hooks of others since the fork

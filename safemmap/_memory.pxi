@@ -207,6 +207,11 @@ cdef class _Memory:
 
     @cython.final
     cdef void release(self) noexcept:
+        if self.data != NULL or self.fd != -1:
+            self.release_held()
+
+    @cython.final
+    cdef void release_held(self) noexcept:
         cdef safemmap_change change
         safemmap_begin(&change, <PyObject *>self, &self.changes)
         cdef char *data = self.data
@@ -219,8 +224,6 @@ cdef class _Memory:
         self.fd = -1
         if self.origin is not None:
             self.origin.settle()
-        if fd == -1 and data == NULL:
-            return  # it was closed
         with nogil:
             if fd != -1:
                 close(fd)

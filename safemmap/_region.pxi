@@ -25,6 +25,7 @@ cdef class Region:
         self.c.end = (self.start + size + page_size - 1) // page_size * page_size
         self.c.protection = protection
         self.c.fd = -1
+        self.c.fault_file_size = -1  # older copies of the core do not know it
 
     cdef int add(self, object owner, bint interrupts) except -1:
         cdef int error
@@ -181,6 +182,19 @@ cdef class Region:
         if isinstance(owner, mmap):
             return (<mmap>owner).scopes > 0
         return owner is not None and owner.entered
+
+    cdef int warn_unawaited(self) except -1:
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>_accounts)
+
+        return self.warn_later()
+
+    cdef int warn_later(self) except -1:
+        """Schedules the warning, in a section on `_accounts`, unless the program knows
+        of the fault or the end of a scope will raise."""
+        if self.poisoned() and not self.reported and not self.is_awaited():
+            _warn_later(self.c.id)
+        return 0
 
     cdef int warn_unasked(self) except -1:
         """Warns once, unless the program knows of the fault, or the end of a scope will

@@ -336,15 +336,18 @@ cdef class Access:
         view, self.view = self.view, None
         return view
 
+    cdef inline void leave(self) noexcept:
+        """From here on a fault is warned of."""
+        self.mapping.scopes -= 1
+        if self.mapping.scopes == 0:
+            self.mapping.attend()
+
     cdef inline int check_after(self, object exc_value) except -1:
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>self.mapping)
         cdef Region region = self.mapping.region
 
-        # From here on a fault is warned of; those before it are raised below.
-        self.mapping.scopes -= 1
-        if self.mapping.scopes == 0:
-            self.mapping.attend()
+        self.leave()  # faults before it are raised below
         if region is not None:
             region.end_scope()
             if region.poisoned() and self.mapping.has_told(exc_value):
@@ -366,6 +369,19 @@ cdef class Access:
                 "what was made from it (an array, a slice) before the scope ends"
             )
         return 0
+
+    def __dealloc__(self):
+        if self.view is not None:
+            self.give_up()
+
+    cdef void give_up(self) noexcept:
+        """Called where nobody is left who could end the scope."""
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self.mapping)
+
+        self.leave()
+        if self.mapping.region is not None:
+            self.mapping.region.warn_unawaited()
 
     def __getitem__(self, item):
         """Of the memoryview, which is what has items."""

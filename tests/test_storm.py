@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import needs_gil, run_isolated
 
+pytest.importorskip("numpy")
+
 pytestmark = needs_gil
 
 slow = pytest.mark.slow

@@ -257,6 +257,8 @@ class TestDescriptor:
         "child_has_its_own",
         "child_of_a_storm",
         "first_view_in_the_middle_of_a_fork",
+        "queue_filled_within_a_scope",
+        "scope_given_up",
     ],
 )
 def test_in_a_process_of_its_own(case: str) -> None:

@@ -220,6 +220,65 @@ def interrupted_while_it_takes_them() -> None:
     assert not select.select([event], [], [], 0)[0]
 
 
+def queue_filled_within_a_scope() -> None:
+    """Nobody has to be told of a scope's faults, but then of another mapping's."""
+    pages = 1200  # more than the queue holds
+    fd = os.memfd_create("filled")
+    os.ftruncate(fd, pages * safemmap.PAGESIZE)
+    m = safemmap.mmap(fd, pages * safemmap.PAGESIZE, views="deferred")
+    other_fd = os.memfd_create("other")
+    os.ftruncate(other_fd, SIZE)
+    other = safemmap.mmap(other_fd, SIZE, views="deferred")
+    other_view = memoryview(other)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            with m.access() as view:
+                for page in reversed(range(100, pages)):
+                    os.ftruncate(fd, page * safemmap.PAGESIZE)
+                    assert view[page * safemmap.PAGESIZE] == 0
+                os.ftruncate(other_fd, 0)
+                assert other_view[0] == 0
+                await_warning(caught)
+                assert f"length={SIZE}," in str(caught[0].message)
+        except safemmap.BusError:
+            pass
+        else:
+            raise AssertionError("the scope did not raise")
+    safemmap.faults()
+    other_view.release()
+    other.close()
+
+
+def scope_given_up() -> None:
+    """Nobody is left who could end it."""
+    fd = os.memfd_create("given up")
+    os.ftruncate(fd, SIZE)
+    m = safemmap.mmap(fd, SIZE, views="deferred")
+    scope = m.access()
+    lent = scope.__enter__()
+    other = memoryview(m)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        os.ftruncate(fd, 0)
+        assert other[0] == 0
+        lent.release()
+        del scope, lent
+        await_warning(caught)
+    os.ftruncate(fd, SIZE)
+    other.release()
+    m.reset()
+    other = memoryview(m)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        os.ftruncate(fd, 0)
+        assert other[0] == 0
+        await_warning(caught)
+    safemmap.faults()
+    other.release()
+    m.close()
+
+
 keep: list[object] = []
 
 if __name__ == "__main__":
