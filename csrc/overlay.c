@@ -446,8 +446,9 @@ safemmap__overlay(const siginfo_t *info, const ucontext_t *context)
         return false;
     reading = safemmap__start_reading();
     safemmap__regions_visit(address, address + 1, choose, &owner);
-    /* (A misaligned access has nothing wrong with its page.) */
-    if (owner != NULL && info->si_code != BUS_ADRALN) {
+    if (info->si_code == BUS_ADRALN)
+        owner = NULL; /* a misaligned access has nothing wrong with its page */
+    if (owner != NULL) {
         fault = fault_of(info, context);
         id = __atomic_load_n(&owner->id, __ATOMIC_RELAXED);
         safemmap__lock_as(&safemmap__pages, fault.event.fault.thread);
