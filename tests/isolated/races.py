@@ -23,7 +23,7 @@ SIZE = 1 << 16
 BULK = 1 << 19
 
 # What the operations raise while another thread closes, resizes or cuts.
-EXPECTED = (ValueError, BufferError, safemmap.BusError)
+EXPECTED = (ValueError, IndexError, BufferError, safemmap.BusError)
 
 
 def file(size: int = SIZE, byte: bytes = b"\1") -> int:
