@@ -57,15 +57,18 @@ def copying(threads: int, copy: Callable[[bytearray], None]) -> Threads:
 
 
 def reading(
-    threads: int, m: safemmap.mmap | standard.mmap, method: str, *arguments: object
+    threads: int,
+    m: safemmap.mmap | standard.mmap,
+    method: str,
+    make_argument: Callable[[], object],
 ) -> Threads:
-    """Each has a bound method of its own: without a GIL, to count the references to an
-    object that they share makes threads wait for one another."""
+    """Each has a bound method and an argument of its own: without a GIL, to count the
+    references to an object that they share makes threads wait for one another."""
 
     def run() -> None:
-        read = getattr(m, method)
+        read, argument = getattr(m, method), make_argument()
         for _ in repeat(None, READS):
-            read(*arguments)
+            read(argument)
 
     return Threads(READS, *[run] * threads)
 
@@ -92,11 +95,11 @@ def mapped(
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "argument"),
+    ("name", "method", "make_argument"),
     [
-        ("m[i]", "__getitem__", 5),
-        ("m[0:64]", "__getitem__", slice(64)),
-        ("find, hit after 79", "find", b"x"),
+        ("m[i]", "__getitem__", lambda: 5),
+        ("m[0:64]", "__getitem__", lambda: slice(64)),
+        ("find, hit after 79", "find", lambda: b"x"),
     ],
 )
 def test_short_reads(
@@ -104,7 +107,7 @@ def test_short_reads(
     memfd: Callable[[int], int],
     name: str,
     method: str,
-    argument: object,
+    make_argument: Callable[[], object],
 ) -> None:
     """Against one thread, and against two with the standard class. With the GIL they
     take turns."""
@@ -113,9 +116,9 @@ def test_short_reads(
     with safemmap.mmap(fd, 0) as ours, standard.mmap(fd, 0) as theirs:
         compare(
             f"two threads, {name}",
-            safemmap=reading(2, ours, method, argument),
-            one_thread=reading(1, ours, method, argument),
-            mmap=reading(2, theirs, method, argument),
+            safemmap=reading(2, ours, method, make_argument),
+            one_thread=reading(1, ours, method, make_argument),
+            mmap=reading(2, theirs, method, make_argument),
         )
 
 
