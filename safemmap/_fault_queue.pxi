@@ -92,8 +92,7 @@ cdef void _news() noexcept:
     """Called when there may be events. (See struct safemmap_watched.)"""
     cdef double next_due
 
-    if _FILTERS_BY_CONTEXT:
-        _keep_context(PyContext_CopyCurrent())
+    _note_context()
     _drain()
     next_due = _next_due()
     if next_due >= 0:
@@ -116,6 +115,13 @@ cdef double _warn_of_due() noexcept:
         PyContext_Exit(context)
     _forget_this_thread()
     return _next_due()
+
+
+cdef int _note_context() except -1:
+    """Warnings that are scheduled now go by that of this thread."""
+    if _FILTERS_BY_CONTEXT:
+        _keep_context(PyContext_CopyCurrent())
+    return 0
 
 
 cdef int _keep_context(object context) except -1:

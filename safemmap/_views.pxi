@@ -381,6 +381,7 @@ cdef class Access:
 
         self.leave()
         if self.mapping.region is not None:
+            _note_context()
             self.mapping.region.warn_unawaited()
 
     def __getitem__(self, item):
