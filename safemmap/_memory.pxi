@@ -620,11 +620,13 @@ cdef class _Memory:
         return False
 
     @cython.final
-    cdef inline bint unpin(self, const _PinnedRead *read) noexcept:
+    cdef inline bint unpin(self, const _PinnedRead *read, str operation) except -1:
         """Whether it is done, and what was read is good."""
         cdef bint done = read.error == 0 and not self.poisoned()
 
         safemmap_unpin()
+        if read.error < 0:
+            self.fail_pinned(read, operation)
         return done
 
     @cython.final
@@ -654,11 +656,7 @@ cdef class _Memory:
             read.start = index
             read.stop = index + 1
             read.error = self.operations.load(self.data + index, byte, &read.fault)
-        if self.unpin(&read):
-            return True
-        if read.error < 0:
-            self.fail_pinned(&read, operation)
-        return False
+        return self.unpin(&read, operation)
 
     @cython.final
     cdef inline bint copy_pinned(self, void *target, Py_ssize_t start, Py_ssize_t size,
@@ -674,11 +672,7 @@ cdef class _Memory:
             read.error = self.operations.copy(
                 target, self.data + start, size, &read.fault
             )
-        if self.unpin(&read):
-            return True
-        if read.error < 0:
-            self.fail_pinned(&read, operation)
-        return False
+        return self.unpin(&read, operation)
 
     @cython.final
     cdef bint find_pinned(self, object sub, Py_ssize_t low, Py_ssize_t high,
@@ -708,12 +702,10 @@ cdef class _Memory:
                 )
             if read.error == 0 and found < 0 and partly:
                 read.error = 1
-        if self.unpin(&read):
-            ret_found[0] = -1 if found < 0 else low + found
-            return True
-        if read.error < 0:
-            self.fail_pinned(&read, operation)
-        return False
+        if not self.unpin(&read, operation):
+            return False
+        ret_found[0] = -1 if found < 0 else low + found
+        return True
 
     # ---- Poisoned --------------------------------------------------------
 
