@@ -56,12 +56,14 @@ def can_have_seals(int fd):
     return fcntl(fd, F_GET_SEALS) != -1
 
 
-cdef int _add_seal(int fd) except -1:
-    """So that the file cannot shrink. Where that is not to be had, say why."""
-    cdef int seals = fcntl(fd, F_GET_SEALS)
-
+cdef int _ensure_sealed(int fd, off_t offset, off_t length) except -1:
+    """Where `length` bytes from `offset` cannot be made to stay, say why."""
+    if _cannot_shrink(fd, offset, length):
+        return 0
     if fd == -1:
         raise SealError(EINVAL, "anonymous memory has no seals, and needs none")
+    cdef int seals = fcntl(fd, F_GET_SEALS)
+
     if seals == -1 or seals & F_SEAL_SHRINK == 0:
         from safemmap._seals import Seal, seal_file
 
@@ -71,6 +73,11 @@ cdef int _add_seal(int fd) except -1:
             EOPNOTSUPP,
             "a file of huge pages can lack them, and fault, however it is sealed; use "
             'protection="guarded"'
+        )
+    if not _cannot_shrink(fd, offset, length):
+        raise SealError(
+            EINVAL, f"the sealed file does not have {length} bytes from offset {offset} "
+                    "on"
         )
     return 0
 

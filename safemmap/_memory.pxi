@@ -280,22 +280,16 @@ cdef class _Memory:
 
         if again and choice == SEALED:
             return 0  # as it was, and the file reaches as far as it has to
-        if choice == SEALED:
-            _add_seal(fileno)
-        if choice == SEALED or choice == AUTO:
-            # (Without a descriptor of our own, `fileno` may be another file by the time
-            # that we map it.)
-            if (choice == SEALED or self.trackfd) and _cannot_shrink(
-                fileno, self.offset, self.length
-            ):
-                choice = SEALED
-            elif choice == SEALED:
-                raise SealError(
-                    EINVAL, f"the sealed file does not have {self.length} bytes from "
-                            f"offset {self.offset} on"
-                )
-            else:
-                choice = GUARDED if _handler_allowed else KERNEL
+        # (Without a descriptor of our own, `fileno` may be another file by the time that
+        # we map it.)
+        if choice == AUTO and self.trackfd and _cannot_shrink(
+            fileno, self.offset, self.length
+        ):
+            choice = SEALED
+        elif choice == SEALED:
+            _ensure_sealed(fileno, self.offset, self.length)
+        elif choice == AUTO:
+            choice = GUARDED if _handler_allowed else KERNEL
         if choice == GUARDED and fileno != -1 and not again:
             # From here on the handler is on top.
             if self.wanted == GUARDED:
