@@ -31,8 +31,13 @@ safemmap__mappings_open(struct safemmap__mappings *mappings)
     mappings->fd = safemmap__os_maps_open();
     if (mappings->fd < 0)
         return mappings->fd;
-    if (fstat(mappings->fd, &status) < 0)
-        return -errno;
+    if (fstat(mappings->fd, &status) < 0) {
+        int error = -errno;
+
+        safemmap__os_close(mappings->fd);
+        mappings->fd = -1;
+        return error;
+    }
     mappings->owner = getpid();
     mappings->device = status.st_dev;
     mappings->inode = status.st_ino;

@@ -78,18 +78,25 @@ static void
 find_executables(void)
 {
     struct safemmap__mapping mapping = {.end = 0};
+    int error = 0;
 
     executables.count = 0;
     while (executables.count < EXECUTABLES &&
-           safemmap__os_next_executable(maps.fd, mapping.end, &mapping) == 0) {
+           (error = safemmap__os_next_executable(maps.fd, mapping.end, &mapping)) ==
+               0) {
         if (is_known_executable(mapping.device, mapping.inode))
             continue;
         executables.file[executables.count].device = mapping.device;
         executables.file[executables.count++].inode = mapping.inode;
     }
+    if (error != 0 && error != -ENOENT) { /* and the next time they are looked for */
+        executables.count = EXECUTABLES;
+        executables.size = 0;
+    }
 }
 
-/* (If there are more than the list holds, every file counts as mapped executable.) */
+/* (If there are more than the list holds, or it cannot be made, every file counts as
+ * mapped executable.) */
 static bool
 is_mapped_executable(struct safemmap__file *file)
 {

@@ -81,6 +81,7 @@ query(int fd, uintptr_t address, uint64_t flags, struct safemmap__mapping *ret,
 
 struct text {
     int fd;
+    int error; /* a negative errno: the end was not reached */
     char buffer[512];
     size_t at, size;
 };
@@ -92,6 +93,8 @@ next_byte(struct text *text)
         ssize_t size =
             safemmap__os_read_file(text->fd, text->buffer, sizeof(text->buffer));
 
+        if (size < 0)
+            text->error = -errno;
         if (size <= 0)
             return -1;
         text->at = 0;
@@ -143,7 +146,7 @@ path(struct text *text, char *ret_path)
         ret_path[size] = '\0';
 }
 
-/* False: that was the last one. */
+/* False: that was the last one, or it could not be read. */
 static bool
 line(struct text *text, struct safemmap__mapping *ret, char *ret_path)
 {
@@ -169,7 +172,7 @@ line(struct text *text, struct safemmap__mapping *ret, char *ret_path)
             ret_path[0] = '\0';
     } else
         path(text, ret_path);
-    return true;
+    return text->error == 0;
 }
 
 enum { HUGETLBFS = 0x958458f6 };
@@ -247,7 +250,7 @@ search_text(int fd, uintptr_t address, bool executable, struct safemmap__mapping
             ret_path == NULL ? safemmap__page_size : page_size_of(ret_path);
         return 0;
     }
-    return -ENOENT;
+    return text.error != 0 ? text.error : -ENOENT;
 }
 
 /* Smallest of the huge pages that a mapping can be made of. */
@@ -270,7 +273,7 @@ visit_text(int fd, uintptr_t start, uintptr_t end, char *path_buffer,
                                 : safemmap__page_size;
         visit(&mapping, path_buffer, context);
     }
-    return 0;
+    return text.error;
 }
 
 /* ---- Asking ------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 
 /* (A macro: C libraries do not agree on the type of a resource's number.) */
@@ -63,6 +64,56 @@ deny(int call, unsigned argument, unsigned value, unsigned other, unsigned error
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
 
     install_filter(filter, COUNT_OF(filter));
+}
+
+/* Before Linux 6.11: PROCMAP_QUERY. */
+static inline void
+without_query(void)
+{
+    const unsigned query = _IOC(_IOC_READ | _IOC_WRITE, 'f', 17, 104);
+
+    deny(SYS_ioctl, 1, query, query, ENOTTY);
+}
+
+static inline void *
+answer_calls(void *listener)
+{
+    for (int count = 1;; count++) {
+        struct seccomp_notif call;
+        struct seccomp_notif_resp answer;
+
+        memset(&call, 0, sizeof(call));
+        CHECK_CALL(ioctl(*(int *)listener, SECCOMP_IOCTL_NOTIF_RECV, &call));
+        answer = (struct seccomp_notif_resp){.id = call.id};
+        if (count == 2)
+            answer.error = -EIO;
+        else
+            answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+        CHECK_CALL(ioctl(*(int *)listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
+    }
+}
+
+/* From now on the second of this thread's calls is answered with EIO. False: the
+ * kernel has no such filters. */
+static inline bool
+refuse_second(int call)
+{
+    static int listener = -1;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {COUNT_OF(filter), filter};
+    pthread_t thread;
+
+    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                            SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    if (listener < 0)
+        return false;
+    CHECK_EQ(pthread_create(&thread, NULL, answer_calls, &listener), 0);
+    return true;
 }
 
 static inline void

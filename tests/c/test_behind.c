@@ -1,8 +1,6 @@
 /* Which files are mapped in a range: behind.c, mappings.c, and the list as text. */
 #include "limits.h"
 
-#include <sys/ioctl.h>
-
 static struct safemmap_files found;
 
 static int
@@ -18,15 +16,6 @@ look(const void *start, size_t size)
         CHECK_EQ(found.protection, wanted_protection);  \
         CHECK_EQ(found.page_size, safemmap__page_size); \
     } while (0)
-
-/* Before Linux 6.11: PROCMAP_QUERY. */
-static void
-without_query(void)
-{
-    const unsigned query = _IOC(_IOC_READ | _IOC_WRITE, 'f', 17, 104);
-
-    deny(SYS_ioctl, 1, query, query, ENOTTY);
-}
 
 /* ---- What is there ------------------------------------------------------ */
 
@@ -273,6 +262,42 @@ cannot_be_opened(void)
     CHECK_EQ(look(file.map, PAGE), 0);
 }
 
+/* The lowest number that is free. */
+static int
+next_number(void)
+{
+    int fd;
+
+    CHECK_CALL(fd = dup(0));
+    CHECK_CALL(close(fd));
+    return fd;
+}
+
+static void
+cannot_be_looked_at(void)
+{
+    struct file file = file_new(1);
+    int fd = next_number();
+
+    deny(SYS_newfstatat, 0, (unsigned)fd, (unsigned)fd, EIO);
+    deny(SYS_fstat, 0, (unsigned)fd, (unsigned)fd, EIO);
+    CHECK_EQ(look(file.map, PAGE), -EIO);
+    CHECK_EQ(next_number(), fd);
+}
+
+static void
+cannot_be_read(void)
+{
+    struct file file = file_new(1);
+    int fd = next_number();
+
+    CHECK_EQ(look(file.map, PAGE), 0);
+    CHECK_EQ(open_list(getpid()), fd);
+    without_query();
+    deny(SYS_read, 0, (unsigned)fd, (unsigned)fd, EIO);
+    CHECK_EQ(look(file.map, PAGE), -EIO);
+}
+
 /* The file is mapped after the fork, and the parent has nothing there. */
 static void
 look_in_child(const void *start)
@@ -356,5 +381,5 @@ forks_while_others_look(void)
 TEST_MAIN(TEST(by_query), TEST(by_text), TEST(overlays_have_no_name), TEST(huge),
           TEST(file_of_number_0), TEST(page_sizes), TEST(stays_open),
           TEST(closed_by_the_program), TEST(cannot_be_opened),
-          TEST(in_a_forked_child), TEST(in_a_child_of_the_bare_call),
+          TEST(cannot_be_looked_at), TEST(cannot_be_read), TEST(in_a_forked_child), TEST(in_a_child_of_the_bare_call),
           TEST(forks_while_others_look))
