@@ -106,8 +106,11 @@ cdef class Region:
         former.origin = self.origin
         former.reported = self.reported
         former.told = self.told
+        self.c.fault_file_size = -1  # the next fault of an older copy leaves it alone
         error = safemmap_region_renew(&self.c, flags)
-        if error == 0:
+        if error != 0:
+            self.c.fault_file_size = former.c.fault_file_size
+        else:
             _live[self.c.id] = self
             self.reported = self.ended = self.warned = self.told = False
             former.retire_held()

@@ -381,5 +381,5 @@ forks_while_others_look(void)
 TEST_MAIN(TEST(by_query), TEST(by_text), TEST(overlays_have_no_name), TEST(huge),
           TEST(file_of_number_0), TEST(page_sizes), TEST(stays_open),
           TEST(closed_by_the_program), TEST(cannot_be_opened),
-          TEST(cannot_be_looked_at), TEST(cannot_be_read), TEST(in_a_forked_child), TEST(in_a_child_of_the_bare_call),
-          TEST(forks_while_others_look))
+          TEST(cannot_be_looked_at), TEST(cannot_be_read), TEST(in_a_forked_child),
+          TEST(in_a_child_of_the_bare_call), TEST(forks_while_others_look))
