@@ -609,9 +609,9 @@ def test_each_fault_reaches_its_own_thread(seconds: float = 3.0) -> None:
     end = time.monotonic() + seconds
     wrong: list[object] = []
 
-    def fault(memory: Memory) -> int:
+    def fault(memory: Memory) -> None:
         count = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or count == 0:
             access = accesses[count % len(accesses)]
             used: list[Any] = []
             try:
@@ -622,16 +622,14 @@ def test_each_fault_reaches_its_own_thread(seconds: float = 3.0) -> None:
                 if used or not 0 <= offset < SIZE:
                     wrong.append(error)
             count += 1
-        return count
 
-    def stand_by() -> int:
+    def stand_by() -> None:
         count = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or count == 0:
             try:
                 count += sum(range(100)) > 0
             except BusError as error:
                 wrong.append(error)
-        return count
 
     with contextlib.ExitStack() as stack:
         for memory in memories:
@@ -640,12 +638,12 @@ def test_each_fault_reaches_its_own_thread(seconds: float = 3.0) -> None:
         with concurrent.futures.ThreadPoolExecutor(12) as executor:
             jobs = [executor.submit(fault, memory) for memory in memories]
             jobs += [executor.submit(stand_by) for _ in range(4)]
-            counts = [job.result(seconds + PATIENCE) for job in jobs]
+            for job in jobs:
+                job.result(seconds + PATIENCE)
     for memory in memories:
         memory.view.release()
         memory.mapping.close()
     assert wrong == []
-    assert min(counts) > 0
 
 
 # ---- Threads that Python does not know ------------------------------------

@@ -9,6 +9,7 @@ import mmap as standard
 import os
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ np = pytest.importorskip("numpy")
 
 SIZE = 8 * PAGE
 MAP_FIXED_NOREPLACE = 0x100000
+#: Seconds until a fault that nobody has asked for is warned of.
+GRACE = 0.1
 
 
 @pytest.fixture
@@ -549,6 +552,7 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
                 assert view[page * PAGE] == 0
             view.release()
 
+        began = time.monotonic()
         thread = threading.Thread(target=touch)
         thread.start()
         ready.wait()
@@ -559,6 +563,7 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
                     m.close()
                 except BufferError:
                     refused += 1
+        closed = time.monotonic()
         # (Unless an allocation of another thread was quicker.)
         if libc.mmap(address, SIZE, prot, fixed, -1, 0) == address:
             reused += 1
@@ -567,12 +572,12 @@ def test_closing_while_another_thread_faults_in_its_view(lossy: LossyFile) -> No
             assert ctypes.string_at(address, SIZE) == b"\xa5" * SIZE
             assert libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(SIZE)) == 0
         thread.join()
-        categories = [warning.category for warning in told]
-        if not getattr(sys, "_is_gil_enabled", lambda: True)():
-            # What another thread warns of just before may be among them.
-            assert categories in ([FaultWarning], [FaultWarning] * 2)
+        assert {warning.category for warning in told} == {FaultWarning}
+        if closed - began < GRACE and getattr(sys, "_is_gil_enabled", lambda: True)():
+            assert len(told) == 1
         else:
-            assert categories == [FaultWarning]
+            # What another thread warns of, just before or unasked, may be among them.
+            assert len(told) <= 2
         lossy.restore()
     assert refused
     assert reused > 100
