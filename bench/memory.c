@@ -1,10 +1,15 @@
 #include "memory.h"
 
+#include <fcntl.h>
 #include <pthread.h>
-#include <sys/mman.h>
-#include <time.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { MOST = 2 };
 
@@ -81,15 +86,54 @@ memory_read(const void *start, size_t size, int threads)
     return run(read_all, start, size, threads);
 }
 
+static double
+now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static void *
+map(void *place, size_t size, int flags, int fd)
+{
+    return mmap(place, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+}
+
 double
 memory_map_and_unmap(int fd, size_t size, int times)
 {
-    struct timespec start, end;
+    double start = now();
 
-    clock_gettime(CLOCK_MONOTONIC, &start);
     for (int i = 0; i < times; i++)
-        munmap(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), size);
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    return (double)(end.tv_sec - start.tv_sec) * 1e9 +
-           (double)(end.tv_nsec - start.tv_nsec);
+        munmap(map(NULL, size, MAP_SHARED, fd), size);
+    return now() - start;
+}
+
+double
+memory_reset(int fd, size_t size, int times)
+{
+    char *place = map(NULL, size, MAP_SHARED, fd), *spare;
+    const uint64_t all = ~(uint64_t)0;
+    uint64_t mask;
+    struct stat status;
+    double passed = 0;
+
+    for (int i = 0; i < times; i++) {
+        map(place, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1);
+        (void)*(volatile char *)place;
+        passed -= now();
+        fstat(fd, &status);
+        spare = map(NULL, size, MAP_SHARED, fd);
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+        syscall(SYS_gettid);
+        map(place, size, MAP_SHARED | MAP_FIXED, fd);
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+        munmap(spare, size);
+        fcntl(fd, F_GET_SEALS);
+        passed += now();
+    }
+    munmap(place, size);
+    return passed;
 }

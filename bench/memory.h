@@ -16,3 +16,7 @@ int memory_read(const void *start, size_t size, int threads);
 
 /* Maps so much of the file, and unmaps it, so many times. Returns nanoseconds. */
 double memory_map_and_unmap(int fd, size_t size, int times);
+
+/* Asks the kernel for what mmap.reset() asks, so many times, each time with a page in
+ * the place of one that is gone. Returns nanoseconds. */
+double memory_reset(int fd, size_t size, int times);

@@ -37,7 +37,14 @@ class Memory:
 
     def map_and_unmap(self, fd: int, size: int, times: int) -> float:
         """Nanoseconds for so many."""
-        function = self._library.memory_map_and_unmap
+        return self._time("memory_map_and_unmap", fd, size, times)
+
+    def reset(self, fd: int, size: int, times: int) -> float:
+        """Nanoseconds for what `mmap.reset` asks of the kernel, so many times."""
+        return self._time("memory_reset", fd, size, times)
+
+    def _time(self, name: str, fd: int, size: int, times: int) -> float:
+        function = self._library[name]
         function.restype = ctypes.c_double
         return float(function(fd, ctypes.c_size_t(size), times))
 

@@ -98,6 +98,13 @@ class Mapping:
         return self._memory.map_and_unmap(self._fd, self._size, number)
 
 
+class CallsOfReset(Mapping):
+    """The system calls of `reset`, in C, where a page was replaced."""
+
+    def timeit(self, number: int) -> float:
+        return self._memory.reset(self._fd, self._size, number)
+
+
 SIZES = {"64 KiB": 1 << 16, "64 MiB": 1 << 26}
 
 
@@ -120,11 +127,12 @@ def test_reset(
     memory: Memory,
     size: str,
 ) -> None:
-    fds = [memfd(SIZES[size]) for _ in range(2)]
+    fds = [memfd(SIZES[size]) for _ in range(3)]
     compare(
         f"reset of {size}",
         reset=Reset(fds[0], SIZES[size]),
         mmap_and_munmap=Mapping(memory, fds[1], SIZES[size]),
+        its_system_calls=CallsOfReset(memory, fds[2], SIZES[size]),
     )
 
 
