@@ -6,6 +6,8 @@ cdef class Descriptor:
     """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
 
     cdef int number             # -1 once it is closed, or a mapping's
+    cdef struct_stat known      # if `is_known`, what `status` has found
+    cdef bint is_known
 
     def __cinit__(self, int fd):
         self.number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
@@ -17,14 +19,14 @@ cdef class Descriptor:
 
     def status(self):
         """The `st_mode` of the file, and its size in bytes."""
-        cdef struct_stat status
         cdef int failed
 
         with nogil:
-            failed = fstat(self.number, &status)
+            failed = fstat(self.number, &self.known)
         if failed:
             raise _os_error(errno)
-        return status.st_mode, status.st_size
+        self.is_known = True
+        return self.known.st_mode, self.known.st_size
 
     cpdef close(self):
         cdef int number = self.take()
@@ -122,13 +124,17 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
 
 
 cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,
-                                long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell."""
+                                const struct_stat *known, long *block_size) except -1:
+    """How many bytes to map, where the descriptor is a file that can tell. (NULL: it has
+    not been asked yet.)"""
     cdef struct_stat status
-    cdef int failed
+    cdef int failed = 0
 
-    with nogil:
-        failed = fstat(fileno, &status)
+    if known != NULL:
+        status = known[0]
+    else:
+        with nogil:
+            failed = fstat(fileno, &status)
     if failed or not S_ISREG(status.st_mode):
         return length
     block_size[0] = status.st_blksize

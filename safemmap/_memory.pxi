@@ -38,7 +38,7 @@ cdef class _Memory:
 
     @cython.final
     cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
-                 int access, Py_ssize_t offset) except -1:
+                 int access, Py_ssize_t offset, const struct_stat *known) except -1:
         cdef long block_size = 0
 
         if length < 0:
@@ -70,7 +70,7 @@ cdef class _Memory:
                 fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
                 if fileno == -1:
                     raise _os_error(errno)
-            length = _checked_length(fileno, length, offset, &block_size)
+            length = _checked_length(fileno, length, offset, known, &block_size)
             self.is_file = self.fd != -1 and block_size > 0
         self.length = length
         self.offset = offset

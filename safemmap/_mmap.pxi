@@ -58,14 +58,19 @@ views="auto")\n--\n
     def __cinit__(self, fileno, length, flags=MAP_SHARED,
                   prot=PROT_READ | PROT_WRITE, access=ACCESS_DEFAULT, offset=0, *,
                   bint trackfd=True, protection="auto", views="auto"):
+        cdef Descriptor own = fileno if type(fileno) is Descriptor else None
+        cdef const struct_stat *known = NULL
+
         self.fd = -1
         self.trackfd = trackfd
         self.wanted = <Protection>_choice("protection", protection, _PROTECTIONS)
         self.views = _views(views)
-        if type(fileno) is Descriptor:
-            fileno = self.fd = (<Descriptor>fileno).take()
+        if own is not None:
+            fileno = self.fd = own.take()
+            if own.is_known:
+                known = &own.known
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
-                 _int(access), _index(offset))
+                 _int(access), _index(offset), known)
 
     def __dealloc__(self):
         try:

@@ -138,8 +138,6 @@ def wrap(
         )
     except PeerError:
         raise
-    except ValueError as error:  # the peer has cut the file since
-        raise PeerError(errno.EINVAL, str(error)) from error
     except OSError as error:
         if error.errno in OUT_OF_DESCRIPTORS:
             raise

@@ -209,9 +209,10 @@ def test_too_large(lossy: LossyFile) -> None:
         assert f"max_length admits: {8 * PAGE - 1}" in str(error)
 
 
-def test_what_grows_meanwhile_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peer makes its file longer after it was found to be short enough, or shorter
-    after it was found to be long enough."""
+def test_a_file_that_changes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer makes its file longer after it was found to be short enough, of which no
+    more is mapped; or shorter after it was found to be long enough, as it might do the
+    moment after."""
     fd = os.memfd_create("wrap-test")
 
     def changed_then_mapped(*args: Any, **options: Any) -> safemmap.mmap:
@@ -224,9 +225,12 @@ def test_what_grows_meanwhile_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> 
     with safemmap.wrap(fd, max_length=PAGE) as m:
         assert len(m) == PAGE
     size = 0
-    assert refused(fd).errno == errno.EINVAL
-    os.ftruncate(fd, PAGE)
-    assert refused(fd, PAGE).errno == errno.EINVAL
+    for arguments in (), (PAGE,):
+        os.ftruncate(fd, PAGE)
+        with safemmap.wrap(fd, *arguments) as m:
+            assert len(m) == PAGE
+            with pytest.raises(safemmap.BusError, match="has 0 bytes left"):
+                m[0]
     os.close(fd)
 
 
