@@ -68,13 +68,29 @@ bare_fault(void)
         *(volatile char *)gone;
 }
 
+static void
+handle_with(void (*handler)(int signo, siginfo_t *info, void *context),
+            struct sigaction *ret_before)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    if (sigaction(SIGBUS, &action, ret_before) < 0)
+        abort();
+}
+
 /* The least that answers a fault of other code's: a zeroed page in its place. */
 static void
-handler_that_maps(int signo)
+handler_that_maps(int signo, siginfo_t *info, void *context)
 {
+    uintptr_t page = (uintptr_t)info->si_addr / PAGE * PAGE;
+
     (void)signo;
-    if (mmap(gone, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-        MAP_FAILED)
+    (void)context;
+    if (mmap((void *)page, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+             -1, 0) == MAP_FAILED)
         abort();
 }
 
@@ -233,6 +249,14 @@ view_fault(char *page)
         abort();
 }
 
+/* Afterwards the thread maps the file again. */
+static void
+zeros_at(char *page)
+{
+    *(volatile char *)page;
+    map_gone(page, MAP_FIXED);
+}
+
 static void
 guarded_fault_at(char *page)
 {
@@ -351,19 +375,6 @@ map_zeros(int signo, siginfo_t *info, void *context)
     in_handler += thread_time() - start;
 }
 
-static void
-handle_with(void (*handler)(int signo, siginfo_t *info, void *context),
-            struct sigaction *ret_before)
-{
-    struct sigaction action;
-
-    memset(&action, 0, sizeof(action));
-    action.sa_sigaction = handler;
-    action.sa_flags = SA_SIGINFO | SA_NODEFER;
-    if (sigaction(SIGBUS, &action, ret_before) < 0)
-        abort();
-}
-
 /* Neighbours differ, so that the kernel keeps each for itself. */
 static char *
 map_many(int count)
@@ -452,10 +463,10 @@ main(void)
     action.sa_flags = SA_NODEFER;
     sigaction(SIGBUS, &action, NULL);
     measure("fault+siglongjmp", bare_fault, 500);
-    action.sa_handler = handler_that_maps;
-    sigaction(SIGBUS, &action, NULL);
+    handle_with(handler_that_maps, NULL);
     measure_zeros("fault+zeros");
-    action.sa_handler = bare_handler;
+    measure_threads("zeros-by-1", zeros_at, 1);
+    measure_threads("zeros-by-4", zeros_at, THREADS);
     sigaction(SIGBUS, &action, NULL);
 
     if (safemmap_install() < 0)

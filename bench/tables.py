@@ -32,6 +32,8 @@ FLOOR = {
     "register-60000": "… among 60,000 at random places",
     "guarded-by-1": "guarded fault, one thread",
     "guarded-by-4": "… four threads at once",
+    "zeros-by-1": "bare fault, zeroed page mapped, and file again, one thread",
+    "zeros-by-4": "… four threads at once",
     "register-fault-remove-by-1": "region registered, faulted in, removed, one thread",
     "register-fault-remove-by-4": "… four threads at once",
     "mapped-anew-and-fault": "page mapped anew, and read under `enable()`",
