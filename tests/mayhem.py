@@ -182,22 +182,24 @@ class Round:
     def fork(self) -> None:
         at_random = random.Random(self.seed + 1)
         while self.goes_on():
-            name = at_random.choice(list(LIMITS))
+            name, impose = at_random.choice(list(LIMITS.items()))
             try:
                 pid = os.fork()
             except OSError:
                 time.sleep(0.05)
                 continue
             if pid == 0:
-                os._exit(self.be_a_child(name, at_random))
+                os._exit(self.be_a_child(impose, at_random))
             _, status = os.waitpid(pid, 0)
             if status != 0:
                 self.wrong.append(f"a child under {name} ended with {status}")
             self.counts["forks"] += 1
             time.sleep(0.01)
 
-    def be_a_child(self, name: str, at_random: random.Random) -> int:
+    def be_a_child(self, impose: Callable[[], None], at_random: random.Random) -> int:
         signal.alarm(60)
+        # Without the GIL the lock of those that threads share may be one that is gone.
+        self.counts, self.wrong = Counter(), []
         try:
             if at_random.random() < 0.4:
                 # As a library would that brings a handler of its own.
@@ -205,7 +207,7 @@ class Round:
                 if self.views == "interrupt":
                     # Foreign memory that is read before we look would kill.
                     safemmap.handler.install()
-            LIMITS[name]()
+            impose()
             for _ in range(20):
                 with contextlib.suppress(safemmap.BusError):
                     self.read_at_random(at_random)
