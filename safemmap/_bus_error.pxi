@@ -68,6 +68,9 @@ cdef class BusError(OSError):
 
     @property
     def operation(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         return None if self.met_by == NULL else <object>self.met_by
 
     @property
@@ -118,6 +121,8 @@ cdef class BusError(OSError):
         return type(self), made_from, (state, self.__dict__)
 
     def __setstate__(self, state):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
         cdef _Origin origin
 
         (
@@ -139,6 +144,9 @@ safemmap_without_frames = <PyObject *>BusError
 # refer to objects begin as NULL, not None.
 
 cdef _Origin _origin_of(BusError error):
+    cdef safemmap_section section
+    safemmap_enter(&section, <PyObject *>error)
+
     return None if error.origin == NULL else <_Origin>error.origin
 
 

@@ -111,7 +111,7 @@ from posix.mman cimport (
 )
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from posix.types cimport off_t, pid_t
+from posix.types cimport dev_t, ino_t, off_t, pid_t
 from posix.unistd cimport (
     _SC_PAGESIZE,
     close,

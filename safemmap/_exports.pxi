@@ -128,6 +128,11 @@ cdef class _OwnArray:
             self.c.release(&self.c)
 
 
+cdef safemmap_arrow_schema _NO_SCHEMA
+cdef safemmap_arrow_array _NO_ARRAY
+_NO_SCHEMA.format = b""
+
+
 @cython.final
 cdef class ArrowArray:
     """An array that a library has exported, or one that it is made of."""
@@ -135,6 +140,10 @@ cdef class ArrowArray:
     cdef const safemmap_arrow_schema *schema
     cdef const safemmap_arrow_array *array
     cdef object owner  # of both
+
+    def __cinit__(self):
+        self.schema = &_NO_SCHEMA
+        self.array = &_NO_ARRAY
 
     @property
     def format(self):

@@ -75,6 +75,8 @@ cdef int _drain_held() except -1:
         for region in list(_live.values()):
             region.warn_later()
     _forget_told(began)
+    if _unwarned:
+        safemmap_watcher_start(_GRACE)  # there may have been no memory for one before
     return 0
 
 

@@ -1,6 +1,11 @@
 # Whether the file behind a mapping can shrink; and what else the kernel says of it: its
 # size, its pages.
 
+cdef struct _FileId:
+    dev_t device
+    ino_t inode
+
+
 @cython.final
 cdef class Descriptor:
     """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
@@ -58,9 +63,10 @@ def can_have_seals(int fd):
     return fcntl(fd, F_GET_SEALS) != -1
 
 
-cdef int _ensure_sealed(int fd, off_t offset, off_t length) except -1:
+cdef int _ensure_sealed(int fd, const _FileId *file, off_t offset,
+                        off_t length) except -1:
     """Where `length` bytes from `offset` cannot be made to stay, say why."""
-    if _cannot_shrink(fd, offset, length):
+    if _cannot_shrink(fd, file, offset, length):
         return 0
     if fd == -1:
         raise SealError(EINVAL, "anonymous memory has no seals, and needs none")
@@ -76,24 +82,26 @@ cdef int _ensure_sealed(int fd, off_t offset, off_t length) except -1:
             "a file of huge pages can lack them, and fault, however it is sealed; use "
             'protection="guarded"'
         )
-    if not _cannot_shrink(fd, offset, length):
+    if not _cannot_shrink(fd, file, offset, length):
         raise SealError(
-            EINVAL, f"the sealed file does not have {length} bytes from offset {offset} "
-                    "on"
+            EINVAL, f"the sealed file does not have {length} bytes from {offset} on"
         )
     return 0
 
 
-cdef bint _cannot_shrink(int fd, off_t offset, off_t length) noexcept:
+cdef bint _cannot_shrink(int fd, const _FileId *file, off_t offset,
+                         off_t length) noexcept:
     """Whether `length` bytes from `offset` stay. The order matters: a file that is not
     sealed yet may be cut after its size was read. (Blocks of a hugetlbfs are its huge
-    pages.)"""
+    pages. The program may have closed our descriptor, and got another file under its
+    number.)"""
     cdef struct_stat status
     cdef int seals = fcntl(fd, F_GET_SEALS) if fd != -1 else -1
 
     return (
         seals > 0 and seals & F_SEAL_SHRINK != 0
-        and fstat(fd, &status) == 0 and status.st_size >= offset
+        and fstat(fd, &status) == 0 and status.st_ino == file.inode
+        and status.st_dev == file.device and status.st_size >= offset
         and status.st_size - offset >= length
         and (
             status.st_blksize <= sysconf(_SC_PAGESIZE) or not _is_on_hugetlbfs(fd)
@@ -123,21 +131,18 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
-cdef Py_ssize_t _checked_length(int fileno, Py_ssize_t length, Py_ssize_t offset,
-                                const struct_stat *known, long *block_size) except -1:
-    """How many bytes to map, where the descriptor is a file that can tell. (NULL: it has
-    not been asked yet.)"""
-    cdef struct_stat status
-    cdef int failed = 0
+cdef bint _is_regular(int fd, struct_stat *ret_status) except -1:
+    """Whether it is a file that can tell its size."""
+    cdef int failed
 
-    if known != NULL:
-        status = known[0]
-    else:
-        with nogil:
-            failed = fstat(fileno, &status)
-    if failed or not S_ISREG(status.st_mode):
-        return length
-    block_size[0] = status.st_blksize
+    with nogil:
+        failed = fstat(fd, ret_status)
+    return not failed and S_ISREG(ret_status.st_mode)
+
+
+cdef Py_ssize_t _checked_length(const struct_stat *status, Py_ssize_t length,
+                                Py_ssize_t offset) except -1:
+    """How many bytes of the file to map."""
     if length == 0:
         if status.st_size == 0:
             raise ValueError("cannot mmap an empty file")

@@ -22,6 +22,7 @@ cdef class _Memory:
     cdef Py_ssize_t exports     # buffers handed out, and bulk operations
     cdef int changes            # under way: see _pin.h
     cdef int fd                 # our duplicate, or -1
+    cdef _FileId file           # what is mapped
     cdef int flags
     cdef int prot
     cdef size_t page_size
@@ -39,8 +40,9 @@ cdef class _Memory:
     @cython.final
     cdef int map(self, int fileno, Py_ssize_t length, int flags, int prot,
                  int access, Py_ssize_t offset, const struct_stat *known) except -1:
-        cdef long block_size = 0
+        cdef struct_stat status
 
+        status.st_blksize = 0
         if length < 0:
             raise OverflowError("memory mapped length must be positive")
         if offset < 0:
@@ -70,8 +72,14 @@ cdef class _Memory:
                 fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
                 if fileno == -1:
                     raise _os_error(errno)
-            length = _checked_length(fileno, length, offset, known, &block_size)
-            self.is_file = self.fd != -1 and block_size > 0
+            if known != NULL:
+                status = known[0]
+            elif not _is_regular(fileno, &status):
+                status.st_blksize = 0
+            if status.st_blksize > 0:
+                length = _checked_length(&status, length, offset)
+                self.file = _FileId(status.st_dev, status.st_ino)
+            self.is_file = self.fd != -1 and status.st_blksize > 0
         self.length = length
         self.offset = offset
         self.choose_protection(fileno)
@@ -88,7 +96,7 @@ cdef class _Memory:
         self.mapped = length
         self.page_size = sysconf(_SC_PAGESIZE)
         # Blocks of a disk file may be larger than a page, too.
-        if block_size > <long>self.page_size or flags & MAP_HUGETLB:
+        if status.st_blksize > <long>self.page_size or flags & MAP_HUGETLB:
             self.page_size = _page_size(fileno, flags)
         return 0
 
@@ -223,6 +231,8 @@ cdef class _Memory:
         safemmap_set_pointer(&self.data, NULL)
         self.fd = -1
         if self.origin is not None:
+            # (`faults` may be asked for this one's later.)
+            self.origin.told |= region is not None and region.poisoned()
             self.origin.settle()
         with nogil:
             if fd != -1:
@@ -280,14 +290,14 @@ cdef class _Memory:
 
         if again and choice == SEALED:
             return 0  # as it was, and the file reaches as far as it has to
-        # (Without a descriptor of our own, `fileno` may be another file by the time that
-        # we map it.)
+        # (Without a descriptor of our own, `fileno` may be another file by the time
+        # that we map it.)
         if choice == AUTO and self.trackfd and _cannot_shrink(
-            fileno, self.offset, self.length
+            fileno, &self.file, self.offset, self.length
         ):
             choice = SEALED
         elif choice == SEALED:
-            _ensure_sealed(fileno, self.offset, self.length)
+            _ensure_sealed(fileno, &self.file, self.offset, self.length)
         elif choice == AUTO:
             choice = GUARDED if _handler_allowed else KERNEL
         if choice == GUARDED and fileno != -1 and not again:

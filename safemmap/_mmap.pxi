@@ -69,6 +69,11 @@ views="auto")\n--\n
             fileno = self.fd = own.take()
             if own.is_known:
                 known = &own.known
+        elif not trackfd and self.wanted == SEALED:
+            fileno = _int(fileno)
+            if fileno != -1:
+                own = Descriptor(fileno)  # what has the seals is what is mapped
+                fileno = own.number
         self.map(_int(fileno), _index(length), _int(flags), _int(prot),
                  _int(access), _index(offset), known)
 

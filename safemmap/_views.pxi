@@ -69,11 +69,11 @@ cdef class _Exporter(_Memory):
                 "install a handler), and hands out no buffer; slices, read() and "
                 "readinto() copy"
             )
-        _ensure_handler_for_buffer()
+        _ensure_handler_for_view()
         if self.region is None:
             self.make_region()
             # From here on the handler cannot be uninstalled.
-            _ensure_handler_for_buffer()
+            _ensure_handler_for_view()
         return 0
 
     @cython.final
@@ -144,7 +144,8 @@ cdef class _Exporter(_Memory):
 
         Does nothing on a mapping that is not poisoned. The memory keeps its address,
         so that it stays valid for code that has kept the pointer. Changes made through
-        ``ACCESS_COPY`` are lost with the old pages.
+        ``ACCESS_COPY`` are lost with the old pages. A fault that nothing has told of,
+        and no scope will raise, is warned of (`FaultWarning`), as `close` does.
 
         :raises BufferError: a view is still out, or an operation under way.
         :raises BusError: the file is still too short.
@@ -157,7 +158,20 @@ cdef class _Exporter(_Memory):
 
         self.check_open()
         if self.poisoned():
+            self.warn_before_reset()
+        if self.poisoned():
             self.reset_poisoned()
+
+    @cython.final
+    cdef int warn_before_reset(self) except -1:
+        """Whoever has read the zeros finds nothing any more when he asks."""
+        if (
+            self.region.warned or self.exports > 0 or self.scopes > 0 or self.fd == -1
+        ):
+            return 0  # he has been told, or will be; or it cannot be reset
+        self.check_file("reset", 0, self.length)
+        (<mmap>self).warn_unreported()
+        return self.check_open()  # the warning may have run any code
 
     @cython.final
     cdef int reset_poisoned(self) except -1:
@@ -241,6 +255,13 @@ cdef class _Exporter(_Memory):
         ret_start[0] = start
         ret_stop[0] = start + size
         return 0
+
+
+cdef int _ensure_handler_for_view() except -1:
+    try:
+        return _ensure_handler_for_buffer()
+    except RuntimeError as error:  # another thread has uninstalled it just now
+        raise BufferError(str(error)) from None
 
 
 cdef int _fill(Py_buffer *view, object exporter, char *start, Py_ssize_t size,

@@ -41,6 +41,7 @@ free_threaded = pytest.mark.skipif(
         "first_view_beside_reads",
         "reset_beside_reads",
         "fork_beside_reads",
+        "error_unpickled_beside_readers",
     ],
 )
 def test_race(race: str) -> None:

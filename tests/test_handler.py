@@ -20,6 +20,7 @@ from conftest import run_isolated
         "nor while somebody reads",
         "forbidden",
         "from threads",
+        "views while it comes and goes",
     ],
 )
 def test_in_a_process_of_its_own(case: str) -> None:

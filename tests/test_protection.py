@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
-from conftest import PAGE, LossyFile, libc, run_isolated
+from conftest import PAGE, LossyFile, libc, open_fds, run_isolated
 
 import safemmap
 from safemmap import BusError, Seal, SealError
@@ -215,6 +216,56 @@ def test_reset_decides_again(unsealed: int) -> None:
         m.reset()
         assert m.protection == "sealed"
         assert m[:3] == b"yyy"
+
+
+def test_the_seals_of_another_file_are_none(unsealed: int) -> None:
+    """The program has closed the mapping's descriptor, whose number another has got."""
+    other = safemmap.memfd(b"z" * 2 * SIZE)
+    before = open_fds()
+    with safemmap.mmap(unsealed, SIZE) as m:
+        (number,) = open_fds() - before
+        os.dup2(other, number, inheritable=False)
+        m.resize(SIZE // 2, truncate=False)
+        assert m.protection == "guarded"
+        os.ftruncate(unsealed, 0)
+        with pytest.raises(BusError):
+            m[0]
+    os.close(other)
+
+
+def test_what_is_asked_for_its_seals_is_what_is_mapped() -> None:
+    """Whatever another thread does with the number of the descriptor."""
+    sealed = safemmap.memfd(b"s" * SIZE)
+    unsealed = os.memfd_create("takes no seals")
+    os.write(unsealed, b"x" * SIZE)
+    number = os.dup(sealed)
+    stopping = threading.Event()
+
+    def exchange() -> None:
+        while not stopping.is_set():
+            os.dup2(unsealed, number)
+            os.dup2(sealed, number)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    contents = set()
+    for _ in range(3000):
+        with (
+            contextlib.suppress(SealError),
+            safemmap.mmap(
+                number,
+                SIZE,
+                access=safemmap.ACCESS_READ,
+                protection="sealed",
+                trackfd=False,
+            ) as m,
+        ):
+            contents.add(m[:1])
+    stopping.set()
+    thread.join()
+    for fd in number, sealed, unsealed:
+        os.close(fd)
+    assert contents == {b"s"}
 
 
 def test_the_seal_is_added(unsealed: int) -> None:

@@ -211,6 +211,7 @@ class TestPoison:
         self, lossy: LossyFile, mapping: safemmap.mmap
     ) -> None:
         self.poison(lossy, mapping)
+        assert mapping.faulted
         with pytest.raises(BusError, match="the file now ends at offset 4096"):
             mapping.reset()
         lossy.restore()
@@ -218,6 +219,7 @@ class TestPoison:
         view = memoryview(mapping)
         lossy.shrink(PAGE)
         assert view[PAGE] == 0
+        assert mapping.faulted
         lossy.restore()
         with pytest.raises(BufferError):
             mapping.reset()
@@ -233,6 +235,7 @@ class TestPoison:
         array: Any = np.ndarray(SIZE, "u1", memoryview(mapping))
         before = address_of(mapping)
         self.poison(lossy, mapping)
+        assert mapping.faulted
         lossy.restore()
         mapping.reset()
         assert address_of(mapping) == before
@@ -713,6 +716,20 @@ def test_a_reset_within_a_scope_does_not_hide_the_fault(
         mapping.reset()
     assert caught.value.poisoned
     assert caught.value.offset == PAGE
+    assert mapping[:] == lossy.data
+
+
+def test_a_reset_does_not_hide_the_fault_of_a_view(
+    lossy: LossyFile, mapping: safemmap.mmap
+) -> None:
+    """Another thread may have read the zeros, and is yet to ask."""
+    with memoryview(mapping) as view:
+        lossy.shrink(PAGE)
+        assert view[PAGE] == 0
+    lossy.restore()
+    with pytest.warns(FaultWarning, match="got zeros in the place of data") as told:
+        mapping.reset()
+    assert len(told) == 1
     assert mapping[:] == lossy.data
 
 

@@ -37,6 +37,7 @@ LARGE_STACKS = pytest.mark.skipif(
         pytest.param("the_hook_for_warnings_forks", marks=SHOWS_UNDER_A_LOCK),
         pytest.param("the_hook_for_warnings_hangs", marks=SHOWS_UNDER_A_LOCK),
         pytest.param("no_thread_to_be_had", marks=LARGE_STACKS),
+        pytest.param("no_thread_until_the_view_is_given_back", marks=LARGE_STACKS),
         "child_has_none_until_it_needs_one",
         "one_warning_for_each_fault",
         "taken_on_several_threads",

@@ -83,13 +83,15 @@ answer_calls(void *listener)
         struct seccomp_notif_resp answer;
 
         memset(&call, 0, sizeof(call));
-        CHECK_CALL(ioctl(*(int *)listener, SECCOMP_IOCTL_NOTIF_RECV, &call));
+        CHECK_CALL(
+            syscall(SYS_ioctl, *(int *)listener, SECCOMP_IOCTL_NOTIF_RECV, &call));
         answer = (struct seccomp_notif_resp){.id = call.id};
         if (count == 2)
             answer.error = -EIO;
         else
             answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-        CHECK_CALL(ioctl(*(int *)listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
+        CHECK_CALL(
+            syscall(SYS_ioctl, *(int *)listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
     }
 }
 

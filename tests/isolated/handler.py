@@ -229,6 +229,34 @@ def forbidden() -> None:
     assert not handles_sigbus()
 
 
+def views_while_it_comes_and_goes() -> None:
+    """They are refused as where it is forbidden from the start."""
+    fd, m = mapping()
+    m.close()
+    refusals: set[type] = set()
+    stopping = threading.Event()
+
+    def use() -> None:
+        while not stopping.is_set():
+            with safemmap.mmap(fd, SIZE) as m:
+                try:
+                    memoryview(m).release()
+                except Exception as error:
+                    refusals.add(type(error))
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3000):
+        with contextlib.suppress(RuntimeError):
+            handler.uninstall()
+        handler.install()
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert refusals <= {BufferError}, refusals
+
+
 def from_threads() -> None:
     """Operations go on, whatever the way at the moment."""
     fd, m = mapping()

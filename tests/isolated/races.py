@@ -354,6 +354,23 @@ def reset_beside_reads() -> None:
     beside_reads(reset, [m])
 
 
+def error_unpickled_beside_readers() -> None:
+    fd = file()
+    with safemmap.mmap(fd, SIZE) as m:
+        os.ftruncate(fd, 0)
+        try:
+            m[0]
+        except safemmap.BusError as error:
+            met = error
+    state = met.__reduce__()[2]
+
+    def read() -> None:
+        met.operation, met.path, met.name, str(met)
+
+    unpickle = again(lambda: met.__setstate__(state), 100 * ROUNDS)  # type: ignore[attr-defined]
+    together(unpickle, *(again(read, 100 * ROUNDS),) * 2)
+
+
 def fork_beside_reads() -> None:
     """By a library: Python would stop the threads, and none would be reading."""
     fork = ctypes.PyDLL(None).fork

@@ -342,8 +342,7 @@ def the_hook_for_warnings_hangs() -> None:
     keep.append(lost)
 
 
-def no_thread_to_be_had() -> None:
-    """The fault is told by `close`; and the next one as always."""
+def touched_without_a_thread() -> Lost:
     lost = Lost()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as statm:
@@ -353,6 +352,20 @@ def no_thread_to_be_had() -> None:
     time.sleep(0.3)
     assert tasks() == 1
     resource.setrlimit(resource.RLIMIT_AS, limits)
+    return lost
+
+
+def no_thread_until_the_view_is_given_back() -> None:
+    lost = touched_without_a_thread()
+    with recorded() as caught:
+        lost.view.release()
+        wait_until(lambda: caught)
+    assert [warning.category.__name__ for warning in caught] == ["FaultWarning"]
+
+
+def no_thread_to_be_had() -> None:
+    """The fault is told by `close`; and the next one as always."""
+    lost = touched_without_a_thread()
     lost.view.release()
     with recorded() as caught:
         lost.map.close()
