@@ -285,8 +285,8 @@ def _python() -> Iterator[Finding]:
     else:
         yield (
             _NOTE,
-            'the GIL is off until enable(), run, memmap() or views="interrupt" turns it '
-            "on for the rest of the process",
+            'the GIL is off until enable(), run, memmap() or views="interrupt" turns '
+            "it on for the rest of the process",
         )
 
 
