@@ -23,7 +23,7 @@ What goes with these:
 
 What is not needed to map a file is loaded when it is first asked for. A program that
 shuts itself in (chroot(2), seccomp(2)) before it maps anything does
-``from safemmap import *`` first, which loads everything.
+``from safemmap import *`` first, which loads the rest.
 """
 
 try:

@@ -52,7 +52,9 @@ def enable(
     protected as well, and other children that are Python and have this process's
     environment (`os.environ` gets ``SAFEMMAP_ENABLE`` and an entry in ``PYTHONPATH``
     for them). Before there is a fault it costs nothing, except that a C thread checks
-    some 20 times a second that no other SIGBUS handler has displaced this one.
+    some 20 times a second that no other SIGBUS handler has displaced this one; and that
+    on a free-threaded CPython ``on_fault="raise"`` turns the GIL on for the rest of the
+    process. Of several threads that touch a page at once, one gets the exception.
 
     A second call takes the new arguments. The end of the interpreter disables it; the
     exit status is 1 if there was a fault which no exception has reported.
@@ -63,7 +65,8 @@ def enable(
     :param on_fault: ``"raise"``; or ``"warn"``, which gives a `FaultWarning` alone, and
         has the program go on with zeros.
     :raises ValueError: an argument is none of these.
-    :raises RuntimeError: ``SAFEMMAP_HANDLER=0`` forbids the handler.
+    :raises RuntimeError: ``SAFEMMAP_HANDLER=0`` forbids the handler, or
+        ``PYTHON_GIL=0`` the GIL.
     :raises OSError: it cannot work here: there is no /proc, or no memory file.
     """
     if threads != "callers":

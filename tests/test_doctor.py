@@ -58,6 +58,34 @@ def test_without_a_handler() -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("", "the GIL is off until enable(), run, memmap()"),
+        ("0", "the GIL is off, and PYTHON_GIL=0 or -X gil=0 keeps it so"),
+        ("1", "the GIL is on"),
+    ],
+    ids=["off", "off for good", "on"],
+)
+def test_the_gil_is_as_it_was_before_enable_was_tried(option: str, told: str) -> None:
+    """(An interpreter with the GIL is made to say so of itself.)"""
+    script = (
+        "import sys\n"
+        f"on = {option == '1'}\n"
+        f"sys._xoptions['gil'] = {option!r}\n"
+        "sys.version_info = (3, 15)\n"
+        "import safemmap\n"
+        "sys._is_gil_enabled = lambda: on\n"
+        "from safemmap._commands import doctor\n"
+        "on = True\n"
+        "doctor._CHAPTERS = doctor._CHAPTERS[-1:]\n"
+        "raise SystemExit(doctor.run())\n"
+    )
+    status, out = doctor("-c", script, PYTHON_GIL="")
+    assert status == 0, out
+    assert told in out
+
+
+@pytest.mark.parametrize(
     ("before", "told"),
     [
         ("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGBUS])", "blocks SIGBUS"),

@@ -32,6 +32,10 @@ _MADV_POPULATE_READ = 22
 _USERFAULTFD = {"x86_64": 323, "aarch64": 282}
 
 
+# Before enable(), which is tried below, turns it on.
+_had_gil: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
 def run() -> int:
     """Print what was found; the exit status is 1 if something will not work."""
     print(
@@ -267,12 +271,23 @@ def _calls() -> Iterator[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    if getattr(sys, "_is_gil_enabled", lambda: True)():
+    if _had_gil:
         yield _OK, "the GIL is on"
-    elif sys.version_info < (3, 16):
-        yield _NOTE, "the GIL is off: what interrupts a thread that faults turns it on"
-    else:
+    elif sys.version_info >= (3, 16):
         yield _PROBLEM, "the GIL is off, which safemmap was not tried with"
+    elif "0" in (os.environ.get("PYTHON_GIL"), sys._xoptions.get("gil")):
+        yield (
+            _NOTE,
+            "the GIL is off, and PYTHON_GIL=0 or -X gil=0 keeps it so: enable(), run, "
+            'memmap() and views="interrupt" raise RuntimeError; use scopes, or '
+            'enable(on_fault="warn")',
+        )
+    else:
+        yield (
+            _NOTE,
+            'the GIL is off until enable(), run, memmap() or views="interrupt" turns '
+            "it on for the rest of the process",
+        )
 
 
 _CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (

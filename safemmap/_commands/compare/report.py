@@ -45,6 +45,12 @@ _MEANINGS = {
 }
 
 
+_NOTES = (
+    "fault and recover: until the program has caught the error; view with two "
+    "ftruncate(2), and making and closing its mapping; protect with making and ending "
+    "the protection",
+)
+
 #: A spread of ratios above which they show little.
 _NOISY = 0.2
 
@@ -65,6 +71,8 @@ def show(result: Result, console: Console) -> None:
         console.print(Text(doubt), style="bold yellow")
     for name, approach in APPROACHES.items():
         console.print(Text(f"{name}: {approach.description}"), style="bright_black")
+    for note in _NOTES:
+        console.print(Text(note), style="bright_black")
 
 
 def _in_parts(
@@ -184,6 +192,7 @@ def markdown(result: Result) -> str:
     for line in result.costs:
         lines += _row(line.name, *_cost_cells(line, labels, _quartiles))
     lines += ["", *(f"- {a.name}: {a.description}" for a in APPROACHES.values())]
+    lines += [f"- {note}" for note in _NOTES]
     return "\n".join(lines) + "\n"
 
 
