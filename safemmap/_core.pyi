@@ -292,7 +292,8 @@ class mmap:
 
         Does nothing on a mapping that is not poisoned. The memory keeps its address,
         so that it stays valid for code that has kept the pointer. Changes made through
-        ``ACCESS_COPY`` are lost with the old pages.
+        ``ACCESS_COPY`` are lost with the old pages. A fault that nothing has told of,
+        and no scope will raise, is warned of (`FaultWarning`), as `close` does.
 
         :raises BufferError: a view is still out, or an operation under way.
         :raises BusError: the file is still too short.

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import safemmap
 from safemmap import handler
@@ -356,6 +357,7 @@ def reset_beside_reads() -> None:
 
 def error_unpickled_beside_readers() -> None:
     fd = file()
+    met: Any = None
     with safemmap.mmap(fd, SIZE) as m:
         os.ftruncate(fd, 0)
         try:
@@ -367,7 +369,7 @@ def error_unpickled_beside_readers() -> None:
     def read() -> None:
         met.operation, met.path, met.name, str(met)
 
-    unpickle = again(lambda: met.__setstate__(state), 100 * ROUNDS)  # type: ignore[attr-defined]
+    unpickle = again(lambda: met.__setstate__(state), 100 * ROUNDS)
     together(unpickle, *(again(read, 100 * ROUNDS),) * 2)
 
 
