@@ -165,10 +165,10 @@ cdef class _Exporter(_Memory):
     @cython.final
     cdef int warn_before_reset(self) except -1:
         """Whoever has read the zeros finds nothing any more when he asks."""
-        if (
-            self.region.warned or self.exports > 0 or self.scopes > 0 or self.fd == -1
-        ):
-            return 0  # he has been told, or will be; or it cannot be reset
+        if self.region.warned or self.region.told:
+            return 0  # he has been told,
+        if self.exports > 0 or self.scopes > 0 or self.fd == -1:
+            return 0  # or will be; or it cannot be reset
         self.check_file("reset", 0, self.length)
         (<mmap>self).warn_unreported()
         return self.check_open()  # the warning may have run any code
