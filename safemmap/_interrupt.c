@@ -810,12 +810,18 @@ keep_left(void)
                         (uintptr_t)__builtin_frame_address(0) - sizeof(left.word));
 }
 
-/* Picks the thread that waits for the one that faulted; or NULL. */
+/* Picks the thread that waits for the one that faulted; or NULL. While that one is
+ * held in the signal handler, whoever waits for it has not returned: what lies beyond
+ * the calling thread's stack is of calls that have nothing to do with it, or of an
+ * earlier thread which had that stack. */
 static void
-find_waiting(struct record *record)
+find_waiting(struct record *record, uintptr_t here)
 {
-    record->thread = safemmap_waiting_thread(interpreter, is_idle,
-                                             &stacks[record - records], &left);
+    const bool is_held = __atomic_load_n(&record->place, __ATOMIC_ACQUIRE) != OUT;
+
+    record->thread =
+        safemmap_waiting_thread(interpreter, is_idle, &stacks[record - records], here,
+                                is_held ? NULL : &left);
     if (record->thread != NULL)
         record->thread_number = record->thread->id;
 }
@@ -833,7 +839,7 @@ raise_or_pass_on(struct record *record)
         return 0;
     }
     if (record->thread == NULL)
-        find_waiting(record);
+        find_waiting(record, (uintptr_t)__builtin_frame_address(0));
     if (record->thread == NULL) {
         leave_to_main_thread(record);
         return 0;

@@ -175,7 +175,7 @@ stack_before_end(const PyThreadState *thread)
 PyThreadState *
 safemmap_waiting_thread(PyInterpreterState *interpreter,
                         bool (*is_idle)(PyThreadState *),
-                        const struct safemmap_stack *stack,
+                        const struct safemmap_stack *stack, uintptr_t here,
                         const struct safemmap_stack *left)
 {
     /* Too large for a stack; the GIL is held. */
@@ -192,16 +192,17 @@ safemmap_waiting_thread(PyInterpreterState *interpreter,
     find_on(&libraries, stack, wanted);
     for (PyThreadState *thread = PyInterpreterState_ThreadHead(interpreter);
          thread != NULL; thread = PyThreadState_Next(thread)) {
+        const bool is_ours = thread == PyThreadState_Get();
         uintptr_t start;
         int common = 0;
 
         if (is_idle(thread))
             continue;
-        start = stack_pointer(thread->native_thread_id);
+        start = is_ours ? here : stack_pointer(thread->native_thread_id);
         memset(found, 0, sizeof(found));
         safemmap_stack_copy(&other, start != 0 ? start : stack_before_end(thread));
         find_on(&libraries, &other, found);
-        if (thread == PyThreadState_Get())
+        if (is_ours && left != NULL)
             find_on(&libraries, left, found);
         for (int i = 0; i < libraries.count; i++)
             common += wanted[i] && found[i] && !libraries.everybodys[i];

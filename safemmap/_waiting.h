@@ -24,11 +24,13 @@ void safemmap_stack_copy(struct safemmap_stack *ret_stack, uintptr_t start);
 long safemmap_minor_faults(pid_t thread);
 
 /* The thread, of those which are not idle, whose stack has most libraries in common
- * with `stack`; or NULL. Needs the GIL. `left`: remains of returned calls on the
- * stack of the calling thread, which may have waited until just now. */
+ * with `stack`; or NULL. Needs the GIL. `here`: where the stack of the calling thread
+ * begins, without what it is called for now; `left`: remains of returned calls beyond
+ * that, if it may have waited until just now, or NULL. */
 PyThreadState *safemmap_waiting_thread(PyInterpreterState *interpreter,
                                        bool (*is_idle)(PyThreadState *),
                                        const struct safemmap_stack *stack,
+                                       uintptr_t here,
                                        const struct safemmap_stack *left);
 
 #endif
