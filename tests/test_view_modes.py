@@ -288,7 +288,8 @@ class TestInterrupt:
         size = 64 << 20
         fd = os.memfd_create("large")
         set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
-        clear, address = ctypes.CDLL(None).memset, ctypes.c_void_p()
+        # (From front to back, in every C library.)
+        search, address = ctypes.CDLL(None).memchr, ctypes.c_void_p()
         outcomes: list[BaseException] = []
         rounds = 0
         # (On a busy machine this thread may come too late.)
@@ -303,7 +304,7 @@ class TestInterrupt:
 
                 def touch(about_to: threading.Event = about_to) -> None:
                     about_to.set()
-                    clear(address, 1, size)
+                    search(address, 1, ctypes.c_size_t(size))
 
                 thread, caught = in_thread(touch)
                 about_to.wait()

@@ -195,6 +195,7 @@ def test_what_becomes_of_each_reader() -> None:
         # (It cannot tell: asking with MADV_POPULATE_READ hangs on a disk that fails.)
         "kernel": ("raised", f"BusError: {os.strerror(errno.EFAULT)}"),
         "protect": ("raised", damaged),
+        "enable": ("raised", damaged),
         "pread": ("raised", f"OSError: {os.strerror(errno.EIO)}"),
         "populate": ("raised", f"OSError: {os.strerror(EHWPOISON)}"),
         "signal": ("hung", "until it was killed"),
