@@ -95,10 +95,11 @@ cdef struct _Target:
 cdef int _raise_in_thread(pid_t native_id, object error, object where) except -1:
     """Raise an error that cannot be raised here as an asynchronous exception of that
     thread, or of the main thread if Python does not know it. If both have one already,
-    or the interpreter is finalizing, sys.unraisablehook gets it, with `where`."""
+    or the interpreter is finalizing, sys.unraisablehook gets it, with `where`; and so
+    it does where memory was lacking here, which is no error of that thread."""
     cdef _Target target
 
-    if safemmap_is_finalizing():
+    if isinstance(error, MemoryError) or safemmap_is_finalizing():
         return _unraisable(error, where)
     target.interpreter = PyInterpreterState_Get()
     target.native_id = native_id

@@ -42,7 +42,6 @@ cdef class _Memory:
                  int access, Py_ssize_t offset, const struct_stat *known) except -1:
         cdef struct_stat status
 
-        status.st_blksize = 0
         if length < 0:
             raise OverflowError("memory mapped length must be positive")
         if offset < 0:
@@ -72,14 +71,12 @@ cdef class _Memory:
                 fileno = self.fd = fcntl(fileno, F_DUPFD_CLOEXEC, 0)
                 if fileno == -1:
                     raise _os_error(errno)
+            if known == NULL and _is_regular(fileno, &status):
+                known = &status
             if known != NULL:
-                status = known[0]
-            elif not _is_regular(fileno, &status):
-                status.st_blksize = 0
-            if status.st_blksize > 0:
-                length = _checked_length(&status, length, offset)
-                self.file = _FileId(status.st_dev, status.st_ino)
-            self.is_file = self.fd != -1 and status.st_blksize > 0
+                length = _checked_length(known, length, offset)
+                self.file = _FileId(known.st_dev, known.st_ino)
+            self.is_file = self.fd != -1 and known != NULL
         self.length = length
         self.offset = offset
         self.choose_protection(fileno)
@@ -96,7 +93,9 @@ cdef class _Memory:
         self.mapped = length
         self.page_size = sysconf(_SC_PAGESIZE)
         # Blocks of a disk file may be larger than a page, too.
-        if status.st_blksize > <long>self.page_size or flags & MAP_HUGETLB:
+        if flags & MAP_HUGETLB or (
+            known != NULL and known.st_blksize > <long>self.page_size
+        ):
             self.page_size = _page_size(fileno, flags)
         return 0
 

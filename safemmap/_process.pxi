@@ -45,8 +45,6 @@ cdef class _FaultedFile:
                 FaultWarning, f"{_thread_name(thread)}: {what}", "safemmap", 1,
                 "safemmap", NULL,
             )
-        except MemoryError as error:
-            _unraisable(error, self)
         except BaseException as error:
             _raise_in_thread(thread, error, self)
         return 0

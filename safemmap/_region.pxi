@@ -219,8 +219,6 @@ cdef class Region:
             else:
                 name = repr(owner)
             self.warn(name, unasked=True)
-        except MemoryError as error:
-            _unraisable(error, self)
         except BaseException as error:
             _raise_in_thread(self.c.fault.thread, error, self)
         return 0
