@@ -24,13 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Sanitized code is slower by about this much. */
-#ifdef SANITIZED
-#define SCALED(count) ((count) / 10)
-#else
+#ifndef SANITIZED
 #define SANITIZED 0
-#define SCALED(count) (count)
 #endif
+
+/* Fewer rounds, and smaller files, where the code is slower or run in many builds. */
+#ifndef BRIEF
+#define BRIEF SANITIZED
+#endif
+#define SCALED(count) (BRIEF ? (count) / 10 : (count))
 
 #if defined(__SANITIZE_THREAD__)
 #define THREAD_SANITIZER 1

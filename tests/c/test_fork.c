@@ -33,7 +33,7 @@ fork_often(void *unused)
 
     (void)unused;
     CHECK_EQ(safemmap_region_add(&region), 0);
-    for (int i = 0; i < (SANITIZED ? FORKS_EACH / 5 : FORKS_EACH); i++) {
+    for (int i = 0; i < (BRIEF ? FORKS_EACH / 5 : FORKS_EACH); i++) {
         int status;
         pid_t child;
 

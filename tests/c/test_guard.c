@@ -202,7 +202,7 @@ typedef void one_case(const struct arena *arena, const struct arena *other,
 static void
 sweep(one_case *run, const struct arena *arena, const struct arena *other)
 {
-    const size_t step = SANITIZED ? 7 : 1;
+    const size_t step = BRIEF ? 7 : 1;
 
     for (size_t offset = PAGE - MARGIN; offset <= PAGE; offset++)
         for (size_t count = 1 + offset % step; count <= 200; count += step) {
@@ -439,7 +439,7 @@ large_steps(void)
         for (size_t j = 0; j < COUNT_OF(steps); j++) {
             step_under_test = steps[j];
             for (size_t offset = PAGE - MARGIN; offset <= PAGE; offset += 21)
-                for (size_t count = 1; count <= 200; count += SANITIZED ? 41 : 7) {
+                for (size_t count = 1; count <= 200; count += BRIEF ? 41 : 7) {
                     struct range range = {&strided, offset, steps[j], count};
 
                     if (last(&range) >= strided.size)

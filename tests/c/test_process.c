@@ -225,7 +225,7 @@ static void
 large_file_cut_to_nothing(void)
 {
     /* (Each page would be touched: 64 GiB take minutes.) */
-    const size_t size = (size_t)64 << 30, step = SANITIZED ? 64 * PAGE : 16 * PAGE;
+    const size_t size = (size_t)64 << 30, step = BRIEF ? 64 * PAGE : 16 * PAGE;
     struct file file = {.pages = size / PAGE};
     size_t before, most = 0;
 
@@ -291,7 +291,7 @@ steps_far_apart(void)
         unsigned before = mappings();
 
         note = NOTE("way", (long)i);
-        if (SANITIZED && i % 2 == 1)
+        if (BRIEF && i % 2 == 1)
             continue; /* many thousand pages are probed */
         CHECK_CALL(munmap(file.map, PAGE));
         CHECK_CALL(ftruncate(file.fd, (off_t)size));

@@ -185,7 +185,7 @@ static void
 sixty_thousand(void)
 {
     static size_t order[LIVE_MOST];
-    const size_t count = SANITIZED ? LIVE_MOST / 4 : LIVE_MOST;
+    const size_t count = BRIEF ? LIVE_MOST / 4 : LIVE_MOST;
     struct random random = {362436069};
 
     for (size_t i = 0; i < count; i++) {

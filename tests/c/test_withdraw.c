@@ -249,7 +249,7 @@ reading_all(void)
 {
     begin();
     for (int way = 0; way < 4; way++) {
-        const size_t size = (size_t)(SANITIZED || way > 0 ? 256 : 2048) << 20;
+        const size_t size = (size_t)(BRIEF || way > 0 ? 256 : 2048) << 20;
         struct file file = large_file(size);
         struct safemmap_region region = add_region(&file);
         size_t before, most = 0;
@@ -305,7 +305,7 @@ reading_anywhere(void)
 static void
 steps_far_apart(void)
 {
-    const size_t apart = (size_t)1 << 23, steps = SANITIZED ? 300 : 600;
+    const size_t apart = (size_t)1 << 23, steps = BRIEF ? 300 : 600;
     struct file file = large_file(steps * apart);
     struct safemmap_region region = add_region(&file);
     unsigned before;
