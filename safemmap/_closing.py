@@ -15,8 +15,10 @@ __all__ = ["close_fd"]
 
 _MOST_THREADS = 32
 
-_lock = threading.Lock()  # of the next two
-_threads = 0
+# Of the next two. A signal handler, or a finalizer that the collector runs, can call
+# close_fd() on a thread that holds it.
+_lock = threading.RLock()
+_threads = 0  # that have begun
 _waiting: deque[int] = deque()
 
 
@@ -37,7 +39,6 @@ def close_fd(fd: int) -> None:
     :raises OSError: `fd` is not open (``EBADF``); or no thread can be started
         (``EAGAIN``), and `fd` stays open.
     """
-    global _threads
     fd = integer("fd", fd)
     try:
         at_once = closes_at_once(fd)
@@ -46,20 +47,20 @@ def close_fd(fd: int) -> None:
     if at_once:
         _close(fd)
         return
+    thread = threading.Thread(
+        target=_close_waiting, name="safemmap.close_fd", daemon=True
+    )
     with _lock:
         _waiting.append(fd)
         if _threads == _MOST_THREADS:
             return
-        _threads += 1
-    thread = threading.Thread(
-        target=_close_waiting, name="safemmap.close_fd", daemon=True
-    )
+    # The thread counts itself: a signal handler can raise in here before there is one,
+    # and after. (The next call starts another for what waits then.)
     try:
         thread.start()
     except RuntimeError as error:
         with _lock:
-            _threads -= 1
-            if _threads > 0:  # another one comes to it
+            if _threads > 0 or fd not in _waiting:  # another one comes, or came, to it
                 return
             _waiting.remove(fd)
         raise OSError(errno.EAGAIN, f"fd {fd} stays open: {error}") from None
@@ -67,11 +68,18 @@ def close_fd(fd: int) -> None:
 
 def _close_waiting() -> None:
     global _threads
+    with _lock:
+        if _threads == _MOST_THREADS:  # one of those comes to it
+            return
+        _threads += 1
     while True:
         with _lock:
+            # In this order: a close_fd() that this thread is interrupted for starts
+            # another one, or adds to what is found here.
+            _threads -= 1
             if not _waiting:
-                _threads -= 1
                 return
+            _threads += 1
             fd = _waiting.popleft()
         _close(fd)
 
@@ -83,7 +91,7 @@ def _close(fd: int) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock, _threads
-    _lock, _threads = threading.Lock(), 0
+    _lock, _threads = threading.RLock(), 0
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
