@@ -207,11 +207,12 @@ safemmap_watcher_attend(&_watched)
 def _before_fork():
     try:
         from safemmap import _lazy
+
+        _lazy.load_all()
     except Exception:
         pass  # as in there
-    else:
-        _lazy.load_all()
-    safemmap_watcher_hold()
+    finally:  # a signal handler may raise
+        safemmap_watcher_hold()
 
 
 def _after_fork_in_parent():

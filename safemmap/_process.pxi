@@ -12,6 +12,8 @@ cdef dict _untold_files = {}
 # the core's queue.
 cdef dict _told_until = {}
 cdef int64_t _last_told = 0     # the latest of these times
+# Whether there is to be a thread that checks the handler.
+cdef bint _checking = False
 
 # The capacity of both dictionaries of files.
 cdef Py_ssize_t _MOST_FILES = 1024
@@ -158,8 +160,10 @@ def process_is_enabled():
 
 def start_checks():
     """Have the core check the handler on a thread of its own."""
+    global _checking
     cdef int error
 
+    _checking = True
     with nogil:
         error = safemmap_checks_start()
     if error < 0:
@@ -168,5 +172,20 @@ def start_checks():
 
 def stop_checks():
     """Returns when that thread is gone."""
+    global _checking
+
+    _checking = False
+    pause_checks()
+
+
+def pause_checks():
+    """Likewise, before a fork."""
     with nogil:
         safemmap_checks_stop()
+
+
+def resume_checks():
+    """After it. That no more threads are to be had is no error here."""
+    if _checking:
+        with nogil:
+            safemmap_checks_start()

@@ -7,7 +7,6 @@ memory is an ordinary mapping of a regular file.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
 from _thread import RLock
@@ -29,7 +28,6 @@ _STARTUP = os.path.join(os.path.dirname(__file__), "_startup")
 
 _lock = RLock()  # for all below
 _hooked = False
-_enabled = False  # by this package; a C library may have a copy of its core
 _environment = False  # has it from here what children need
 
 
@@ -73,11 +71,9 @@ def enable(
         raise ValueError(f"threads must be 'callers', not {threads!r}")
     if on_fault not in ("raise", "warn"):
         raise ValueError(f"on_fault must be 'raise' or 'warn', not {on_fault!r}")
-    global _enabled
     with _lock:
+        _hook()  # first: a signal handler may raise between any two of these
         _core.enable_process(on_fault == "raise")
-        _enabled = True
-        _hook()
         _core.start_checks()
         _protect_children()
 
@@ -85,9 +81,7 @@ def enable(
 def disable() -> None:
     """Stop protecting the whole process. Does nothing unless `enable` was called. (A C
     library with a copy of this package's core may go on with it.)"""
-    global _enabled
     with _lock:
-        _enabled = False
         _core.disable_process()
         _core.stop_checks()
         _leave_children()
@@ -141,30 +135,15 @@ def _hook() -> None:
     if _hooked:
         return
     _core.watch_exit_status()
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
+    # Functions in C: the interpreter calls the handler of a signal that came meanwhile
+    # before the first line of one in Python, which is skipped if that raises.
+    os.register_at_fork(before=_core.pause_checks, after_in_child=_core.resume_checks)
+    if not _COUNTS_LATE:
+        os.register_at_fork(after_in_parent=_core.resume_checks)
+    os.register_at_fork(  # last: what is before a fork is called in reverse
+        before=_lock.acquire,
+        after_in_parent=_lock.release,
+        after_in_child=_lock._at_fork_reinit,  # type: ignore[attr-defined]
     )
     atexit.register(disable)
     _hooked = True
-
-
-def _before_fork() -> None:
-    _lock.acquire()
-    _core.stop_checks()
-
-
-def _after_fork_in_parent() -> None:
-    if _enabled and not _COUNTS_LATE:
-        with contextlib.suppress(OSError):  # no more threads are to be had
-            _core.start_checks()
-    _lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _lock
-    _lock = RLock()
-    if _enabled:
-        with contextlib.suppress(OSError):
-            _core.start_checks()

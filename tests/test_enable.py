@@ -128,6 +128,30 @@ print(type(raises(bytes, lose())).__name__)
         )
         assert (done.returncode, done.stdout) == (0, "BusError\n"), done
 
+    def test_interrupted(self) -> None:
+        """As by Ctrl-C, right after the core has protected the process: the end of the
+        interpreter ends that, too."""
+        done = run(
+            PRELUDE
+            + """
+import atexit, resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+atexit.register(bytes, lose())  # called after what enable() registers
+
+def interrupt(frame, event, function):
+    if event == "c_return" and function.__name__ == "enable_process":
+        sys.setprofile(None)
+        raise KeyboardInterrupt
+
+sys.setprofile(interrupt)
+try:
+    safemmap.enable()
+except KeyboardInterrupt:
+    print(safemmap.is_enabled(), flush=True)
+"""
+        )
+        assert (done.returncode, done.stdout) == (-signal.SIGBUS, "True\n"), done
+
     @pytest.mark.parametrize(
         "arguments", ["threads='all'", "on_fault='ignore'", "on_fault=None"]
     )

@@ -9,6 +9,8 @@ import neighbours
 import pytest
 from conftest import needs_shared_memory, run_isolated
 
+from safemmap._process import _COUNTS_LATE as COUNTS_LATE
+
 THREADS = 4
 
 
@@ -35,3 +37,27 @@ def test_a_worker_that_installs_its_own_handler(
     library = neighbours.compiled(tmp_path)
     done = run_isolated("fork_displaced.py", str(operations), str(library))
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_interrupted_before_it() -> None:
+    """The thread that warns ends all the same."""
+    done = run_isolated("fork_interrupted.py", "before it")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "KeyboardInterrupt()",
+        "threads at the fork: 1",
+        "child: 0",
+        "free: True",
+    ]
+
+
+def test_interrupted_during_it() -> None:
+    """The exception leaves os.fork(), and nothing stays locked or stopped."""
+    done = run_isolated("fork_interrupted.py", "during it", timeout=90)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "KeyboardInterrupt",
+        f"threads that are gone: {int(COUNTS_LATE)}",
+        "child: 0",
+        "free: True",
+    ]
