@@ -28,7 +28,8 @@ _STARTUP = os.path.join(os.path.dirname(__file__), "_startup")
 
 _lock = RLock()  # for all below
 _hooked = False
-_environment = False  # has it from here what children need
+_environment = False  # has what children need, from here or from a parent
+_switch_before: str | None = None  # the value of SAFEMMAP_ENABLE without that
 
 
 def enable(
@@ -79,8 +80,10 @@ def enable(
 
 
 def disable() -> None:
-    """Stop protecting the whole process. Does nothing unless `enable` was called. (A C
-    library with a copy of this package's core may go on with it.)"""
+    """Stop protecting the whole process, and the children that it starts from now on
+    (whether `enable`, ``python -m safemmap run`` or a parent has protected it). Does
+    nothing unless it is protected. (A C library with a copy of this package's core may
+    go on with it.)"""
     with _lock:
         _core.disable_process()
         _core.stop_checks()
@@ -104,14 +107,19 @@ def enable_by_environment() -> None:
 
 
 def _protect_children() -> None:
-    global _environment
-    before = os.environ.get("PYTHONPATH")
-    if before is not None and before.split(os.pathsep)[0] == _STARTUP:
-        return
-    # An empty entry would stand for the working directory.
-    os.environ["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{before}" if before else _STARTUP
+    global _environment, _switch_before
+    before = os.environ.get("PYTHONPATH", "")
+    has_entry = before.split(os.pathsep)[0] == _STARTUP
+    if not _environment:
+        # A parent that has made the entry has set the variable, too.
+        _switch_before = None if has_entry else os.environ.get("SAFEMMAP_ENABLE")
+        _environment = True
+    if not has_entry:
+        # An empty entry would stand for the working directory.
+        os.environ["PYTHONPATH"] = (
+            f"{_STARTUP}{os.pathsep}{before}" if before else _STARTUP
+        )
     os.environ["SAFEMMAP_ENABLE"] = "1"
-    _environment = True
 
 
 def _leave_children() -> None:
@@ -119,7 +127,10 @@ def _leave_children() -> None:
     if not _environment:
         return
     _environment = False
-    os.environ.pop("SAFEMMAP_ENABLE", None)
+    if _switch_before is None:
+        os.environ.pop("SAFEMMAP_ENABLE", None)
+    else:
+        os.environ["SAFEMMAP_ENABLE"] = _switch_before
     first, _, rest = os.environ.get("PYTHONPATH", "").partition(os.pathsep)
     if first == _STARTUP and rest:
         os.environ["PYTHONPATH"] = rest

@@ -365,6 +365,44 @@ subprocess.run([sys.executable, "-c", {child!r}])
         )
         assert (done.stdout, done.stderr) == ("True\nTrue\nFalse\n", "")
 
+    @pytest.mark.parametrize("switch", ["", "0", "1"])
+    def test_disable_gives_the_environment_back(self, switch: str) -> None:
+        """That of a process which nobody else has protected."""
+        done = run(
+            """
+import os
+before = dict(os.environ)
+import safemmap
+safemmap.enable()
+assert os.environ["SAFEMMAP_ENABLE"] == "1"
+safemmap.enable()
+safemmap.disable()
+print(os.environ == before)
+""",
+            SAFEMMAP_ENABLE=switch,
+        )
+        assert (done.stdout, done.stderr) == ("True\n", "")
+
+    def test_disable_in_a_child_that_is_executed(self) -> None:
+        """Which leaves its own children alone, as after `run`."""
+        child = """
+import os, subprocess, sys
+assert "PYTHONPATH" in os.environ
+import safemmap
+assert safemmap.is_enabled()
+safemmap.disable()
+print(os.environ.keys() & {"SAFEMMAP_ENABLE", "PYTHONPATH"}, flush=True)
+program = "import safemmap; print(safemmap.is_enabled())"
+subprocess.run([sys.executable, "-c", program])
+"""
+        done = run(
+            "import os; os.environ.pop('PYTHONPATH', None)\n"
+            + PRELUDE
+            + "import subprocess\nsafemmap.enable()\n"
+            + f"subprocess.run([sys.executable, '-c', {child!r}])"
+        )
+        assert (done.stdout, done.stderr) == ("set()\nFalse\n", "")
+
     def test_a_fork_does_not_warn_of_threads(self) -> None:
         program = (
             "import os, safemmap\n"
