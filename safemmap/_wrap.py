@@ -65,7 +65,9 @@ def wrap(
     Whatever the peer can do to make this fail, by its descriptor or by the numbers that
     came with it, is a `PeerError`. Other errors are the caller's own: arguments of the
     wrong type or none of those below, a descriptor that is not open, and a process
-    that may have no more descriptors (``EMFILE``).
+    that may have no more descriptors (``EMFILE``); what an audit hook or a signal
+    handler of the program's raises; and why there can be no SIGBUS handler
+    (``protection="guarded"``).
 
     :param fd: an open file descriptor of a regular file (a memfd is one), or an object
         that has one (``fileno()``).
@@ -95,7 +97,8 @@ def wrap(
     :raises TypeError: `fd` is neither (such as a path), or a number is no integer.
     :raises ValueError: `access`, `protection`, `views` or `filesystems` is none of the
         above, or `max_length` is negative.
-    :raises OSError: `fd` is not open (``EBADF``), or there are too many descriptors.
+    :raises OSError: `fd` is not open (``EBADF``), there are too many descriptors, or
+        the SIGBUS handler cannot be installed.
     """
     fileno = descriptor(fd, "wrap")  # `fd` may own it, and lives on
     length = integer("length", length)
@@ -139,12 +142,22 @@ def wrap(
     except PeerError:
         raise
     except OSError as error:
-        if error.errno in OUT_OF_DESCRIPTORS:
+        if error.errno in OUT_OF_DESCRIPTORS or not _is_about_file(error):
             raise
         why = _NO_MEMORY if error.errno == errno.ENOMEM else error.strerror
         raise PeerError(error.errno, why) from error
     finally:
         own.close()
+
+
+def _is_about_file(error: OSError) -> bool:
+    """Whether the kernel refuses the file, or it is memory of memfd_secret(2), which is
+    the only ``EOPNOTSUPP``. An error with words of its own is the caller's: of an audit
+    hook or a signal handler, or why there can be no SIGBUS handler."""
+    if error.errno is None:
+        return False
+    words = os.strerror(error.errno)
+    return error.errno == errno.EOPNOTSUPP or error.args == (error.errno, words)
 
 
 def _negative(name: str, number: int) -> PeerError:

@@ -464,6 +464,8 @@ def test_kernel_cannot_read_secret_memory() -> None:
         with pytest.raises(OSError, match="memfd_secret") as caught:
             safemmap.mmap(fd, PAGE, protection="kernel")
         assert caught.value.errno == errno.EOPNOTSUPP
+        with pytest.raises(safemmap.PeerError, match="memfd_secret"):
+            safemmap.wrap(fd, PAGE, protection="kernel", filesystems="any")
         with safemmap.mmap(fd, PAGE, protection="guarded") as m:
             m[:4] = b"spam"
             assert m[:5] == b"spam\0"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAGE, LossyFile, open_fds
+from conftest import PAGE, LossyFile, open_fds, run_isolated
 
 import safemmap
 from safemmap import ACCESS_COPY, ACCESS_READ, ACCESS_WRITE, _wrap
@@ -249,3 +249,26 @@ def test_no_more_descriptors(lossy: LossyFile) -> None:
                 assert not isinstance(caught.value, safemmap.PeerError)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class TestErrorsOfTheCallersOwn:
+    """Which no code for bad peers should swallow. (What the SIGBUS handler lacks is
+    among them, see test_protection.)"""
+
+    def test_an_audit_hook(self) -> None:
+        done = run_isolated("audited.py")
+        expected = "PermissionError(1, 'policy') True\n"
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+    def test_a_signal_handler(
+        self, lossy: LossyFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def late(*args: object) -> None:
+            raise TimeoutError("too late")
+
+        monkeypatch.setattr(_wrap, "_check_descriptor", late)
+        before = open_fds()
+        with pytest.raises(TimeoutError, match="too late") as caught:
+            safemmap.wrap(lossy.fd)
+        assert type(caught.value) is TimeoutError
+        assert open_fds() == before
