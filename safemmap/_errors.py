@@ -38,7 +38,7 @@ class Fault:
     :ivar thread: the kernel's id of the thread, see `threading.get_native_id`.
     :ivar time: in seconds since the epoch, as `time.time` has it.
     :ivar mapping: what was touched, an `mmap` (which may be closed) or a `Protected`;
-        None when that is gone, and under `enable`.
+        None when that is gone, under `enable`, in a copy and after unpickling.
     :ivar path: the file behind it as the kernel names it, see `BusError`.
     :ivar name: of the region, where an extension module has registered the memory (see
         docs/extensions.md); else None.
@@ -102,7 +102,7 @@ class Fault:
         raise AttributeError(f"cannot delete {name!r} of a fault")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), tuple(getattr(self, name) for name in self.__slots__)
+        return type(self), (*self._key(), None, self.path, self.name)
 
 
 class PeerError(OSError, ValueError):
