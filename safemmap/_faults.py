@@ -67,13 +67,15 @@ async def watch_faults() -> AsyncIterator[Fault]:
     loop = asyncio.get_running_loop()
     news = asyncio.Event()
     fd = os.dup(fault_fd())  # a loop has one reader for each descriptor
-    loop.add_reader(fd, news.set)
     try:
-        while True:
-            await news.wait()
-            news.clear()
-            for fault in faults():
-                yield fault
+        loop.add_reader(fd, news.set)
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                for fault in faults():
+                    yield fault
+        finally:
+            loop.remove_reader(fd)
     finally:
-        loop.remove_reader(fd)
         os.close(fd)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from conftest import PAGE, LossyFile, run_isolated
+from conftest import PAGE, LossyFile, open_fds, run_isolated
 
 import safemmap
 from safemmap import BusCode, BusError, FaultWarning
@@ -300,6 +300,24 @@ def test_two_watch_faults(lossy: LossyFile) -> None:
     lossy.shrink(0)
     assert asyncio.run(both()).mapping is m
     m.close()
+
+
+def test_watch_faults_in_a_loop_that_has_no_readers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def watch() -> None:
+        def refuse(*args: object) -> None:
+            raise NotImplementedError
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "add_reader", refuse)
+        monkeypatch.setattr(loop, "remove_reader", refuse)
+        before = open_fds()
+        with pytest.raises(NotImplementedError):
+            await anext(safemmap.watch_faults())
+        assert open_fds() == before
+
+    asyncio.run(watch())
 
 
 def test_watch_faults(lossy: LossyFile) -> None:
