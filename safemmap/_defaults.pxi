@@ -4,7 +4,8 @@
 # for faults then, so an exception or the exit status must report them.
 cdef bint _unattended = False
 cdef object _stand_in = None    # see _stand_in.py
-cdef object _views_of_process = os.environ.get("SAFEMMAP_VIEWS")
+# (Empty, it is unset, as the switches are.)
+cdef object _views_of_process = os.environ.get("SAFEMMAP_VIEWS") or None
 
 if _views_of_process is not None:
     _choice("SAFEMMAP_VIEWS", _views_of_process, _VIEWS)

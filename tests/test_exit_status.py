@@ -228,6 +228,12 @@ class TestDefaultViews:
         )
         assert done.stdout == "protected\nat exit\n"
 
+    def test_an_empty_name_is_none(self) -> None:
+        done = run(
+            "m = lose(); v = memoryview(m)\nprint(v[1], m.faulted)", SAFEMMAP_VIEWS=""
+        )
+        assert (done.returncode, done.stdout) == (0, "0 True\nat exit\n"), done
+
     def test_a_name_that_is_none(self) -> None:
         done = run("", SAFEMMAP_VIEWS="spam")
         assert done.returncode == 1
