@@ -72,7 +72,9 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsul
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.slice cimport PySlice_Check
 from cpython.weakref cimport PyWeakref_NewRef
-from cpython.exc cimport PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
+from cpython.exc cimport (
+    PyErr_CheckSignals, PyErr_SetObject, PyErr_WarnEx, PyErr_WriteUnraisable
+)
 from libc.errno cimport (
     EADDRINUSE,
     EBUSY,

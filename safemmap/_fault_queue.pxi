@@ -269,19 +269,20 @@ def region_count():
     return len(_live)
 
 
-def take_faults():
-    """The faults since the last call, and how many were lost."""
+def take_faults(kind):
+    """The faults since the last call, in a list of this kind, whose `dropped` says how
+    many were lost."""
     cdef list taken = _take_recent()
-    cdef unsigned long lost
     cdef Region region
 
     try:
-        found = [
+        found = kind([
             _fault(offset, address, code, thread, time_ns, origin, name)
             for origin, _, offset, address, code, thread, time_ns, name in taken
-        ]
+        ])
+        PyErr_CheckSignals()  # what a handler raises later loses the faults
     except BaseException:
-        # An exception that was on its way to this thread.
+        # An exception that was on its way to this thread, or of a signal handler.
         _give_back(taken)
         safemmap_event_fd_set()
         raise
@@ -290,11 +291,11 @@ def take_faults():
         region = _live.get(entry[1])
         if region is not None:
             region.reported = True
-    lost = _take_lost()
+    found.dropped = _take_lost()
     # In this order: a fault that comes later makes it readable again.
     safemmap_event_fd_clear()
     _announce_untaken()
-    return found, lost
+    return found
 
 
 cdef list _take_recent():

@@ -32,10 +32,7 @@ def faults() -> Faults:
     `fault_fd` is unreadable then until there is another. The mappings give no
     `FaultWarning` for the faults that were taken.
     """
-    taken, dropped = _core.take_faults()
-    found = Faults(taken)
-    found.dropped = dropped
-    return found
+    return _core.take_faults(Faults)
 
 
 def fault_fd() -> int:

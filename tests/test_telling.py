@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -14,10 +16,10 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from conftest import PAGE, LossyFile, open_fds, run_isolated
+from conftest import PAGE, LossyFile, libc, open_fds, run_isolated
 
 import safemmap
-from safemmap import BusCode, BusError, FaultWarning
+from safemmap import BusCode, BusError, FaultWarning, _core
 
 SIZE = 8 * PAGE
 # Seconds that a busy machine may take for what is due at once.
@@ -159,6 +161,31 @@ class TestFaults:
                 assert before - 1 < fault.time < time.time() + 1
             assert found.dropped == 0
             assert safemmap.faults() == []
+
+    def test_a_signal_handler_that_raises_loses_none(
+        self, lossy: LossyFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The signal comes while they are taken, as a system call returns."""
+
+        class Interrupt(BaseException):
+            pass
+
+        def interrupt(*args: object) -> None:
+            raise Interrupt
+
+        with safemmap.mmap(lossy.fd, SIZE) as m:
+            lossy.shrink(0)
+            with memoryview(m) as view:
+                view[PAGE]
+            strike = functools.partial(libc["raise"], int(signal.SIGUSR1))
+            before = signal.signal(signal.SIGUSR1, interrupt)
+            try:
+                with monkeypatch.context() as patch, pytest.raises(Interrupt):
+                    patch.setattr(_core, "Fault", strike)
+                    safemmap.faults()
+            finally:
+                signal.signal(signal.SIGUSR1, before)
+            assert [fault.offset for fault in safemmap.faults()] == [PAGE]
 
     def test_who_took_them_is_not_warned(self, lossy: LossyFile) -> None:
         with recorded() as caught, safemmap.mmap(lossy.fd, SIZE) as m:
