@@ -63,9 +63,10 @@ async def watch_faults() -> AsyncIterator[Fault]:
 
     loop = asyncio.get_running_loop()
     news = asyncio.Event()
-    fd = os.dup(fault_fd())  # a loop has one reader for each descriptor
+    # A loop has one reader for each descriptor.
+    own = _core.owned(os.dup, fault_fd())
     try:
-        loop.add_reader(fd, news.set)
+        loop.add_reader(own.fileno(), news.set)
         try:
             while True:
                 await news.wait()
@@ -73,6 +74,6 @@ async def watch_faults() -> AsyncIterator[Fault]:
                 for fault in faults():
                     yield fault
         finally:
-            loop.remove_reader(fd)
+            loop.remove_reader(own.fileno())
     finally:
-        os.close(fd)
+        own.close()

@@ -8,16 +8,19 @@ cdef struct _FileId:
 
 @cython.final
 cdef class Descriptor:
-    """A close-on-exec duplicate of a descriptor, for a mapping to take over."""
+    """A close-on-exec duplicate of a descriptor, for a mapping to take over. (Without
+    one, see `owned`.)"""
 
     cdef int number             # -1 once it is closed, or a mapping's
     cdef struct_stat known      # if `is_known`, what `status` has found
     cdef bint is_known
 
-    def __cinit__(self, int fd):
-        self.number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
-        if self.number == -1:
-            raise _os_error(errno)
+    def __cinit__(self, fd=None):
+        self.number = -1
+        if fd is not None:
+            self.number = fcntl(_int(fd), F_DUPFD_CLOEXEC, 0)
+            if self.number == -1:
+                raise _os_error(errno)
 
     def __dealloc__(self):
         self.close()
@@ -33,6 +36,15 @@ cdef class Descriptor:
         self.is_known = True
         return self.known.st_mode, self.known.st_size
 
+    def fileno(self):
+        """-1 once it is closed, or a mapping's."""
+        return self.number
+
+    def detach(self):
+        """The number, for the caller to close."""
+        PyErr_CheckSignals()  # what a handler raises later loses the descriptor
+        return self.take()
+
     cpdef close(self):
         cdef int number = self.take()
 
@@ -47,6 +59,15 @@ cdef class Descriptor:
 
         self.number = -1
         return number
+
+
+def owned(function, *arguments):
+    """The descriptor that a function of C returns, as a `Descriptor`: it closes when a
+    signal handler raises before the caller has come to a ``try``."""
+    cdef Descriptor own = Descriptor.__new__(Descriptor)
+
+    own.number = function(*arguments)
+    return own
 
 
 def open_flags(int fd):

@@ -23,7 +23,7 @@ import os
 import re
 import stat
 
-from safemmap._core import can_have_seals, filesystem_magic
+from safemmap._core import can_have_seals, filesystem_magic, owned
 from safemmap._errors import PeerError
 
 __all__ = [
@@ -162,15 +162,15 @@ def _type_of(fd: int) -> str | None:
 def look_at_root() -> tuple[str, bool, bytes]:
     """The type of the filesystem that the root directory lies on, whether it is a mount
     point, and the number of its mount."""
-    fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    own = owned(os.open, "/", os.O_PATH | os.O_CLOEXEC)
     try:
-        mount = _mount_of(fd)
+        mount = _mount_of(own.fileno())
         listed = _type_of_mount(mount)
         if listed is not None:
             return listed, True, mount
-        magic = filesystem_magic(fd)
+        magic = filesystem_magic(own.fileno())
     finally:
-        os.close(fd)
+        own.close()
     return _ROOTS.get(magic, hex(magic)), False, mount
 
 

@@ -17,7 +17,7 @@ from safemmap import (
     ALLOCATIONGRANULARITY,
 )
 from safemmap._arguments import natural
-from safemmap._core import mmap
+from safemmap._core import mmap, owned
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -75,17 +75,22 @@ def open(
             f"offset {offset} is not a multiple of ALLOCATIONGRANULARITY "
             f"({ALLOCATIONGRANULARITY})"
         )
-    fd = os.open(path, flags | os.O_CLOEXEC)
+    own = owned(os.open, path, flags | os.O_CLOEXEC)
     try:
-        _check_file(fd, path, length, offset)
+        _check_file(own.fileno(), path, length, offset)
         return mmap(
-            fd, length, access=access, offset=offset, protection=protection, views=views
+            own,  # type: ignore[arg-type]
+            length,
+            access=access,
+            offset=offset,
+            protection=protection,
+            views=views,
         )
     except OSError as error:
         error.filename = os.fspath(path)
         raise
     finally:
-        os.close(fd)
+        own.close()
 
 
 def _check_file(fd: int, path: StrPath, length: int, offset: int) -> None:

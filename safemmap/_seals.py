@@ -15,6 +15,7 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from safemmap._arguments import bad_descriptor, descriptor
+from safemmap._core import Descriptor, owned
 from safemmap._enumeration import Listed
 from safemmap._errors import SealError
 
@@ -125,17 +126,17 @@ def memfd(
     content = _content(data_or_size)
     _check_name(name)
     _check_memory(content.nbytes if isinstance(content, memoryview) else content)
-    fd = _create(name)
+    own = _create(name)
     try:
         if isinstance(content, memoryview):
-            _write(fd, content)
+            _write(own.fileno(), content)
         elif content > 0:
-            os.posix_fallocate(fd, 0, content)
-        add_seals(fd, seals)
+            os.posix_fallocate(own.fileno(), 0, content)
+        add_seals(own, seals)
     except BaseException:
-        os.close(fd)
+        own.close()
         raise
-    return fd
+    return own.detach()  # last: what is raised from here on loses it
 
 
 def _content(data_or_size: ReadableBuffer | int) -> int | memoryview:
@@ -193,14 +194,14 @@ def _check_memory(size: int) -> None:
         )
 
 
-def _create(name: str) -> int:
+def _create(name: str) -> Descriptor:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        return os.memfd_create(name, flags | _MFD_NOEXEC_SEAL)
+        return owned(os.memfd_create, name, flags | _MFD_NOEXEC_SEAL)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return os.memfd_create(name, flags)
+        return owned(os.memfd_create, name, flags)
 
 
 def _write(fd: int, data: memoryview) -> None:
@@ -246,7 +247,7 @@ def _unknown(seals: Seal) -> Seal:
     It says ``EINVAL`` to them, and ``EPERM`` to the others, of a file that takes none.
     """
     unknown = Seal(0)
-    scratch = os.memfd_create("safemmap seals")
+    scratch = owned(os.memfd_create, "safemmap seals")
     try:
         for bit in range(seals.bit_length()):
             seal = seals & Seal(1 << bit)
@@ -256,7 +257,7 @@ def _unknown(seals: Seal) -> Seal:
                 if error.errno == errno.EINVAL:
                     unknown |= seal
     finally:
-        os.close(scratch)
+        scratch.close()
     return unknown
 
 
