@@ -42,9 +42,9 @@ def enable(
 
     A page that is gone reads as zeros. C code that touched it goes on to its return,
     and then the Python call of that code raises, before the program can use the result.
-    (An index or an operator is no call: after it the next call raises.) Each later
-    touch raises again. The error's `path` and `offset` are those of the file; its
-    `mapping` is None.
+    (An index or an operator is no call: after it the next turn of a loop raises, or the
+    next call but for a few, such as `len`.) Each later touch raises again. The error's
+    `path` and `offset` are those of the file; its `mapping` is None.
 
     Mappings of this library, and memory under `protect`, report their own faults.
     Devices, code, and a SIGBUS that is no fault kill as before. Forked children are

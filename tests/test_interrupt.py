@@ -178,6 +178,72 @@ def test_no_zero_is_used(
     assert outcomes == [(True, [])] * TRIES
 
 
+def at_a_turn(array: Any, index: int, seen: list[Any]) -> None:
+    value = array[index]
+    for turn in range(3):
+        seen.append(turn)
+        len(seen)
+        type(value)
+        isinstance(value, int)
+        if turn > 0:
+            seen.append("used")
+
+
+def as_a_function_of_c_returns(array: Any, index: int, seen: list[Any]) -> None:
+    seen.append(array[index])
+    len(seen)
+    os.getppid()
+    seen.append("used")
+
+
+def as_a_function_begins(array: Any, index: int, seen: list[Any]) -> None:
+    def use() -> None:
+        seen.append("used")
+
+    seen.append(array[index])
+    isinstance(seen, list)
+    use()
+
+
+def after_a_return(array: Any, index: int, seen: list[Any]) -> None:
+    def get() -> Any:
+        seen.append(array[index])
+        return seen[-1]
+
+    seen.append(get())
+    os.getppid()
+    seen.append("used")
+
+
+@pytest.mark.parametrize("run", [here, in_another_thread])
+@pytest.mark.parametrize(
+    "access",
+    [at_a_turn, as_a_function_of_c_returns, as_a_function_begins, after_a_return],
+)
+def test_after_an_index(
+    memory: Memory,
+    access: Callable[[Any, int, list[Any]], None],
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """Where the interpreter looks for it at the latest. (It does not as a function
+    returns, nor at calls that it has a specialised instruction for.)"""
+    for _ in range(100):
+        access(memory.array, 0, [])  # by then they are specialised
+
+    def attempt() -> list[Any]:
+        seen: list[Any] = []
+        try:
+            access(memory.array, PAGE, seen)
+        except BusError:
+            seen.append("raised")
+        return seen
+
+    for _ in range(TRIES):
+        seen = run(attempt)
+        assert seen[-1] == "raised"
+        assert "used" not in seen
+
+
 # ---- Where it is raised --------------------------------------------------
 
 
