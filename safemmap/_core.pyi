@@ -109,9 +109,10 @@ class mmap:
     - ``"deferred"``: it gets zeros; the next operation, or the end of the `access`
       scope, raises `BusError`.
     - ``"interrupt"``: the same, and the call that touched the page raises `BusError` in
-      the place of its result (after an operator or an index the next call does). If the
-      call fails by itself, `BusError` becomes the cause of its error. Every later call
-      that touches such a page raises too, even after the buffer was released.
+      the place of its result (after an operator or an index it comes later: see the
+      reference). If the call fails by itself, `BusError` becomes the cause of its
+      error. Every later call that touches such a page raises too, even after the
+      buffer was released.
     - ``"deny"``: exporting a buffer raises BufferError.
     - ``"crash"``: the process dies of SIGBUS, as with the standard class.
     - ``"auto"``: the value of ``SAFEMMAP_VIEWS`` in the environment; else

@@ -27,11 +27,7 @@ cdef class Descriptor:
 
     def status(self):
         """The `st_mode` of the file, and its size in bytes."""
-        cdef int failed
-
-        with nogil:
-            failed = fstat(self.number, &self.known)
-        if failed:
+        if _status_of(self.number, &self.known) == -1:
             raise _os_error(errno)
         self.is_known = True
         return self.known.st_mode, self.known.st_size
@@ -152,13 +148,18 @@ cdef bint _is_on_hugetlbfs(int fd) noexcept:
     return fstatfs(fd, &status) == 0 and status.f_type == HUGETLBFS_MAGIC
 
 
-cdef bint _is_regular(int fd, struct_stat *ret_status) except -1:
-    """Whether it is a file that can tell its size."""
-    cdef int failed
+cdef int _status_of(int fd, struct_stat *ret_status) noexcept:
+    """fstat(2), without the GIL: a filesystem may take its time to answer."""
+    cdef int result
 
     with nogil:
-        failed = fstat(fd, ret_status)
-    return not failed and S_ISREG(ret_status.st_mode)
+        result = fstat(fd, ret_status)
+    return result
+
+
+cdef bint _is_regular(int fd, struct_stat *ret_status) noexcept:
+    """Whether it is a file that can tell its size."""
+    return _status_of(fd, ret_status) == 0 and S_ISREG(ret_status.st_mode)
 
 
 cdef Py_ssize_t _checked_length(const struct_stat *status, Py_ssize_t length,

@@ -3,9 +3,10 @@
  * main one.
  *
  * The core calls on_fault() in the signal handler. It must take effect when the
- * interpreter next checks its eval breaker, which it does after each call of a C
- * function, before the result can be stored. (Operators and indices are no such
- * calls: the next call after them raises.) This relies on three facts:
+ * interpreter next checks its eval breaker, which it does after a call of a C function,
+ * before the result can be stored. (Operators, indices, and calls that it has an
+ * instruction of its own for are no such calls: what it looks at next raises.) This
+ * relies on three facts:
  *
  * - The fault is synchronous: its thread is in C code that touches mapped memory, and
  *   so holds none of the interpreter's locks, nor is it in the middle of a change to
@@ -42,7 +43,7 @@
 #include "_waiting.h"
 #include "_watcher.h"
 
-enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000 };
+enum { RECORDS = 256, REFERENCES = 64, POSTPONEMENTS = 100000, LONGEST_CHAIN = 1000 };
 /* How often a thread sleeps for 0.1 ms, at most: in the signal handler, until the
  * exception is on its way to another thread, some 40 ms in all; and with the GIL,
  * until the access that faulted is over, for which its thread only needs a processor.
@@ -427,32 +428,38 @@ finish(struct record *record)
     keep_references();
 }
 
-/* A new exception for the record; NULL, with none set: it is no longer due. */
+/* A new exception for the record, or the one that making it has raised; NULL, with none
+ * set: it is no longer due. */
 static PyObject *
 error_of(const struct record *record)
 {
-    PyObject *error = make_error(&record->event);
+    PyObject *error = make_error(&record->event), *type, *traceback;
 
-    if (error == NULL && PyErr_Occurred())
-        PyErr_WriteUnraisable(NULL);
+    if (error == NULL && PyErr_Occurred()) {
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+    }
     return error;
 }
 
-/* Appends `error` to the chain of causes of `raised`. */
+/* Appends `error` to the chain of causes of `raised`. A chain that leads back into
+ * itself has no end, and is cut off behind `raised`. */
 static void
 become_cause(PyObject *error, PyObject *raised)
 {
-    PyObject *cause;
+    PyObject *last = Py_NewRef(raised), *cause = NULL;
 
-    Py_INCREF(raised);
-    while ((cause = PyException_GetCause(raised)) != NULL) {
-        Py_SETREF(raised, cause);
-        if (cause == error)
+    for (int length = 0; last != error && length < LONGEST_CHAIN; length++) {
+        cause = PyException_GetCause(last);
+        if (cause == NULL)
             break;
+        Py_SETREF(last, cause);
     }
-    if (raised != error)
-        PyException_SetCause(raised, Py_NewRef(error));
-    Py_DECREF(raised);
+    if (last != error)
+        PyException_SetCause(cause == NULL ? last : raised, Py_NewRef(error));
+    Py_DECREF(last);
 }
 
 static bool
@@ -949,6 +956,16 @@ safemmap_interrupt_start(PyObject *error_class, safemmap_make_error *make)
     PyObject *function;
 
     if (raised_later == NULL) {
+#if PY_VERSION_HEX < 0x030D0000
+        signal_exception = (void (*)(PyInterpreterState *))dlsym(
+            RTLD_DEFAULT, "_PyEval_SignalAsyncExc");
+        if (signal_exception == NULL) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "views=\"interrupt\" and enable() need a function that "
+                            "this build of Python hides: _PyEval_SignalAsyncExc");
+            return -1;
+        }
+#endif
         if (safemmap_monitoring_setup(monitor) < 0)
             return -1;
         function = PyCFunction_New(&method, error_class);
@@ -964,10 +981,6 @@ safemmap_interrupt_start(PyObject *error_class, safemmap_make_error *make)
         make_error = make;
         interpreter = PyInterpreterState_Get();
         main_thread = oldest_thread();
-#if PY_VERSION_HEX < 0x030D0000
-        signal_exception = (void (*)(PyInterpreterState *))dlsym(
-            RTLD_DEFAULT, "_PyEval_SignalAsyncExc");
-#endif
     }
     safemmap_set_fault_hook(on_fault);
     return 0;

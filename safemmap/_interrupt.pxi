@@ -2,14 +2,16 @@
 # _interrupt.c decides when and where it is raised.
 
 cdef extern from "_interrupt.h":
-    ctypedef PyObject *safemmap_make_error(const safemmap_event *event) noexcept
+    ctypedef PyObject *safemmap_make_error(
+        const safemmap_event *event
+    ) except? NULL
     int safemmap_interrupt_start(object error, safemmap_make_error *make) except -1
     void safemmap_interrupt_stop()
     void safemmap_interrupt_cancel(uint64_t region, pid_t thread) noexcept
     bint safemmap_interrupt_is_too_late()
 
 
-cdef PyObject *_make_error(const safemmap_event *event) noexcept:
+cdef PyObject *_make_error(const safemmap_event *event) except? NULL:
     cdef Region region = _live.get(event.region) or _former.get(event.region)
 
     if event.region == 0:

@@ -76,7 +76,9 @@ cdef class _Memory:
             if known != NULL:
                 length = _checked_length(known, length, offset)
                 self.file = _FileId(known.st_dev, known.st_ino)
-            self.is_file = self.fd != -1 and known != NULL
+            self.is_file = (
+                self.fd != -1 and known != NULL and not flags & MAP_ANONYMOUS
+            )
         self.length = length
         self.offset = offset
         self.choose_protection(fileno)
@@ -177,10 +179,18 @@ cdef class _Memory:
         cdef void *spare = c_mmap(
             NULL, self.length, self.prot, self.flags, self.fd, self.offset
         )
+        cdef int error = errno
 
+        if spare != MAP_FAILED:
+            try:
+                error = self.region.renew(self.flags)
+            except MemoryError:
+                _unmap(<char *>spare, self.length)
+                _forget(self.unregister())
+                raise
         if spare == MAP_FAILED:
-            self.map_again_elsewhere(NULL, errno)
-        elif self.region.renew(self.flags) == 0:
+            self.map_again_elsewhere(NULL, error)
+        elif error == 0:
             _unmap(<char *>spare, self.length)
         else:
             self.map_again_elsewhere(<char *>spare, 0)
@@ -379,7 +389,7 @@ cdef class _Memory:
         """-1 where it cannot be told."""
         cdef struct_stat status
 
-        if self.fd == -1 or fstat(self.fd, &status) == -1:
+        if self.fd == -1 or _status_of(self.fd, &status) == -1:
             return -1
         return status.st_size
 
@@ -750,11 +760,11 @@ cdef class _Memory:
         cdef struct_stat status
         cdef BusError exception
 
-        if self.fd == -1 or self.granted == SEALED:
+        if not self.is_file or self.granted == SEALED:
             return 0
         if fstat(self.fd, &status) == -1:
             raise _os_error(errno)
-        if S_ISREG(status.st_mode) and status.st_size - self.offset < stop:
+        if status.st_size - self.offset < stop:
             start = max(start, status.st_size - self.offset)
             exception = self.bus_error(
                 EFAULT, start, <uintptr_t>self.data + start, 0, operation, first, stop

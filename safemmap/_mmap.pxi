@@ -31,9 +31,10 @@ views="auto")\n--\n
     - ``"deferred"``: it gets zeros; the next operation, or the end of the `access`
       scope, raises `BusError`.
     - ``"interrupt"``: the same, and the call that touched the page raises `BusError` in
-      the place of its result (after an operator or an index the next call does). If the
-      call fails by itself, `BusError` becomes the cause of its error. Every later call
-      that touches such a page raises too, even after the buffer was released.
+      the place of its result (after an operator or an index it comes later: see the
+      reference). If the call fails by itself, `BusError` becomes the cause of its
+      error. Every later call that touches such a page raises too, even after the
+      buffer was released.
     - ``"deny"``: exporting a buffer raises BufferError.
     - ``"crash"``: the process dies of SIGBUS, as with the standard class.
     - ``"auto"``: the value of ``SAFEMMAP_VIEWS`` in the environment; else
@@ -473,7 +474,7 @@ views="auto")\n--\n
             if not self.trackfd:
                 raise ValueError("can't get size with trackfd=False")
             return self.length
-        if fstat(self.fd, &status) == -1:
+        if _status_of(self.fd, &status) == -1:
             raise _os_error(errno)
         return status.st_size
 
@@ -497,7 +498,7 @@ views="auto")\n--\n
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>self)
         cdef Py_ssize_t size
-        cdef bint file_too = truncate
+        cdef bint file_too = truncate, was_registered
 
         self.check_open_first()
         size = _index(newsize) if file_too else _announced(newsize)
@@ -518,12 +519,17 @@ views="auto")\n--\n
             and size > self.length
         ):
             raise ValueError("mmap: can't expand a shared anonymous mapping")
-        if file_too:
-            self.resize_both(size)
-        elif self.fd == -1:
+        if not file_too and self.fd == -1:
             raise ValueError("mmap can't follow a file: this memory is anonymous")
-        else:
-            self.follow(size)
+        was_registered = self.region is not None
+        try:
+            if file_too:
+                self.resize_both(size)
+            else:
+                self.follow(size)
+        finally:
+            if was_registered:
+                self.register_again()
 
     @cython.embedsignature(False)  # which has no value for MS_SYNC
     def flush(self, offset=0, size=..., /, *, flags=MS_SYNC):

@@ -24,7 +24,8 @@ cdef object _checked_construct(TypeObject *cls, object arguments, PyObject *keyw
     except TypeError as error:
         if not _speaks_of_cinit(error):
             raise
-    return PyObject_Call(mmap_arguments, arguments, keywords)
+        PyObject_Call(mmap_arguments, arguments, keywords)
+        raise  # an argument's own, which only speaks like that
 
 
 cdef object _checked_call(object cls, PyObject *const *arguments, size_t count,
@@ -34,7 +35,8 @@ cdef object _checked_call(object cls, PyObject *const *arguments, size_t count,
     except TypeError as error:
         if not _speaks_of_cinit(error):
             raise
-    return PyObject_Vectorcall(mmap_arguments, arguments, count, names)
+        PyObject_Vectorcall(mmap_arguments, arguments, count, names)
+        raise
 
 
 cdef bint _speaks_of_cinit(object error):

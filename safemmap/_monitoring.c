@@ -54,6 +54,7 @@ call(const char *name, const char *format, ...)
     PyObject *monitoring = PySys_GetObject("monitoring"), *function,
              *arguments = NULL;
     PyObject *result = NULL;
+    bool done;
     va_list values;
 
     function = monitoring == NULL ? NULL : PyObject_GetAttrString(monitoring, name);
@@ -63,12 +64,13 @@ call(const char *name, const char *format, ...)
     va_end(values);
     if (arguments != NULL)
         result = PyObject_CallObject(function, arguments);
-    if (result == NULL)
+    done = result != NULL;
+    if (!done)
         PyErr_Clear();
     Py_XDECREF(function);
     Py_XDECREF(arguments);
     Py_XDECREF(result);
-    return result != NULL;
+    return done;
 }
 
 static long

@@ -11,7 +11,6 @@ __thread struct safemmap_pin *safemmap__pin;
 
 /* Of all threads. The list only grows; no thread has more than one. */
 static struct safemmap_pin *pins;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool prepared;
 
@@ -39,7 +38,9 @@ after_fork_in_child(void)
             give_back(pin);
 }
 
-static void
+/* As the module is loaded: a fork that has begun by the first read would not know of
+ * what is registered then. */
+__attribute__((constructor)) static void
 prepare(void)
 {
     prepared = pthread_key_create(&key, end_thread) == 0 &&
@@ -76,7 +77,6 @@ safemmap__own_pin(void)
 {
     struct safemmap_pin *pin;
 
-    pthread_once(&once, prepare);
     if (!prepared)
         return NULL;
     for (pin = __atomic_load_n(&pins, __ATOMIC_ACQUIRE); pin != NULL; pin = pin->next)

@@ -6,6 +6,7 @@
 @cython.final
 cdef class Region:
     cdef safemmap_region c
+    cdef object id              # that of `c`, by which it is in `_live`
     cdef readonly object owner  # a weak reference to what it belongs to
     cdef uintptr_t start        # the bytes for which the pages are here
     cdef Py_ssize_t size
@@ -49,7 +50,12 @@ cdef class Region:
         cdef int error = safemmap_region_add(&self.c)
 
         if error == 0:
-            _live[self.c.id] = self
+            try:
+                self.id = self.c.id
+                _live[self.id] = self
+            except MemoryError:
+                self.remove()
+                raise
         return error
 
     cdef int remove(self) noexcept:
@@ -63,12 +69,14 @@ cdef class Region:
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>_accounts)
 
-        # Its events are recognized only while it is in _live.
-        _drain_held()
-        _remember_untold(self)
-        _live.pop(self.c.id, None)
-        _unwarned.pop(self.c.id, None)
-        self.cancel(0)
+        try:
+            # Its events are recognized only while it is in _live.
+            _drain_held()
+            _remember_untold(self)
+        finally:
+            _live.pop(self.id, None)
+            _unwarned.pop(self.id, None)
+            self.cancel(0)
 
     cdef void retire(self) noexcept:
         """The same where the file was mapped again: other threads have read zeros all
@@ -80,26 +88,29 @@ cdef class Region:
 
     cdef void retire_held(self) noexcept:
         """In a section on `_accounts`."""
-        _drain_held()
-        _live.pop(self.c.id, None)
-        _unwarned.pop(self.c.id, None)
+        try:
+            _drain_held()
+        finally:
+            _live.pop(self.id, None)
+            _unwarned.pop(self.id, None)
         if self.reported and not self.c.withdrawable:
             return  # nobody will ask for it
         self.cancel_here()
-        _former[self.c.id] = self
+        _former[self.id] = self
         if len(_former) > _MOST_FORMER:
             _remember_untold(_former.pop(next(iter(_former))))
 
     cdef int renew(self, int flags) except 1:
         """Have the file mapped anew in the place of the pages, and begin again as
         another region, without a moment in which none is registered. Returns 0 or a
-        negative errno."""
+        negative errno; MemoryError: the caller has to unregister it."""
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>_accounts)
         cdef Region former = Region.__new__(Region)
         cdef int error
 
         former.c = self.c
+        former.id = self.id
         former.owner = self.owner
         former.start = self.start
         former.size = self.size
@@ -111,9 +122,12 @@ cdef class Region:
         if error != 0:
             self.c.fault_file_size = former.c.fault_file_size
         else:
-            _live[self.c.id] = self
-            self.reported = self.ended = self.warned = self.told = False
-            former.retire_held()
+            try:
+                self.id = self.c.id
+                _live[self.id] = self
+            finally:
+                self.reported = self.ended = self.warned = self.told = False
+                former.retire_held()
         return error
 
     cdef inline bint poisoned(self) noexcept:
@@ -196,7 +210,7 @@ cdef class Region:
         """Schedules the warning, in a section on `_accounts`, unless the program knows
         of the fault or the end of a scope will raise."""
         if self.poisoned() and not self.reported and not self.is_awaited():
-            _warn_later(self.c.id)
+            _warn_later(self.id)
         return 0
 
     cdef int warn_unasked(self) except -1:

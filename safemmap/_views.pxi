@@ -77,6 +77,13 @@ cdef class _Exporter(_Memory):
         return 0
 
     @cython.final
+    cdef int register_again(self) except -1:
+        """After a change that took the region out: for whoever has kept the pointer."""
+        if self.region is None and self.granted == GUARDED and _handler_allowed:
+            self.register()
+        return 0
+
+    @cython.final
     cdef int make_region(self) except -1:
         cdef safemmap_change change
         safemmap_begin(&change, <PyObject *>self, &self.changes)
@@ -196,8 +203,7 @@ cdef class _Exporter(_Memory):
             self.map_again()
             if self.granted != GUARDED or not _handler_allowed:
                 _forget(self.unregister())
-            elif self.region is None:
-                self.register()  # for whoever has kept the pointer
+            self.register_again()
         finally:
             self.exports -= 1
         return 0

@@ -483,6 +483,27 @@ def anonymous() -> Iterator[safemmap.mmap]:
         yield m
 
 
+@pytest.mark.parametrize("protection", ["auto", "kernel"])
+def test_anonymous_memory_with_a_file_is_none_of_that(protection: Any) -> None:
+    fd = os.memfd_create("other")
+    os.ftruncate(fd, PAGE)
+    flags = safemmap.MAP_SHARED | safemmap.MAP_ANONYMOUS
+    with safemmap.mmap(fd, PAGE, flags=flags, protection=protection) as m:
+        os.ftruncate(fd, 0)
+        m[:3] = b"abc"
+        assert m.snapshot(0, 6) == m[:6] == b"abc\0\0\0"
+    os.close(fd)
+
+
+def test_an_error_of_an_argument_is_its_own() -> None:
+    class Odd:
+        def __bool__(self) -> bool:
+            raise TypeError("__cinit__() takes another")
+
+    with pytest.raises(TypeError, match="takes another"):
+        safemmap.mmap(-1, PAGE, trackfd=Odd())  # type: ignore[arg-type]
+
+
 def test_constants_are_those_of_the_standard_module() -> None:
     for name in dir(standard):
         if name.isupper() or name == "error":

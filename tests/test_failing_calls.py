@@ -1,4 +1,5 @@
-"""Operations that change a mapping do all or nothing, whichever system call fails."""
+"""Operations that change a mapping do all or nothing, whatever call of the system or for
+memory fails."""
 
 from __future__ import annotations
 
@@ -20,3 +21,11 @@ def test_what_fails_leaves_the_mapping_as_it_was(tmp_path: Path) -> None:
         "failing_calls.py", str(shim), inside=["env", f"LD_PRELOAD={shim}"]
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
+
+@pytest.mark.parametrize("operation", ["view", "reset", "read"])
+def test_what_lacks_memory_leaves_no_region_and_hides_no_fault(operation: str) -> None:
+    pytest.importorskip("_testcapi")
+    done = run_isolated("no_memory.py", operation)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "survived\n"

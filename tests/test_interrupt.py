@@ -402,8 +402,8 @@ OWN = (zlib.error, pickle.UnpicklingError)
 
 
 def causes(error: BaseException | None) -> list[type[BaseException]]:
-    found = []
-    while error is not None:
+    found: list[type[BaseException]] = []
+    while error is not None and len(found) < 100:
         found.append(type(error))
         error = error.__cause__
     return found
@@ -471,6 +471,22 @@ class TestOwnError:
         with pytest.raises(ValueError) as caught:
             attempt()
         assert causes(caught.value) == [ValueError, OWN[not without_gil], BusError]
+
+    def test_whose_causes_lead_back_to_it(
+        self, memory: Memory, without_gil: bool
+    ) -> None:
+        def attempt() -> None:
+            try:
+                own_error(memory, without_gil)
+            except OWN as error:
+                error.__cause__ = other
+                other.__cause__ = error
+                raise
+
+        other = ValueError()
+        with pytest.raises(OWN) as caught:
+            attempt()
+        assert BusError in causes(caught.value)[:3]
 
 
 @pytest.mark.usefixtures("contention")

@@ -25,6 +25,13 @@ def test_reset_when_there_are_as_many_mappings_as_there_may_be() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
 
 
+@pytest.mark.parametrize("how", ["smaller", "the same", "impossible"])
+def test_pointers_that_were_kept_stay_protected(how: str) -> None:
+    """Where the memory stays in its place."""
+    done = run_isolated("views.py", how)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
+
+
 @pytest.mark.parametrize("pages", [1, 4, 8, 20])
 @pytest.mark.parametrize("mapped", [2, 8])
 def test_file_follows_the_mapping(lossy: LossyFile, mapped: int, pages: int) -> None:

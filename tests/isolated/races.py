@@ -375,15 +375,17 @@ def error_unpickled_beside_readers() -> None:
 
 def fork_beside_reads() -> None:
     """By a library: Python would stop the threads, and none would be reading."""
-    fork = ctypes.PyDLL(None).fork
-    m = safemmap.mmap(file(SHORT), 0)
+    mapping = safemmap.mmap(file(SHORT), 0)
     done = threading.Event()
 
-    def read() -> None:
+    # (Not of the enclosing function: the lock of a variable that functions share may be
+    # held by a thread that the child does not have.)
+    def read(m: safemmap.mmap = mapping) -> None:
         while not done.is_set():
             m[:]
 
-    def fork_all() -> None:
+    def fork_all(m: safemmap.mmap = mapping) -> None:
+        fork = ctypes.PyDLL(None).fork
         try:
             for _ in range(20):
                 child = fork()

@@ -167,7 +167,28 @@ def a_reader_lives_through_resets() -> None:
     print("survived")
 
 
+def pointer_kept_over_a_resize(how: str) -> None:
+    fd = os.memfd_create("kept")
+    os.ftruncate(fd, 8 * PAGE)
+    m = safemmap.mmap(fd, 8 * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(m))  # given back at once
+    if how == "smaller":
+        m.resize(4 * PAGE)
+    elif how == "the same":
+        m.resize(8 * PAGE, truncate=False)
+    else:
+        with contextlib.suppress(OSError):
+            m.resize(1 << 62)
+    assert address == ctypes.addressof(ctypes.c_char.from_buffer(m))
+    os.ftruncate(fd, 0)
+    assert ctypes.string_at(address, 1) == b"\0"
+    assert m.faulted
+    print("survived")
+
+
 match sys.argv[1]:
+    case "smaller" | "the same" | "impossible":
+        pointer_kept_over_a_resize(sys.argv[1])
     case "a reader lives through resets":
         a_reader_lives_through_resets()
     case "others while it is made anew":

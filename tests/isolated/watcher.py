@@ -356,8 +356,9 @@ def touched_without_a_thread() -> Lost:
 
 
 def no_thread_until_the_view_is_given_back() -> None:
-    lost = touched_without_a_thread()
     with recorded() as caught:
+        lost = touched_without_a_thread()
+        assert not caught
         lost.view.release()
         wait_until(lambda: caught)
     assert [warning.category.__name__ for warning in caught] == ["FaultWarning"]
