@@ -48,6 +48,22 @@ on_stack(uintptr_t stack, test *passes, const void *wanted)
     return NULL;
 }
 
+/* test: the context of the innermost signal. */
+static bool
+is_any(const ucontext_t *context, const struct safemmap__last_fault *found,
+       const void *wanted)
+{
+    (void)found;
+    (void)wanted;
+    return safemmap__is_genuine(context);
+}
+
+ucontext_t *
+safemmap__context_on_stack(void)
+{
+    return on_stack((uintptr_t)__builtin_frame_address(0), is_any, NULL);
+}
+
 /* ---- Small copies ------------------------------------------------------ */
 
 /* test: the context of a copy that faulted at this address. */

@@ -8,7 +8,8 @@
  * 2. It runs with the mask of the code it interrupted (SA_NODEFER, no sa_mask),
  *    on any thread, on an alternate stack or not, and inside itself.
  * 3. It may have been called by another handler that sits above it, with any
- *    mask and with the siginfo that the kernel gave that one.
+ *    mask and with the siginfo that the kernel gave that one; or by the kernel
+ *    without a siginfo.
  * 4. A fault is ours if the kernel generated it, and it was raised by a small copy on
  *    the pages of its operands, or its address lies under a guard of this thread, in
  *    a live region, or, while the whole process is protected, in a mapping that
@@ -272,6 +273,55 @@ forward(int entry, int signo, siginfo_t *info, ucontext_t *context)
         call(&action, step, signo, info, context);
 }
 
+/* ---- Called without a siginfo ------------------------------------------ */
+
+/* Whether the kernel has called this entry without a siginfo, since a program has put
+ * it back with signal(3). Sets the action right. (Not inlined: the actions would stay
+ * on the stack.) */
+static __attribute__((noinline)) bool
+called_without_siginfo(int entry)
+{
+    struct sigaction action, replaced;
+
+    if (sigaction(SIGBUS, NULL, &action) < 0 ||
+        action.sa_sigaction != safemmap__entries[entry] ||
+        (action.sa_flags & SA_SIGINFO) != 0)
+        return false;
+    action.sa_flags |= SA_SIGINFO | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    if (safemmap__os_set_action(&action, &replaced) < 0)
+        return false;
+    /* Another thread has set an action meanwhile. */
+    if (replaced.sa_sigaction != action.sa_sigaction)
+        sigaction(SIGBUS, &replaced, NULL);
+    return true;
+}
+
+static void
+handle_sent(int entry, int signo, siginfo_t *info, ucontext_t *context)
+{
+    if (!defer(info) && !safemmap__is_echo(info, context))
+        forward(entry, signo, info, context);
+}
+
+/* As if this process had sent the signal: a fault is then taken for an echo, and
+ * happens again, with a siginfo. (Not all kernels pass a context then. Not inlined,
+ * for the same reason.) */
+static __attribute__((noinline)) void
+handle_without_siginfo(int entry, int signo, ucontext_t *context)
+{
+    siginfo_t info;
+
+    memset(&info, 0, sizeof(info));
+    info.si_signo = signo;
+    info.si_code = SI_USER;
+    info.si_pid = getpid();
+    info.si_uid = getuid();
+    if (!safemmap__is_genuine(context))
+        context = safemmap__context_on_stack();
+    handle_sent(entry, signo, &info, context);
+}
+
 /* ---- Entries ----------------------------------------------------------- */
 
 static void
@@ -281,7 +331,9 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
 
     safemmap__enter_handler();
     saved_errno = errno;
-    if (safemmap__os_is_fault(info)) {
+    if (!direct && called_without_siginfo(entry))
+        handle_without_siginfo(entry, signo, context);
+    else if (safemmap__os_is_fault(info)) {
         struct safemmap__guard *guard;
 
         leave_small_copy(info, context, direct);
@@ -293,8 +345,8 @@ handle(int entry, bool direct, int signo, siginfo_t *info, void *context)
             forget(context);
         else
             forward(entry, signo, info, context);
-    } else if (!defer(info) && !safemmap__is_echo(info, context))
-        forward(entry, signo, info, context);
+    } else
+        handle_sent(entry, signo, info, context);
     errno = saved_errno;
 }
 

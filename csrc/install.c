@@ -31,14 +31,14 @@ safemmap__installation_unlock(void)
 static int top = -1;
 static int top_inherited;
 
-/* The number of the entry that `action` is, or -1. */
+/* The number of the entry that `action` is, or -1. (Whatever its flags: signal(3)
+ * puts it back without SA_SIGINFO.) */
 static int
 entry_of(const struct sigaction *action)
 {
-    if ((action->sa_flags & SA_SIGINFO) != 0)
-        for (int i = 0; i < SAFEMMAP__ENTRIES; i++)
-            if (action->sa_sigaction == safemmap__entries[i])
-                return i;
+    for (int i = 0; i < SAFEMMAP__ENTRIES; i++)
+        if (action->sa_sigaction == safemmap__entries[i])
+            return i;
     return -1;
 }
 

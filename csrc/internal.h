@@ -244,6 +244,9 @@ safemmap__search safemmap__search_forward, safemmap__search_backward;
 /* Whether the signal only repeats a fault that another handler was called for before:
  * then the handler just returns. */
 bool safemmap__is_echo(const siginfo_t *info, const ucontext_t *context);
+/* The context that the kernel made last for a handler, searched for on the stack; or
+ * NULL. */
+ucontext_t *safemmap__context_on_stack(void);
 /* The context of the fault at `address` in a small copy, searched for on the stack;
  * or NULL. */
 ucontext_t *safemmap__fixup_on_stack(uintptr_t address);

@@ -633,6 +633,48 @@ older_handler_after_displacer_left(void)
     CHECK_EQ(end_in_child(handle_without_it, source), 0);
 }
 
+/* ---- Put back by signal(3), without SA_SIGINFO --------------------------- */
+
+static void
+put_back_by_signal(void)
+{
+    void (*found)(int) = signal(SIGBUS, SIG_IGN);
+
+    CHECK(found != SIG_ERR);
+    CHECK(signal(SIGBUS, found) == SIG_IGN);
+}
+
+static void
+die_without_siginfo(const void *source)
+{
+    CHECK_EQ(safemmap_install(), 0);
+    put_back_by_signal();
+    ((const struct source *)source)->send();
+    await_death();
+}
+
+static void
+handle_without_siginfo(const void *source)
+{
+    install_before_us(SA_SIGINFO);
+    put_back_by_signal();
+    repairs = true;
+    ((const struct source *)source)->send();
+    await_call(1);
+}
+
+static void
+put_back_without_siginfo(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(die_without_siginfo, source), SIGBUS);
+            CHECK_EQ(end_in_child(handle_without_siginfo, source), 0);
+        }
+}
+
 /* As faulthandler's does when it is enabled: once, then to who was there before. */
 static void
 restore_and_raise(int signo)
@@ -740,5 +782,5 @@ TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
           TEST(displaced_for_ever), TEST(displacer_that_left),
-          TEST(older_handler_after_displacer_left),
+          TEST(older_handler_after_displacer_left), TEST(put_back_without_siginfo),
           TEST(displacer_that_raises_is_asked_once), TEST(handler_that_gives_up))

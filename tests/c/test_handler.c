@@ -302,18 +302,19 @@ checks_again(void)
 static void
 action_changed(void)
 {
+    static const int dropped[] = {SA_NODEFER, SA_ONSTACK, SA_SIGINFO};
     sigset_t before = mask_now();
     struct sigaction ours, now;
 
     gone = file_gone();
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 21; i++) {
         check_next();
         check_recovers(&gone);
         CHECK_CALL(sigaction(SIGBUS, NULL, &ours));
         CHECK(is_entry(&ours));
         now = ours;
         sigaddset(&now.sa_mask, SIGINT);
-        now.sa_flags &= i % 2 ? ~SA_NODEFER : ~SA_ONSTACK;
+        now.sa_flags &= ~dropped[i % 3];
         CHECK_CALL(sigaction(SIGBUS, &now, NULL));
         check_next();
         check_recovers(&gone);
@@ -322,6 +323,66 @@ action_changed(void)
         CHECK_EQ(now.sa_sigaction == ours.sa_sigaction, true);
         CHECK_EQ(now.sa_flags, ours.sa_flags);
         CHECK_EQ(sigismember(&now.sa_mask, SIGINT), 0);
+    }
+}
+
+/* `byte` wherever the kernel's next frame does not write. */
+UNSEEN static void
+fill_stack(unsigned char byte)
+{
+    volatile unsigned char stack[32 * 1024];
+
+    for (size_t i = 0; i < sizeof(stack); i++)
+        stack[i] = byte;
+}
+
+/* As a program does that reads and sets actions with signal(3). */
+static void
+put_back_by_signal(void)
+{
+    void (*found)(int) = signal(SIGBUS, SIG_IGN);
+
+    CHECK(found != SIG_ERR);
+    CHECK(signal(SIGBUS, found) == SIG_IGN);
+}
+
+/* The kernel then calls the handler without a siginfo: a fault before the next
+ * handler check. */
+static void
+called_without_siginfo(void)
+{
+    static const unsigned char bytes[] = {0, 1, 0xff};
+    static const size_t sizes[] = {0, 9, 1000}; /* 0: in a region */
+    struct safemmap_fault fault;
+    sigset_t before = mask_now();
+    unsigned char target[1000];
+    struct sigaction now;
+
+    gone = file_gone();
+    for (size_t i = 0; i < COUNT_OF(bytes) * COUNT_OF(sizes); i++) {
+        const size_t size = sizes[i / COUNT_OF(bytes)];
+        struct file shared = file_gone();
+        struct safemmap_region region = region_of(&shared);
+
+        note = NOTE("size and byte", (long)size, bytes[i % COUNT_OF(bytes)]);
+        CHECK_EQ(safemmap_region_add(&region), 0);
+        check_next();
+        CHECK_EQ(safemmap_load(target, target, &fault), 0);
+        put_back_by_signal();
+        fill_stack(bytes[i % COUNT_OF(bytes)]);
+        if (size == 0) {
+            CHECK_EQ(load(&shared, 0), 0);
+            CHECK(safemmap_region_poisoned(&region));
+        } else {
+            CHECK_EQ(safemmap_copy(target, gone.map + 9, size, &fault), -EFAULT);
+            CHECK_EQ(fault.address, (uintptr_t)gone.map + 9);
+        }
+        check_mask(&before);
+        CHECK_CALL(sigaction(SIGBUS, NULL, &now));
+        CHECK(is_entry(&now));
+        CHECK((now.sa_flags & SA_SIGINFO) != 0);
+        safemmap_region_remove(&region);
+        file_free(&shared);
     }
 }
 
@@ -520,7 +581,7 @@ stacks(void)
 
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
           TEST(called_at_the_end_of_a_handler_above), TEST(checks_again),
-          TEST(action_changed), TEST(alignment_checked),
+          TEST(action_changed), TEST(alignment_checked), TEST(called_without_siginfo),
           TEST(called_without_a_context), TEST(passed_on_with_raise),
           TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))
