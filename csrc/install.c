@@ -1,5 +1,5 @@
 /* Runs only outside the signal: puts the handler in place, and keeps the previous
- * actions as the chain to forward to. The one file that names the handler.
+ * actions as the chain to forward to.
  */
 #include "copies.h"
 #include "process_overlay.h"
