@@ -213,11 +213,8 @@ action_at(int at, struct sigaction *ret_action)
 
     memset(ret_action, 0, sizeof(*ret_action));
     ret_action->sa_handler = SIG_DFL;
-    if (chain != NULL && at >= chain->count)
-        at = chain->count - 1; /* cut off since */
-    while (chain != NULL && at >= 0 && chain->link[at].moved)
-        at--;
-    if (chain != NULL && at >= 0) {
+    at = safemmap__link_for(chain, at);
+    if (at >= 0) {
         struct safemmap__link *link = &chain->link[at];
 
         if ((link->action.sa_flags & (int)SA_RESETHAND) == 0 ||

@@ -50,7 +50,8 @@ is_handler(const struct sigaction *action)
 
 /* The first `keep` links stay; `action`, unless NULL, comes after them. Where it
  * stands there already it has been displaced and come back: what it found below is
- * not what it found the first time, so that it must not be asked there again. */
+ * not what it found the first time, so that it must not be asked there again. Links
+ * that have been cut off were those of actions that have left. */
 static int
 publish_chain(int keep, const struct sigaction *action)
 {
@@ -59,7 +60,10 @@ publish_chain(int keep, const struct sigaction *action)
     if (new == NULL)
         return -ENOMEM;
     for (int i = 0; i < keep; i++) {
-        new->link[i] = old->link[i];
+        if (i < old->count)
+            new->link[i] = old->link[i];
+        else
+            new->link[i].moved = true;
         if (action != NULL && is_handler(action) &&
             new->link[i].action.sa_sigaction == action->sa_sigaction)
             new->link[i].moved = true;
@@ -73,6 +77,16 @@ publish_chain(int keep, const struct sigaction *action)
     safemmap__registry_unlock();
     free(old);
     return 0;
+}
+
+/* What an entry forwards to first. */
+static const struct sigaction *
+action_below(int entry)
+{
+    static const struct sigaction none = {.sa_handler = SIG_DFL};
+    const int at = safemmap__link_for(safemmap__chain, entry);
+
+    return at < 0 ? &none : &safemmap__chain->link[at].action;
 }
 
 /* What our action takes over from the one below it, so that a signal which is
@@ -171,11 +185,11 @@ safemmap__action_below(size_t entry)
     struct safemmap__reading reading = safemmap__start_reading();
     const struct safemmap__chain *chain =
         __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
+    const int at = safemmap__link_for(chain, (int)entry);
     uintptr_t function = 0;
 
-    if (chain != NULL && entry < (size_t)chain->count &&
-        is_handler(&chain->link[entry].action))
-        function = (uintptr_t)chain->link[entry].action.sa_sigaction;
+    if (at >= 0 && is_handler(&chain->link[at].action))
+        function = (uintptr_t)chain->link[at].action.sa_sigaction;
     safemmap__stop_reading(&reading);
     return function;
 }
@@ -218,7 +232,7 @@ install_locked(void)
         /* Those above have left. */
         if ((error = publish_chain(entry + 1, NULL)) < 0)
             return error;
-        set_top(entry, inherited_flags(&safemmap__chain->link[entry].action));
+        set_top(entry, inherited_flags(action_below(entry)));
     }
     return is_intact(&present, top_inherited)
                ? 0
@@ -309,8 +323,11 @@ safemmap__check_handler(void)
 static bool
 somebody_calls_us(int entry)
 {
-    for (int i = 1; i <= entry; i++)
-        if (is_handler(&safemmap__chain->link[i].action))
+    const struct safemmap__chain *chain = safemmap__chain;
+    int at = safemmap__link_for(chain, entry);
+
+    for (; at > 0; at = safemmap__link_for(chain, at - 1))
+        if (is_handler(&chain->link[at].action))
             return true;
     return false;
 }
@@ -329,8 +346,7 @@ uninstall_locked(void)
     if (!safemmap__registry_is_empty() || safemmap__process_overlay_begun())
         return -EADDRINUSE;
     /* (It may never have been installed.) */
-    if (entry >= 0 &&
-        sigaction(SIGBUS, &safemmap__chain->link[entry].action, NULL) < 0)
+    if (entry >= 0 && sigaction(SIGBUS, action_below(entry), NULL) < 0)
         return -errno;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
     set_check_below(SAFEMMAP__CHECK_ALWAYS);
@@ -383,6 +399,7 @@ safemmap_get_actions(struct safemmap_action *ret_actions, size_t room)
         return safemmap__host->get_actions(ret_actions, room);
     pthread_mutex_lock(&lock);
     if (sigaction(SIGBUS, NULL, &present) == 0) {
+        const struct safemmap__chain *chain = safemmap__chain;
         int entry = entry_of(&present);
 
         note(&present, entry >= 0, ret_actions, room, &count);
@@ -394,10 +411,9 @@ safemmap_get_actions(struct safemmap_action *ret_actions, size_t room)
                 note(&present, true, ret_actions, room, &count);
             }
         }
-        for (int at = entry; at >= 0; at--)
-            if (!safemmap__chain->link[at].moved)
-                note(&safemmap__chain->link[at].action, false, ret_actions, room,
-                     &count);
+        for (int at = safemmap__link_for(chain, entry); at >= 0;
+             at = safemmap__link_for(chain, at - 1))
+            note(&chain->link[at].action, false, ret_actions, room, &count);
     }
     pthread_mutex_unlock(&lock);
     return count;

@@ -49,7 +49,8 @@ struct safemmap__chain {
     int count;
     struct safemmap__link {
         struct sigaction action;
-        bool moved; /* the same action has a later link: it is not called here */
+        bool moved; /* it is not called here: the same action has a later link, or has
+                       left */
         int spent;  /* an SA_RESETHAND action that had its one signal */
     } link[SAFEMMAP__ENTRIES];
 };
@@ -99,6 +100,9 @@ enum { SAFEMMAP__CHECK_WHEN_DUE = 1, SAFEMMAP__CHECK_ALWAYS = 1000 };
 
 /* NULL before the first installation. */
 extern struct safemmap__chain *safemmap__chain;
+/* The link that an entry forwards to first: its own, or where that has moved or is
+ * cut off, an older one; -1: the default action. */
+int safemmap__link_for(const struct safemmap__chain *chain, int entry);
 
 /* Of the copy of this library that serves this one (copies.c); NULL: this one does
  * everything itself. Set before the first operation. */

@@ -23,6 +23,18 @@ safemmap__count(uint64_t *counter)
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
+int
+safemmap__link_for(const struct safemmap__chain *chain, int entry)
+{
+    if (chain == NULL)
+        return -1;
+    if (entry >= chain->count)
+        entry = chain->count - 1;
+    while (entry >= 0 && chain->link[entry].moved)
+        entry--;
+    return entry;
+}
+
 /* ---- The copies that this one serves ----------------------------------- */
 
 struct safemmap__member safemmap__own = {.mailbox = {.fd = -1},

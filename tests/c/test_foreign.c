@@ -633,6 +633,81 @@ older_handler_after_displacer_left(void)
     CHECK_EQ(end_in_child(handle_without_it, source), 0);
 }
 
+/* ---- Handlers above that leave in the order in which they came ----------- */
+
+static void
+do_nothing_else(int signo)
+{
+    do_nothing(signo);
+}
+
+enum { CHECKED_BETWEEN = 1, CHECKED_AFTER = 2, WAYS_TO_LEAVE = 4 };
+
+/* The first puts back an older entry than the second does later. */
+static void
+leave_in_order(unsigned way)
+{
+    struct sigaction action = {.sa_handler = do_nothing}, first, second;
+
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(sigaction(SIGBUS, &action, &first));
+    CHECK_EQ(safemmap_install(), 0);
+    action.sa_handler = do_nothing_else;
+    CHECK_CALL(sigaction(SIGBUS, &action, &second));
+    CHECK(first.sa_sigaction != second.sa_sigaction);
+    if ((way & CHECKED_BETWEEN) != 0)
+        CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(sigaction(SIGBUS, &first, NULL));
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_CALL(sigaction(SIGBUS, &second, NULL));
+    if ((way & CHECKED_AFTER) != 0)
+        CHECK_EQ(safemmap_install(), 0);
+}
+
+static void
+die_after_all_left(const void *source)
+{
+    for (unsigned way = 0; way < WAYS_TO_LEAVE; way++)
+        leave_in_order(way);
+    die(source);
+}
+
+static void
+handle_after_all_left(const void *source)
+{
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+    struct safemmap_action actions[4];
+
+    sigaddset(&action.sa_mask, SIGUSR2);
+    for (unsigned way = 0; way < WAYS_TO_LEAVE; way++) {
+        note.at[0] = way;
+        gone = file_gone();
+        CHECK_CALL(sigaction(SIGBUS, &action, NULL));
+        leave_in_order(way);
+        check_handled(source, SA_SIGINFO);
+        CHECK_EQ(safemmap_get_actions(actions, COUNT_OF(actions)), 2);
+        CHECK(actions[0].ours);
+        CHECK_EQ(actions[1].function, (uintptr_t)handler);
+        CHECK_EQ(safemmap_uninstall(), 0);
+        CHECK_CALL(sigaction(SIGBUS, NULL, &action));
+        CHECK(action.sa_sigaction == handler);
+        file_free(&gone);
+    }
+    CHECK_EQ(calls_above, 0);
+}
+
+static void
+displacers_that_left_in_order(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(die_after_all_left, source), SIGBUS);
+            CHECK_EQ(end_in_child(handle_after_all_left, source), 0);
+        }
+}
+
 /* ---- Put back by signal(3), without SA_SIGINFO --------------------------- */
 
 static void
@@ -782,5 +857,6 @@ TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
           TEST(displaced_for_ever), TEST(displacer_that_left),
-          TEST(older_handler_after_displacer_left), TEST(put_back_without_siginfo),
+          TEST(older_handler_after_displacer_left),
+          TEST(displacers_that_left_in_order), TEST(put_back_without_siginfo),
           TEST(displacer_that_raises_is_asked_once), TEST(handler_that_gives_up))
