@@ -128,12 +128,25 @@ set_top(int entry, int inherited)
     __atomic_store_n(&top, entry, __ATOMIC_RELEASE);
 }
 
+/* Those above an entry have left. */
+static int
+cut_chain(int entry)
+{
+    int error = publish_chain(entry + 1, NULL);
+
+    if (error == 0)
+        set_top(entry, inherited_flags(action_below(entry)));
+    return error;
+}
+
+static int set_again(const struct sigaction *present, int entry, int inherited);
+
 static int
 go_above(const struct sigaction *displacer)
 {
     const int inherited = inherited_flags(displacer);
     struct sigaction ours, replaced;
-    int entry = top + 1, error;
+    int entry = top + 1, left, error;
 
     if (entry == SAFEMMAP__ENTRIES)
         return -EBUSY;
@@ -145,8 +158,14 @@ go_above(const struct sigaction *displacer)
         return error;
     set_top(entry, inherited);
     __atomic_fetch_add(&safemmap__counts.installs, 1, __ATOMIC_RELAXED);
-    /* Another thread may have set an action since we read the present one. */
-    if (entry_of(&replaced) < 0 && replaced.sa_sigaction != displacer->sa_sigaction)
+    /* Another thread may have set an action since we read the present one; or the
+     * displacer has left: back to the entry that it has put back. */
+    left = entry_of(&replaced);
+    if (left >= 0)
+        return (error = cut_chain(left)) < 0
+                   ? error
+                   : set_again(&replaced, left, top_inherited);
+    if (replaced.sa_sigaction != displacer->sa_sigaction)
         return publish_chain(entry, &replaced);
     return 0;
 }
@@ -228,12 +247,8 @@ install_locked(void)
     entry = entry_of(&present);
     if (entry < 0)
         return leads_to_us(&present) ? 0 : go_above(&present);
-    if (entry != top) {
-        /* Those above have left. */
-        if ((error = publish_chain(entry + 1, NULL)) < 0)
-            return error;
-        set_top(entry, inherited_flags(action_below(entry)));
-    }
+    if (entry != top && (error = cut_chain(entry)) < 0)
+        return error;
     return is_intact(&present, top_inherited)
                ? 0
                : set_again(&present, entry, top_inherited);

@@ -633,6 +633,70 @@ older_handler_after_displacer_left(void)
     CHECK_EQ(end_in_child(handle_without_it, source), 0);
 }
 
+static struct safemmap__chain *
+chain_now(void)
+{
+    return __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
+}
+
+static void *
+install_in_thread(void *unused)
+{
+    CHECK_EQ(safemmap_install(), 0);
+    return unused;
+}
+
+/* Above us, and gone once another thread has begun to go above it: there that waits
+ * for the registry, between the two. */
+static void
+leave_meanwhile(void)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+    const struct safemmap__chain *before;
+    pthread_t thread;
+
+    CHECK_EQ(safemmap_install(), 0);
+    before = chain_now();
+    CHECK_CALL(sigaction(SIGBUS, &action, &ours));
+    safemmap__registry_lock();
+    CHECK_EQ(pthread_create(&thread, NULL, install_in_thread, NULL), 0);
+    while (chain_now() == before)
+        usleep(100);
+    CHECK_CALL(sigaction(SIGBUS, &ours, NULL));
+    safemmap__registry_unlock();
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    check_recovers(&gone);
+}
+
+static void
+handle_meanwhile(const void *source)
+{
+    install_before_us(SA_SIGINFO);
+    leave_meanwhile();
+    check_handled(source, SA_SIGINFO);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(calls_above, 0);
+}
+
+static void
+die_meanwhile(const void *source)
+{
+    leave_meanwhile();
+    die(source);
+}
+
+static void
+displacer_that_leaves_meanwhile(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(handle_meanwhile, source), 0);
+            CHECK_EQ(end_in_child(die_meanwhile, source), SIGBUS);
+        }
+}
+
 /* ---- Handlers above that leave in the order in which they came ----------- */
 
 static void
@@ -858,5 +922,6 @@ TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
           TEST(displaced_for_ever), TEST(displacer_that_left),
           TEST(older_handler_after_displacer_left),
-          TEST(displacers_that_left_in_order), TEST(put_back_without_siginfo),
-          TEST(displacer_that_raises_is_asked_once), TEST(handler_that_gives_up))
+          TEST(displacer_that_leaves_meanwhile), TEST(displacers_that_left_in_order),
+          TEST(put_back_without_siginfo), TEST(displacer_that_raises_is_asked_once),
+          TEST(handler_that_gives_up))
