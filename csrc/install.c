@@ -348,10 +348,23 @@ somebody_calls_us(int entry)
 }
 
 static int
+put_below_back(int entry)
+{
+    struct sigaction replaced;
+
+    if (sigaction(SIGBUS, action_below(entry), &replaced) < 0)
+        return -errno;
+    if (entry_of(&replaced) == entry)
+        return 0;
+    /* Another thread has set an action since we read the present one: it stays. */
+    return sigaction(SIGBUS, &replaced, NULL) < 0 ? -errno : -EBUSY;
+}
+
+static int
 uninstall_locked(void)
 {
     struct sigaction present;
-    int entry;
+    int entry, error;
 
     if (sigaction(SIGBUS, NULL, &present) < 0)
         return -errno;
@@ -361,8 +374,8 @@ uninstall_locked(void)
     if (!safemmap__registry_is_empty() || safemmap__process_overlay_begun())
         return -EADDRINUSE;
     /* (It may never have been installed.) */
-    if (entry >= 0 && sigaction(SIGBUS, action_below(entry), NULL) < 0)
-        return -errno;
+    if (entry >= 0 && (error = put_below_back(entry)) < 0)
+        return error;
     __atomic_store_n(&top, -1, __ATOMIC_RELEASE);
     set_check_below(SAFEMMAP__CHECK_ALWAYS);
     return 0;

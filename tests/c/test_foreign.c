@@ -697,6 +697,40 @@ displacer_that_leaves_meanwhile(void)
         }
 }
 
+static void *
+uninstall_in_thread(void *unused)
+{
+    CHECK_EQ(safemmap_uninstall(), -EBUSY);
+    return unused;
+}
+
+/* Once another thread has seen that nothing is above us, and waits for the registry.
+ * (Where it comes too late, it sees the displacer: also -EBUSY.) */
+static void
+displacer_that_comes_while_uninstalling(void)
+{
+    struct sigaction action = {.sa_handler = do_nothing}, now;
+    pthread_t thread;
+
+    gone = file_gone();
+    CHECK_EQ(safemmap_install(), 0);
+    safemmap__registry_lock();
+    CHECK_EQ(pthread_create(&thread, NULL, uninstall_in_thread, NULL), 0);
+    usleep(20 * 1000);
+    CHECK_CALL(sigaction(SIGBUS, &action, &ours));
+    CHECK(is_entry(&ours));
+    safemmap__registry_unlock();
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_CALL(sigaction(SIGBUS, NULL, &now));
+    CHECK(now.sa_handler == do_nothing);
+    CHECK_EQ(safemmap_install(), 0);
+    check_recovers(&gone);
+    CHECK_CALL(sigaction(SIGBUS, &ours, NULL));
+    CHECK_EQ(safemmap_uninstall(), 0);
+    CHECK_CALL(sigaction(SIGBUS, NULL, &now));
+    CHECK(now.sa_handler == SIG_DFL);
+}
+
 /* ---- Handlers above that leave in the order in which they came ----------- */
 
 static void
@@ -922,6 +956,7 @@ TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(cycle_ends_in_default), TEST(cycle_ends_in_older_handler),
           TEST(displaced_for_ever), TEST(displacer_that_left),
           TEST(older_handler_after_displacer_left),
-          TEST(displacer_that_leaves_meanwhile), TEST(displacers_that_left_in_order),
-          TEST(put_back_without_siginfo), TEST(displacer_that_raises_is_asked_once),
-          TEST(handler_that_gives_up))
+          TEST(displacer_that_leaves_meanwhile),
+          TEST(displacer_that_comes_while_uninstalling),
+          TEST(displacers_that_left_in_order), TEST(put_back_without_siginfo),
+          TEST(displacer_that_raises_is_asked_once), TEST(handler_that_gives_up))
