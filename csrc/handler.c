@@ -202,25 +202,37 @@ next_step(int entry, const siginfo_t *info)
     return step;
 }
 
+/* Whether this is the one signal of an SA_RESETHAND action. (That it was is not noted
+ * in the chain, of which another thread may be making a copy.) */
+static bool
+is_first_signal(const struct safemmap__chain *chain, int at)
+{
+    static size_t newest_spent[SAFEMMAP__ENTRIES];
+    const size_t number = chain->link[at].number;
+    size_t newest = __atomic_load_n(&newest_spent[at], __ATOMIC_RELAXED);
+
+    while (newest < number)
+        if (__atomic_compare_exchange_n(&newest_spent[at], &newest, number, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
 /* The action at a link, or at the next older one if that link has moved; SIG_DFL past
  * the end. Returns the number of the link. */
 static int
 action_at(int at, struct sigaction *ret_action)
 {
     struct safemmap__reading reading = safemmap__start_reading();
-    struct safemmap__chain *chain =
+    const struct safemmap__chain *chain =
         __atomic_load_n(&safemmap__chain, __ATOMIC_SEQ_CST);
 
     memset(ret_action, 0, sizeof(*ret_action));
     ret_action->sa_handler = SIG_DFL;
     at = safemmap__link_for(chain, at);
-    if (at >= 0) {
-        struct safemmap__link *link = &chain->link[at];
-
-        if ((link->action.sa_flags & (int)SA_RESETHAND) == 0 ||
-            __atomic_exchange_n(&link->spent, 1, __ATOMIC_RELAXED) == 0)
-            *ret_action = link->action;
-    }
+    if (at >= 0 && ((chain->link[at].action.sa_flags & (int)SA_RESETHAND) == 0 ||
+                    is_first_signal(chain, at)))
+        *ret_action = chain->link[at].action;
     safemmap__stop_reading(&reading);
     return at;
 }

@@ -55,6 +55,7 @@ is_handler(const struct sigaction *action)
 static int
 publish_chain(int keep, const struct sigaction *action)
 {
+    static size_t actions;
     struct safemmap__chain *old = safemmap__chain, *new = calloc(1, sizeof(*new));
 
     if (new == NULL)
@@ -69,8 +70,11 @@ publish_chain(int keep, const struct sigaction *action)
             new->link[i].moved = true;
     }
     new->count = keep;
-    if (action != NULL)
-        new->link[new->count++].action = *action;
+    if (action != NULL) {
+        new->link[keep].action = *action;
+        new->link[keep].number = ++actions;
+        new->count++;
+    }
     __atomic_store_n(&safemmap__chain, new, __ATOMIC_SEQ_CST);
     safemmap__registry_lock();
     safemmap__readers_wait();

@@ -44,14 +44,14 @@ enum { SAFEMMAP__ENTRIES = 1 + SAFEMMAP_REINSTALLS };
 
 /* The actions that the entries replaced, oldest first: an entry forwards to the link
  * of its own number, and from there to older ones. Replaced as a whole, never changed
- * in place but for `spent`. */
+ * in place. */
 struct safemmap__chain {
     int count;
     struct safemmap__link {
         struct sigaction action;
         bool moved; /* it is not called here: the same action has a later link, or has
                        left */
-        int spent;  /* an SA_RESETHAND action that had its one signal */
+        size_t number; /* of the action: each that comes has a higher one */
     } link[SAFEMMAP__ENTRIES];
 };
 

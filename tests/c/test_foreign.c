@@ -271,6 +271,37 @@ resethand_is_called_once(void)
         }
 }
 
+/* As an installation on another thread does that has copied the chain before the
+ * signal came, and publishes it after that. */
+static void
+handle_once_by_two_chains(const void *argument)
+{
+    const struct source *source = argument;
+    static struct safemmap__chain copy;
+
+    install_before_us(SA_SIGINFO | (int)SA_RESETHAND);
+    copy = *safemmap__chain;
+    check_handled(source, SA_SIGINFO);
+    *skip_reason = '1';
+    __atomic_store_n(&safemmap__chain, &copy, __ATOMIC_SEQ_CST);
+    gone = file_gone();
+    source->send();
+    await_death();
+}
+
+static void
+resethand_is_called_once_by_two_chains(void)
+{
+    gone = file_gone();
+    for
+        EACH_SOURCE(source)
+        {
+            CHECK_EQ(end_in_child(handle_once_by_two_chains, source), SIGBUS);
+            CHECK_EQ(*skip_reason, '1');
+            *skip_reason = '\0';
+        }
+}
+
 /* ---- The stack of a handler before us ----------------------------------- */
 
 /* Less than the handler needs. */
@@ -949,7 +980,8 @@ displaced_for_ever(void)
 
 TEST_MAIN(TEST(default_kills), TEST(default_kills_after_recovered_faults),
           TEST(default_kills_beside_a_guard), TEST(handler_is_called),
-          TEST(resethand_is_called_once), TEST(ignored),
+          TEST(resethand_is_called_once),
+          TEST(resethand_is_called_once_by_two_chains), TEST(ignored),
           TEST(ignored_signals_do_not_interrupt),
           TEST(previous_handler_runs_on_its_own_stack),
           TEST(handler_that_jumps_from_fault), TEST(handler_that_jumps_from_raise),
