@@ -284,18 +284,13 @@ forward(int entry, int signo, siginfo_t *info, ucontext_t *context)
 
 /* ---- Called without a siginfo ------------------------------------------ */
 
-/* Whether the kernel has called this entry without a siginfo, since a program has put
- * it back with signal(3). Sets the action right. (Not inlined: the actions would stay
- * on the stack.) */
-static __attribute__((noinline)) bool
-called_without_siginfo(int entry)
+/* Sets an action of this entry right that lacks SA_SIGINFO. */
+static bool
+set_right(struct sigaction action)
 {
-    struct sigaction action, replaced;
+    struct sigaction replaced;
 
-    if (sigaction(SIGBUS, NULL, &action) < 0 ||
-        action.sa_sigaction != safemmap__entries[entry] ||
-        (action.sa_flags & SA_SIGINFO) != 0)
-        return false;
+    __atomic_store_n(&safemmap__lacked_siginfo, true, __ATOMIC_SEQ_CST);
     action.sa_flags |= SA_SIGINFO | SA_NODEFER;
     sigemptyset(&action.sa_mask);
     if (safemmap__os_set_action(&action, &replaced) < 0)
@@ -304,6 +299,36 @@ called_without_siginfo(int entry)
     if (replaced.sa_sigaction != action.sa_sigaction)
         sigaction(SIGBUS, &replaced, NULL);
     return true;
+}
+
+/* Whether SIGBUS is blocked, which this action does not do: the kernel has called
+ * this handler by a former action that another thread has set right since. (One that
+ * signal(3) has set blocks this signal alone; ThreadSanitizer blocks all.) */
+static bool
+was_changed_before(const struct sigaction *action)
+{
+    sigset_t mask;
+
+    if (!__atomic_load_n(&safemmap__lacked_siginfo, __ATOMIC_SEQ_CST) ||
+        (action->sa_flags & SA_NODEFER) == 0 ||
+        sigismember(&action->sa_mask, SIGBUS) != 0)
+        return false;
+    pthread_sigmask(SIG_BLOCK, NULL, &mask);
+    return sigismember(&mask, SIGBUS) == 1 && sigismember(&mask, SIGSEGV) == 0;
+}
+
+/* Whether the kernel has called this entry without a siginfo, since a program has put
+ * it back with signal(3). (Not inlined: the actions would stay on the stack.) */
+static __attribute__((noinline)) bool
+called_without_siginfo(int entry)
+{
+    struct sigaction action;
+
+    if (sigaction(SIGBUS, NULL, &action) < 0 ||
+        action.sa_sigaction != safemmap__entries[entry])
+        return false;
+    return (action.sa_flags & SA_SIGINFO) == 0 ? set_right(action)
+                                               : was_changed_before(&action);
 }
 
 static void

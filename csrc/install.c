@@ -194,9 +194,11 @@ set_again(const struct sigaction *present, int entry, int inherited)
         action_of(entry, (present->sa_flags & (SA_ONSTACK | SA_RESTART)) |
                              (inherited & SA_ONSTACK));
     struct sigaction replaced;
-    int error = safemmap__os_set_action(&ours, &replaced);
+    int error;
 
-    if (error < 0)
+    if ((present->sa_flags & SA_SIGINFO) == 0)
+        __atomic_store_n(&safemmap__lacked_siginfo, true, __ATOMIC_SEQ_CST);
+    if ((error = safemmap__os_set_action(&ours, &replaced)) < 0)
         return error;
     /* Another thread has set an action meanwhile. */
     return entry_of(&replaced) < 0 ? go_above(&replaced) : 0;

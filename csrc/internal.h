@@ -104,6 +104,10 @@ extern struct safemmap__chain *safemmap__chain;
  * cut off, an older one; -1: the default action. */
 int safemmap__link_for(const struct safemmap__chain *chain, int entry);
 
+/* Whether an action of ours was ever set without SA_SIGINFO. A thread may still be in
+ * a handler that the kernel has called by it, after it has been set right. */
+extern bool safemmap__lacked_siginfo;
+
 /* Of the copy of this library that serves this one (copies.c); NULL: this one does
  * everything itself. Set before the first operation. */
 extern const struct safemmap__service *safemmap__host;

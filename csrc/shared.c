@@ -12,6 +12,7 @@
 SAFEMMAP__TLS volatile struct safemmap__thread safemmap__self;
 unsigned safemmap__check_below = SAFEMMAP__CHECK_WHEN_DUE;
 struct safemmap__chain *safemmap__chain;
+bool safemmap__lacked_siginfo;
 struct safemmap_counts safemmap__counts;
 struct safemmap__directory *safemmap__directory;
 int safemmap__fork_error = -ENOSYS;

@@ -386,6 +386,52 @@ called_without_siginfo(void)
     }
 }
 
+enum { THREADS = 4 };
+static pthread_barrier_t together;
+
+static void *
+fault_together(void *rounds)
+{
+    struct safemmap_fault fault;
+    unsigned char target[1000];
+
+    for (size_t i = 0; i < *(const size_t *)rounds; i++) {
+        pthread_barrier_wait(&together); /* the main thread puts the action back */
+        pthread_barrier_wait(&together);
+        fill_stack(1);
+        CHECK_EQ(
+            safemmap_copy(target, gone.map + 9, i % 2 ? 9 : sizeof(target), &fault),
+            -EFAULT);
+        CHECK_EQ(fault.address, (uintptr_t)gone.map + 9);
+        pthread_barrier_wait(&together);
+    }
+    return NULL;
+}
+
+/* One thread sets the action right while others have been called by the former one.
+ */
+static void
+called_without_siginfo_together(void)
+{
+    const size_t rounds = SCALED(3000);
+    pthread_t threads[THREADS];
+
+    gone = file_gone();
+    CHECK_EQ(pthread_barrier_init(&together, NULL, THREADS + 1), 0);
+    for (size_t i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, fault_together, (void *)&rounds),
+                 0);
+    for (size_t i = 0; i < rounds; i++) {
+        CHECK_EQ(safemmap_install(), 0);
+        pthread_barrier_wait(&together);
+        put_back_by_signal();
+        pthread_barrier_wait(&together);
+        pthread_barrier_wait(&together);
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+}
+
 /* Not what it was given, but some do: the mask cannot be restored then, save for
  * SIGBUS. */
 static void
@@ -582,6 +628,6 @@ stacks(void)
 TEST_MAIN(TEST(mask_and_errno), TEST(sigbus_blocked), TEST(called_by_a_handler_above),
           TEST(called_at_the_end_of_a_handler_above), TEST(checks_again),
           TEST(action_changed), TEST(alignment_checked), TEST(called_without_siginfo),
-          TEST(called_without_a_context), TEST(passed_on_with_raise),
-          TEST(raise_reaches_handler_after_operation),
+          TEST(called_without_siginfo_together), TEST(called_without_a_context),
+          TEST(passed_on_with_raise), TEST(raise_reaches_handler_after_operation),
           TEST(raise_kills_after_operation), TEST(stacks))
