@@ -1,5 +1,5 @@
-"""Operations that change a mapping do all or nothing, whatever call of the system or for
-memory fails."""
+"""Operations that change a mapping do all or nothing, whichever system call or
+allocation fails."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ status_in_child(void (*body)(const void *), const void *argument, unsigned secon
 static inline int
 end_in_child(void (*body)(const void *), const void *argument)
 {
-    int status = status_in_child(body, argument, 20);
+    int status = status_in_child(body, argument, BRIEF ? 200 : 20);
 
     return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
 }
