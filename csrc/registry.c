@@ -466,6 +466,24 @@ safemmap_region_update(struct safemmap_region *region, uintptr_t start, uintptr_
     return error;
 }
 
+/* safemmap__visitor: a struct safemmap__range of the region was mapped anew. What was
+ * moved aside there must not be moved back over it. */
+static void
+begin_again(struct safemmap_region *region, void *context)
+{
+    size_t first, last;
+
+    safemmap__unmark(region, context);
+    if (!region->put_back)
+        return;
+    safemmap__pages_in(region, context, &first, &last);
+    if (!safemmap__runs_drop(region->shadowed, first, last)) {
+        /* The set is full. What lies behind stays lost. */
+        region->lost = -ENOMEM;
+        safemmap__runs_drop(region->shadowed, first, safemmap__page_count(region));
+    }
+}
+
 /* The caller holds safemmap__pages: threads that have faulted there wait for it, and
  * are told by the id that what they found is no more. */
 static int
@@ -478,7 +496,7 @@ renew_locked(struct safemmap_region *region, int flags)
 
     if (error < 0)
         return error;
-    safemmap__regions_visit(all.start, all.end, safemmap__unmark, &all);
+    safemmap__regions_visit(all.start, all.end, begin_again, &all);
     region->singles = 0;
     region->steps = (struct safemmap__steps){0};
     __atomic_store_n(&region->id, ++last_id, __ATOMIC_RELAXED);

@@ -1254,6 +1254,34 @@ renewed(void)
     }
 }
 
+/* What was moved aside for another region is not the file's any more. */
+static void
+renewed_beside_one_that_is_put_back(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region region = part_of(&file, 2, 5),
+                           theirs = part_of(&file, 0, 8);
+
+    CHECK(mmap(file.map, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+               file.fd, 0) == (void *)file.map);
+    theirs.put_back = true;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&theirs), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 1);
+    for (size_t page = 1; page < 8; page++)
+        CHECK_EQ(load(&file, page * PAGE), 0);
+    regrow(&file);
+    CHECK_EQ(safemmap_region_renew(&region, MAP_PRIVATE), 0);
+    for (size_t page = 2; page < 5; page++)
+        store(&file, page * PAGE, 222);
+    CHECK_EQ(safemmap_region_remove(&theirs), 0);
+    for (size_t page = 0; page < 8; page++)
+        CHECK_EQ(load(&file, page * PAGE),
+                 page >= 2 && page < 5 ? 222 : pattern(page * PAGE));
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+}
+
 static void *
 load_last_page(void *unused)
 {
@@ -1436,5 +1464,6 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(without_address_space), TEST(passed_on_with_raise),
           TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),
           TEST(one_event_while_updated), TEST(offset_of_a_fault_before_an_update),
-          TEST(updated_while_forking), TEST(renewed), TEST(renewed_under_faults),
+          TEST(updated_while_forking), TEST(renewed),
+          TEST(renewed_beside_one_that_is_put_back), TEST(renewed_under_faults),
           TEST(renewed_while_a_fault_waits), TEST(attended), TEST(attended_no_longer))
