@@ -220,7 +220,8 @@ int safemmap__zeros_prepare(void);
 int safemmap__zeros_map(uintptr_t address, size_t size, int protection,
                         uint64_t *ret_token);
 /* Maps pages over it that fault when they are touched, as if they had been withdrawn.
- */
+ * Their token is SAFEMMAP__ZEROS_END at least, and those of others are below it. */
+#define SAFEMMAP__ZEROS_END ((uint64_t)1 << 62)
 int safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection,
                                   uint64_t *ret_token);
 /* The token of the newest overlay. */

@@ -15,8 +15,8 @@ struct safemmap__file {
     ino_t inode;
     int64_t harmless_at; /* when it was last found not to be mapped executable */
     struct safemmap__steps steps;
-    unsigned singles; /* replacements with good pages around them */
-    char *path;       /* SAFEMMAP__PATH bytes */
+    size_t singles; /* replacements with good pages around them */
+    char *path;     /* SAFEMMAP__PATH bytes */
 };
 
 /* The entry for this identity. A new one takes the place of the oldest. */
@@ -35,7 +35,8 @@ struct safemmap__origin {
     uint64_t offset; /* of the first page */
 };
 
-/* When there is no room, the oldest is forgotten. Tokens come in falling order. */
+/* When there is no room, the oldest is forgotten. Tokens come in falling order, on
+ * either side of SAFEMMAP__ZEROS_END. */
 void safemmap__origin_add(const struct safemmap__origin *origin);
 /* False: not known, or forgotten. */
 bool safemmap__origin_of(ino_t zeros, uint64_t offset,

@@ -12,11 +12,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* So many times pages of a region are replaced that are not known to be lost with
- * their neighbours. With the next, all that are left are replaced; otherwise a peer
- * could exhaust vm.max_map_count with holes. */
-enum { SINGLES_ALLOWED = 256 };
-
 /* The fault hook is called for so many regions that hold one address. */
 enum { REPORTED_ALLOWED = 16 };
 
@@ -211,8 +206,8 @@ extent(struct safemmap_region *region, size_t page, const siginfo_t *info,
     return true;
 }
 
-/* When vm.max_map_count is reached: a wider replacement, which swallows the whole run
- * around the page, needs no further mapping. */
+/* A wider replacement, which swallows the whole run around the page, needs no further
+ * mapping. */
 static bool
 replace_around(struct safemmap_region *region, size_t page, struct fault *fault)
 {
@@ -241,8 +236,8 @@ overlay_lasting(struct safemmap_region *owner, size_t page, const siginfo_t *inf
     lost = extent(owner, page, info, fault, &first, &last);
     poison_all(owner, fault, &one);
     fault->announced = true;
-    if (!lost && (owner->singles++ >= SINGLES_ALLOWED ||
-                  safemmap__os_set_mappings_aside() < 0)) {
+    if ((!lost && safemmap__single_is_too_many(&owner->singles)) ||
+        safemmap__os_set_mappings_aside() < 0) {
         first = 0;
         last = safemmap__page_count(owner);
     }
@@ -297,14 +292,14 @@ is_present(const struct safemmap_region *region, size_t page,
 
 static bool
 map_step(struct safemmap_region *owner, const struct safemmap__range *step,
-         struct fault *fault)
+         const struct safemmap__range *within, struct fault *fault)
 {
     size_t first, last;
 
     safemmap__pages_in(owner, step, &first, &last);
     poison_all(owner, fault, step);
     safemmap__move_aside(owner, first, last);
-    if (safemmap__step_map(&owner->steps, step, owner->protection) < 0) {
+    if (safemmap__step_map(&owner->steps, step, within, owner->protection) < 0) {
         safemmap__move_back(owner, first, last);
         return false;
     }
@@ -324,7 +319,7 @@ join(struct safemmap_region *owner, size_t first, size_t last)
     if (first == last)
         return;
     safemmap__move_aside(owner, first, last);
-    safemmap__steps_join(&owner->steps, &range, owner->protection);
+    safemmap__steps_join(&owner->steps, &range, owner->protection, owner->steps.left);
     safemmap__visit_overlapping(owner, &range, safemmap__mark, &range);
 }
 
@@ -343,15 +338,6 @@ join_beside(struct safemmap_region *owner, size_t page)
     join(owner, page + (last > page), last);
 }
 
-/* Whether one more mapping of its own for the page would be one too many. */
-static bool
-is_one_too_many(struct safemmap_region *owner, uintptr_t page)
-{
-    return (!safemmap__steps_adjoin(&owner->steps, page, owner->page_size) &&
-            owner->singles++ >= SINGLES_ALLOWED) ||
-           safemmap__os_set_mappings_aside() < 0;
-}
-
 static bool
 overlay_withdrawable(struct safemmap_region *owner, size_t page,
                      const siginfo_t *info, struct fault *fault)
@@ -366,7 +352,9 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
         safemmap__runs_around(owner->overlaid, page, count, &first, &last);
     fault->later = true;
     fault->announced = safemmap__steps_go_on(&owner->steps, start, owner->page_size);
-    if (!lost && !known && is_one_too_many(owner, start)) {
+    if (!lost && !known &&
+        !safemmap__steps_adjoin(&owner->steps, start, owner->page_size) &&
+        safemmap__single_is_too_many(&owner->singles)) {
         lost = true;
         first = 0;
         last = count;
@@ -379,12 +367,21 @@ overlay_withdrawable(struct safemmap_region *owner, size_t page,
             join_beside(owner, page);
     }
 
+    /* The process can have no more mappings: a whole run of replaced pages, or the
+     * whole region, takes none. */
+    bool full = safemmap__os_set_mappings_aside() < 0;
+    if (full && !known) {
+        first = 0;
+        last = count;
+    }
     struct safemmap__range within = {safemmap__page_address(owner, first),
                                      safemmap__page_address(owner, last)};
     struct safemmap__range step =
-        safemmap__step(&owner->steps, start, owner->page_size, &within, lost);
-    if (!map_step(owner, &step, fault) && !map_step(owner, &one, fault) &&
-        !map_step(owner, &within, fault))
+        full ? within
+             : safemmap__step(&owner->steps, start, owner->page_size, &within, lost);
+    if (!map_step(owner, &step, &within, fault) &&
+        !map_step(owner, &one, &within, fault) &&
+        !map_step(owner, &within, &within, fault))
         return false;
     safemmap__count(&safemmap__counts.overlaid);
     return true;

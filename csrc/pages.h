@@ -48,9 +48,10 @@ struct safemmap__range safemmap__step(const struct safemmap__steps *steps,
                                       uintptr_t page, size_t page_size,
                                       const struct safemmap__range *within,
                                       bool lost);
-/* 0, or a negative errno: nothing has changed. */
+/* `within`: as for safemmap__step(). 0, or a negative errno: nothing has changed. */
 int safemmap__step_map(struct safemmap__steps *steps,
-                       const struct safemmap__range *step, int protection);
+                       const struct safemmap__range *step,
+                       const struct safemmap__range *within, int protection);
 /* Whether the page is near the last step, and that was not withdrawn. */
 bool safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
                            size_t page_size);
@@ -58,11 +59,23 @@ bool safemmap__steps_go_on(const struct safemmap__steps *steps, uintptr_t page,
 bool safemmap__steps_adjoin(const struct safemmap__steps *steps, uintptr_t page,
                             size_t page_size);
 /* Whether steps have left so many mappings behind that what is lost must be joined
- * into one before the next step. Joining sets steps->token to the token of the whole.
+ * into one before the next step. Joining sets steps->token to the token of the whole;
+ * `joined` mappings fewer are left then.
  */
 bool safemmap__steps_are_many(const struct safemmap__steps *steps);
 int safemmap__steps_join(struct safemmap__steps *steps,
-                         const struct safemmap__range *lost, int protection);
+                         const struct safemmap__range *lost, int protection,
+                         unsigned joined);
+/* Fewer are not joined: whatever is joined faults again, and an instruction touches
+ * several pages. */
+enum { SAFEMMAP__FEW = 32 };
+/* Counts a page, or a few, that are replaced with good pages around them. Whether all
+ * pages around it must be replaced instead; and whether, for certain, some have been.
+ */
+bool safemmap__single_is_too_many(size_t *singles);
+bool safemmap__singles_are_many(size_t singles);
+/* The mappings that were left behind are gone. */
+void safemmap__steps_forget(struct safemmap__steps *steps, size_t *singles);
 
 /* ---- shadow.c ---- */
 

@@ -23,11 +23,6 @@
 #include <sys/mman.h>
 #include <time.h>
 
-/* So many times pages of a file are replaced that are not known to be lost with their
- * neighbours. With the next, the whole mapping is replaced; otherwise a peer could
- * exhaust vm.max_map_count with holes. */
-enum { SINGLES_ALLOWED = 256 };
-
 static int begun;
 
 bool
@@ -122,8 +117,10 @@ is_mapped_executable(struct safemmap__file *file)
 struct lost {
     struct safemmap__mapping mapping; /* as it is now */
     struct safemmap__file *file;      /* the original one; NULL: forgotten */
+    dev_t device;                     /* of the original one; where even that is */
+    ino_t inode;                      /* forgotten, of the memory file */
     uintptr_t page;
-    uint64_t offset;              /* of the page, in the file */
+    uint64_t offset;              /* of the page, in that file */
     struct safemmap__range range; /* may be replaced */
     bool known;                   /* all of the range is known to be lost */
     bool zeros;                   /* the mapping is an overlay of ours */
@@ -222,14 +219,23 @@ find_origin(struct lost *lost)
     if (safemmap__origin_of(mapping->inode, place, &origin)) {
         lost->file = safemmap__file_by_id(origin.file);
         lost->offset = origin.offset + (place - origin.token);
-        lost->event.file.device = (uint64_t)origin.device;
-        lost->event.file.inode = origin.inode;
+        lost->device = origin.device;
+        lost->inode = origin.inode;
     } else if (mapping->inode != safemmap__zeros_inode())
         return false;
     lost->size = lost->file != NULL ? size_of(lost->file) : -1;
     lost->known = lost->zeros = true;
     lost->range = (struct safemmap__range){mapping->start, mapping->end};
     return true;
+}
+
+/* Not even the identity of the original file is known: the pages count as the memory
+ * file's. */
+static bool
+is_forgotten(const struct lost *lost)
+{
+    return safemmap__zeros_are_on(lost->device) &&
+           lost->inode == safemmap__zeros_inode();
 }
 
 static bool
@@ -241,6 +247,8 @@ find(struct lost *lost, uintptr_t address)
         safemmap__os_mapping_at(maps.fd, address, mapping, path) < 0 ||
         mapping->inode == 0 || (mapping->protection & PROT_EXEC) != 0)
         return false;
+    lost->device = mapping->device;
+    lost->inode = mapping->inode;
     lost->page = address - (address - mapping->start) % mapping->page_size;
     lost->offset = mapping->offset + (lost->page - mapping->start);
     if (find_origin(lost))
@@ -267,8 +275,13 @@ is_unchanged(const struct lost *lost)
 
 /* ---- Replacing --------------------------------------------------------- */
 
-/* For zeros whose original file has been forgotten. */
-static struct safemmap__steps steps_of_forgotten;
+static struct safemmap__steps *
+steps_of(const struct lost *lost)
+{
+    static struct safemmap__steps of_forgotten; /* guarded by safemmap__pages */
+
+    return lost->file != NULL ? &lost->file->steps : &of_forgotten;
+}
 
 /* (Zeros that stay do not fault, so that nobody will ask.) */
 static void
@@ -277,12 +290,12 @@ remember(const struct lost *lost, const struct safemmap__range *range, uint64_t 
     struct safemmap__origin origin = {.zeros = safemmap__zeros_inode(),
                                       .token = token,
                                       .size = range->end - range->start,
-                                      .device = (dev_t)lost->event.file.device,
-                                      .inode = (ino_t)lost->event.file.inode};
+                                      .file = lost->event.file.id,
+                                      .device = lost->device,
+                                      .inode = lost->inode};
 
-    if (origin.inode == 0 || token == 0)
+    if (token == 0)
         return;
-    origin.file = lost->event.file.id;
     origin.offset = lost->offset + (range->start - lost->page);
     safemmap__origin_add(&origin);
 }
@@ -291,10 +304,17 @@ static bool
 map_step(const struct lost *lost, struct safemmap__steps *steps,
          const struct safemmap__range *step)
 {
-    if (safemmap__step_map(steps, step, lost->mapping.protection) < 0)
+    if (safemmap__step_map(steps, step, &lost->range, lost->mapping.protection) < 0)
         return false;
     remember(lost, step, steps->token);
     return true;
+}
+
+/* So that good pages were replaced, too. */
+static bool
+are_many_singles(const struct lost *lost)
+{
+    return lost->file != NULL && safemmap__singles_are_many(lost->file->singles);
 }
 
 /* Whether a mapping next to the range was once part of the same mapping, and is lost
@@ -309,53 +329,54 @@ belongs(const struct lost *lost, const struct safemmap__mapping *other)
         return false;
     if (safemmap__zeros_are_on(other->device) &&
         safemmap__origin_of(other->inode, other->offset, &origin))
-        return origin.file == lost->file->id &&
+        return origin.inode == lost->inode && origin.device == lost->device &&
                origin.offset + (other->offset - origin.token) == offset;
-    return other->inode == lost->file->inode && other->device == lost->file->device &&
+    return other->inode == lost->inode && other->device == lost->device &&
            other->offset == offset &&
-           (lost->file->singles > SINGLES_ALLOWED ||
+           (is_forgotten(lost) || are_many_singles(lost) ||
             (lost->size >= 0 && offset >= end_of_file(lost)));
 }
 
-/* Steps split one mapping into many: widens the range to all of the original one. */
-static void
+/* Steps split one mapping into many: widens the range to all of the original one.
+ * Returns by how many mappings. */
+static unsigned
 widen(struct lost *lost)
 {
     struct safemmap__mapping other;
     struct safemmap__range *range = &lost->range;
+    unsigned count = 0;
 
-    while (safemmap__os_mapping_at(maps.fd, range->start - 1, &other, NULL) == 0 &&
-           other.end == range->start && belongs(lost, &other))
+    for (; safemmap__os_mapping_at(maps.fd, range->start - 1, &other, NULL) == 0 &&
+           other.end == range->start && belongs(lost, &other);
+         count++)
         range->start = other.start;
-    while (safemmap__os_mapping_at(maps.fd, range->end, &other, NULL) == 0 &&
-           other.start == range->end && belongs(lost, &other))
+    for (; safemmap__os_mapping_at(maps.fd, range->end, &other, NULL) == 0 &&
+           other.start == range->end && belongs(lost, &other);
+         count++)
         range->end = other.end;
+    return count;
 }
 
 /* Steps have left many mappings behind: makes one of all that is lost, or where that
- * is not known, of the steps beside the page. */
-static void
+ * is not known, of the steps beside the page. True: the range is that one. */
+static bool
 join(struct lost *lost, struct safemmap__steps *steps)
 {
     const struct safemmap__range range = lost->range;
+    unsigned count;
 
     if (!lost->known)
         lost->range = (struct safemmap__range){lost->page, lost->page};
-    widen(lost);
-    if (lost->range.start != lost->range.end &&
-        safemmap__steps_join(steps, &lost->range, lost->mapping.protection) == 0)
+    count = widen(lost);
+    if (count >= SAFEMMAP__FEW &&
+        safemmap__steps_join(steps, &lost->range, lost->mapping.protection, count) ==
+            0) {
         remember(lost, &lost->range, steps->token);
-    if (!lost->known)
-        lost->range = range;
-}
-
-/* Whether one more mapping of its own for the page would be one too many. */
-static bool
-is_one_too_many(const struct lost *lost, const struct safemmap__steps *steps)
-{
-    return (!safemmap__steps_adjoin(steps, lost->page, lost->mapping.page_size) &&
-            lost->file->singles++ >= SINGLES_ALLOWED) ||
-           safemmap__os_set_mappings_aside() < 0;
+        if (lost->known)
+            return true;
+    }
+    lost->range = range;
+    return false;
 }
 
 /* `*ret_done`: some page was replaced. Without that, the access faults again if the
@@ -365,17 +386,24 @@ replace_lost(struct lost *lost, bool *ret_done)
 {
     const size_t page_size = lost->mapping.page_size;
     const struct safemmap__range one = {lost->page, lost->page + page_size};
-    struct safemmap__steps *steps =
-        lost->file != NULL ? &lost->file->steps : &steps_of_forgotten;
+    struct safemmap__steps *steps = steps_of(lost);
     struct safemmap__range step;
+    bool joined;
 
-    if (!lost->known && is_one_too_many(lost, steps))
+    if (!lost->known && !safemmap__steps_adjoin(steps, lost->page, page_size) &&
+        safemmap__single_is_too_many(&lost->file->singles))
         lost->known = true;
     step = safemmap__step(steps, lost->page, page_size, &lost->range, lost->known);
     if (!is_unchanged(lost))
         return true;
-    if (lost->file != NULL && safemmap__steps_are_many(steps))
-        join(lost, steps);
+    joined = safemmap__steps_are_many(steps) && join(lost, steps);
+    if (safemmap__os_set_mappings_aside() < 0) {
+        /* The process can have no more mappings: a whole one takes none. */
+        if (!joined)
+            lost->range =
+                (struct safemmap__range){lost->mapping.start, lost->mapping.end};
+        step = lost->range;
+    }
     if (!map_step(lost, steps, &step) && !map_step(lost, steps, &one) &&
         !map_step(lost, steps, &lost->range))
         return false;
@@ -436,8 +464,10 @@ describe(struct lost *lost, const siginfo_t *info, const ucontext_t *context)
     if (lost->file != NULL) {
         event->file.id = lost->file->id;
         event->file.deleted = lost->file->deleted;
-        event->file.device = (uint64_t)lost->file->device;
-        event->file.inode = lost->file->inode;
+    }
+    if (!is_forgotten(lost)) {
+        event->file.device = (uint64_t)lost->device;
+        event->file.inode = lost->inode;
     }
 }
 
@@ -453,7 +483,7 @@ answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
     if (!find(lost, address))
         return false;
     describe(lost, info, context);
-    steps = lost->file != NULL ? &lost->file->steps : &steps_of_forgotten;
+    steps = steps_of(lost);
     goes_on = safemmap__steps_go_on(steps, lost->page, lost->mapping.page_size);
     if (presence(lost, context) == SAFEMMAP__PRESENT) {
         /* Its own page has come back; or another thread has just replaced it. */

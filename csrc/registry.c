@@ -302,8 +302,9 @@ remove_locked(const struct safemmap_region *region)
 }
 
 static void
-free_runs(struct safemmap_region *region)
+forget_pages(struct safemmap_region *region)
 {
+    safemmap__steps_forget(&region->steps, &region->singles);
     free(region->overlaid);
     free(region->shadowed);
     region->overlaid = NULL;
@@ -350,7 +351,7 @@ prepare(struct safemmap_region *region)
     region->overlaid = safemmap__runs_new(pages);
     region->shadowed = region->put_back ? safemmap__runs_new(pages) : NULL;
     if (region->overlaid == NULL || (region->put_back && region->shadowed == NULL)) {
-        free_runs(region);
+        forget_pages(region);
         return -ENOMEM;
     }
     return 0;
@@ -391,7 +392,7 @@ safemmap_region_add(struct safemmap_region *region)
     error = enter_locked(region);
     safemmap__registry_unlock();
     if (error < 0)
-        free_runs(region);
+        forget_pages(region);
     return error;
 }
 
@@ -425,7 +426,7 @@ update_locked(struct safemmap_region *region, struct safemmap_region *stand_in)
     region->overlaid = stand_in->overlaid;
     region->start = stand_in->start;
     region->end = stand_in->end;
-    region->steps = (struct safemmap__steps){0};
+    safemmap__steps_forget(&region->steps, &region->singles);
     replace_locked(stand_in, region);
     stand_in->overlaid = NULL;
     return 0;
@@ -460,7 +461,7 @@ safemmap_region_update(struct safemmap_region *region, uintptr_t start, uintptr_
         safemmap__registry_lock();
         error = update_locked(region, stand_in);
         safemmap__registry_unlock();
-        free_runs(stand_in);
+        forget_pages(stand_in);
     }
     free(stand_in);
     return error;
@@ -497,8 +498,7 @@ renew_locked(struct safemmap_region *region, int flags)
     if (error < 0)
         return error;
     safemmap__regions_visit(all.start, all.end, begin_again, &all);
-    region->singles = 0;
-    region->steps = (struct safemmap__steps){0};
+    safemmap__steps_forget(&region->steps, &region->singles);
     __atomic_store_n(&region->id, ++last_id, __ATOMIC_RELAXED);
     __atomic_store_n(&region->poisoned, 0, __ATOMIC_RELEASE);
     safemmap__os_set_mappings_aside();
@@ -538,7 +538,7 @@ safemmap_region_remove(struct safemmap_region *region)
     if (region->overlaid != NULL) {
         remove_locked(region);
         error = safemmap__put_back(region);
-        free_runs(region);
+        forget_pages(region);
     }
     safemmap__registry_unlock();
     return error;

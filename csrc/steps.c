@@ -6,13 +6,66 @@
  * twice as large as the one before, whose memory it gives back. So reading all of
  * them takes few faults and little memory.
  *
- * A step leaves one more mapping behind, unless it ends where the last one begins.
+ * A step leaves up to two more mappings behind: it splits the one that it lies in.
  * When there are many, all that is lost is joined into one mapping again, every page
  * of which faults when it is touched.
  */
 #include "pages.h"
 
-enum { FIRST = 1 << 16, LARGEST = 1 << 25, MANY = 256, PROBES = 1024 };
+enum { FIRST = 1 << 16, LARGEST = 1 << 25, PROBES = 1024 };
+
+/* So many mappings one region or file may leave behind; so many all of them may,
+ * before the limit of each is lowered to SAFEMMAP__FEW; and so many pages of one may
+ * be replaced with good pages around them, each of which leaves two. */
+enum { MANY = 256, PLENTY = 1 << 13, SINGLES = 256 };
+
+/* By all. Regions are taken out by threads that do not hold safemmap__pages. */
+static unsigned left_by_all;
+
+static bool
+are_plenty(void)
+{
+    return __atomic_load_n(&left_by_all, __ATOMIC_RELAXED) >= PLENTY;
+}
+
+static void
+add_left(struct safemmap__steps *steps, unsigned left)
+{
+    steps->left += left;
+    __atomic_fetch_add(&left_by_all, left, __ATOMIC_RELAXED);
+}
+
+static void
+drop_left(struct safemmap__steps *steps, unsigned left)
+{
+    if (left > steps->left)
+        left = steps->left;
+    steps->left -= left;
+    __atomic_fetch_sub(&left_by_all, left, __ATOMIC_RELAXED);
+}
+
+void
+safemmap__steps_forget(struct safemmap__steps *steps, size_t *singles)
+{
+    drop_left(steps, steps->left);
+    __atomic_fetch_sub(&left_by_all, 2 * (unsigned)*singles, __ATOMIC_RELAXED);
+    *steps = (struct safemmap__steps){0};
+    *singles = 0;
+}
+
+bool
+safemmap__singles_are_many(size_t singles)
+{
+    return singles > SINGLES;
+}
+
+bool
+safemmap__single_is_too_many(size_t *singles)
+{
+    ++*singles;
+    __atomic_fetch_add(&left_by_all, 2, __ATOMIC_RELAXED);
+    return *singles > (are_plenty() ? SAFEMMAP__FEW : SINGLES);
+}
 
 /* Whether the page lies in the last step, or near it; and the size and the direction
  * of the step to take then. */
@@ -94,36 +147,43 @@ safemmap__step(const struct safemmap__steps *steps, uintptr_t page, size_t page_
 bool
 safemmap__steps_are_many(const struct safemmap__steps *steps)
 {
-    return steps->left >= MANY;
+    return steps->left >= MANY ||
+           (steps->left >= SAFEMMAP__FEW &&
+            (are_plenty() || safemmap__os_set_mappings_aside() < 0));
 }
 
 int
 safemmap__steps_join(struct safemmap__steps *steps,
-                     const struct safemmap__range *lost, int protection)
+                     const struct safemmap__range *lost, int protection,
+                     unsigned joined)
 {
     uint64_t token;
     int error = safemmap__zeros_map_withdrawn(lost->start, lost->end - lost->start,
                                               protection, &token);
 
-    if (error == 0)
-        *steps = (struct safemmap__steps){.token = token};
+    if (error == 0) {
+        drop_left(steps, joined);
+        *steps = (struct safemmap__steps){.token = token, .left = steps->left};
+    }
     return error;
 }
 
 int
 safemmap__step_map(struct safemmap__steps *steps, const struct safemmap__range *step,
-                   int protection)
+                   const struct safemmap__range *within, int protection)
 {
     const struct safemmap__steps last = *steps;
-    bool merges = step->end == last.start;
+    bool before = step->start != within->start && step->start != last.end;
+    bool merges = step->end == last.start; /* with the last step */
+    bool after = step->end != within->end && !merges;
     uint64_t token = 0;
     int error =
         safemmap__zeros_map(step->start, step->end - step->start, protection, &token);
 
     if (error < 0)
         return error;
-    *steps =
-        (struct safemmap__steps){step->start, step->end, token, last.left + !merges};
+    *steps = (struct safemmap__steps){step->start, step->end, token, last.left};
+    add_left(steps, (unsigned)(before + after - (before && merges)));
     if (last.start != last.end &&
         ((step->start >= last.end && step->start - last.end < LARGEST) ||
          (step->end <= last.start && last.start - step->end < LARGEST)))

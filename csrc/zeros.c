@@ -22,8 +22,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Where the first overlay ends: 64 bits of offset, and signed. */
-#define END ((uint64_t)1 << 62)
+/* Where the first overlay ends. (An offset has 63 bits.) */
+#define END SAFEMMAP__ZEROS_END
+/* Where the first one ends that is withdrawn from the beginning. The file never
+ * reaches as far as END, and each has a range for itself there, too. */
+#define WITHDRAWN_END ((uint64_t)3 << 61)
 /* The smallest size of a memory file. */
 #define LEAST ((uint64_t)1 << 26)
 /* A duplicate of a source is mapped for a moment, from the source's offset to the end
@@ -44,11 +47,12 @@ static struct {
     pid_t owner; /* not a forked child, which makes its own */
     dev_t device;
     ino_t inode;
-    uint64_t size;   /* when it was made */
-    uint64_t end;    /* its size now, since the last withdrawal */
-    uint64_t lowest; /* where the newest overlay begins */
+    uint64_t size;             /* when it was made */
+    uint64_t end;              /* its size now, since the last withdrawal */
+    uint64_t lowest;           /* where the newest overlay begins, */
+    uint64_t lowest_withdrawn; /* and the newest that was withdrawn beforehand */
     struct source source;
-} file = {.fd = -1, .lowest = END};
+} file = {.fd = -1, .lowest = END, .lowest_withdrawn = WITHDRAWN_END};
 
 static struct {
     pid_t owner;
@@ -244,21 +248,27 @@ withdraw(uint64_t token)
     return error;
 }
 
-/* The range is cut off before it is mapped, so that nobody reads a zero in it. (All
- * older overlays are withdrawn with it, and accesses to them are reported anew.) */
 int
 safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection,
                               uint64_t *ret_token)
 {
     int error;
 
-    if (!is_own() || size > file.lowest)
+    if (!is_own())
         return -EBADF;
-    __atomic_store_n(&file.lowest, file.lowest - size, __ATOMIC_RELAXED);
-    if ((error = withdraw(file.lowest)) < 0)
+    if (size > file.lowest_withdrawn - END)
+        return -ENOSPC;
+    file.lowest_withdrawn -= size;
+    error = safemmap__os_map_file(address, size, protection, file.fd,
+                                  file.lowest_withdrawn);
+    if (error < 0)
         return error;
-    *ret_token = file.lowest;
-    return safemmap__os_map_file(address, size, protection, file.fd, file.lowest);
+    *ret_token = file.lowest_withdrawn;
+    /* What was mapped there keeps its memory in the file until that is cut. (Not each
+     * time: a cut takes time for each overlay, and all of them fault again.) */
+    if (file.end - file.lowest > LEAST)
+        withdraw(file.lowest);
+    return 0;
 }
 
 int

@@ -464,7 +464,7 @@ struct safemmap_file {
 
 /* Writes the file's name as the kernel had it at the fault, and returns its length;
  * -ENOENT after SAFEMMAP_FILES other files, or -ERANGE. */
-#define SAFEMMAP_FILES 64
+#define SAFEMMAP_FILES 1024
 SAFEMMAP_OWNER ssize_t safemmap_file_path(uint32_t id, char *ret_path, size_t room);
 
 /* The files, and other memory that is shared, that are mapped in a range, summed up.

@@ -277,6 +277,53 @@ anywhere(void)
     }
 }
 
+/* The same in many files, even more than are remembered, and whether the process has
+ * mappings to spare. */
+static const struct many {
+    size_t files;
+    int times;
+    bool spare;
+} many[] = {{24, 10000, true},
+            {24, 4000, false},
+            {100, 4000, false},
+            {SAFEMMAP_FILES + 100, 2500, true}};
+
+static void
+many_files_at(const void *argument)
+{
+    const struct many *kind = argument;
+    struct file *files = malloc(kind->files * sizeof(*files));
+    unsigned before;
+
+    CHECK(files != NULL);
+    begin();
+    for (size_t i = 0; i < kind->files; i++) {
+        files[i] = large_file((size_t)1 << 30);
+        file_cut(&files[i], 0);
+        CHECK_CALL(close(files[i].fd));
+    }
+    before = mappings();
+    if (!kind->spare)
+        leave_mappings(1000);
+    touch_anywhere(files, kind->files, SCALED(kind->times));
+    if (kind->spare)
+        CHECK(mappings() < before + 10000);
+    free(files);
+}
+
+static void
+many_files(void)
+{
+    if (SANITIZED)
+        skip("a sanitizer needs mappings of its own");
+    if (map_limit() > 100000)
+        skip("vm.max_map_count is too large");
+    for (size_t i = 0; i < COUNT_OF(many); i++) {
+        note = NOTE("kind", (long)i);
+        CHECK_EQ(end_in_child(many_files_at, &many[i]), 0);
+    }
+}
+
 /* On through a large file, whether its size is known or not, and whether each step
  * follows the one before: they leave few mappings behind. */
 static void
@@ -965,8 +1012,8 @@ time_taken(void)
 
 TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
           TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
-          TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(steps_far_apart),
-          TEST(what_must_die), TEST(devices), TEST(child), TEST(child_without_file),
-          TEST(descriptors_closed), TEST(cancelled_thread), TEST(limited),
-          TEST(full_table), TEST(older_kernels), TEST(storm), TEST(long_path),
-          TEST(time_taken))
+          TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(many_files),
+          TEST(steps_far_apart), TEST(what_must_die), TEST(devices), TEST(child),
+          TEST(child_without_file), TEST(descriptors_closed), TEST(cancelled_thread),
+          TEST(limited), TEST(full_table), TEST(older_kernels), TEST(storm),
+          TEST(long_path), TEST(time_taken))

@@ -230,19 +230,6 @@ each_thread_is_told(void)
 
 /* ---- What they take ---------------------------------------------------- */
 
-/* Nothing was ever stored in it: its pages take no memory. */
-static struct file
-large_file(size_t size)
-{
-    struct file file = {.pages = size / PAGE};
-
-    CHECK_CALL(file.fd = memfd_create("large", MFD_CLOEXEC));
-    CHECK_CALL(ftruncate(file.fd, (off_t)size));
-    file.map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, 0);
-    CHECK(file.map != MAP_FAILED);
-    return file;
-}
-
 /* Upwards and downwards, whether its file is known or not. */
 static void
 reading_all(void)
@@ -299,6 +286,51 @@ reading_anywhere(void)
             CHECK(mappings() < before + 1000);
     }
     CHECK_EQ(safemmap_region_remove(&region), 0);
+}
+
+/* Anywhere in many regions, cut or with holes, and whether the process has mappings
+ * to spare: neither do these run out, nor does a page go before its access is
+ * through. */
+static void
+many_regions_at(const void *argument)
+{
+    enum { FILES = 200 };
+    const int kind = *(const int *)argument;
+    struct file files[FILES];
+    struct safemmap_region regions[FILES];
+    unsigned before;
+
+    begin();
+    for (size_t i = 0; i < FILES; i++) {
+        files[i] = large_file((size_t)1 << 30);
+        regions[i] = region_of(&files[i]);
+        regions[i].withdrawable = true;
+        CHECK_EQ(safemmap_region_add(&regions[i]), 0);
+        file_cut(&files[i], 0);
+        if (kind & 1)
+            regions[i].fd = -1;
+    }
+    before = mappings();
+    if (kind & 2)
+        leave_mappings(1000);
+    touch_anywhere(files, FILES, SCALED(kind & 2 ? 4000 : 10000));
+    if (!(kind & 2))
+        CHECK(mappings() < before + 15500);
+    for (size_t i = 0; i < FILES; i++)
+        CHECK_EQ(safemmap_region_remove(&regions[i]), 0);
+}
+
+static void
+many_regions(void)
+{
+    if (SANITIZED)
+        skip("a sanitizer needs mappings of its own");
+    if (map_limit() > 100000)
+        skip("vm.max_map_count is too large");
+    for (int kind = 0; kind < 4; kind++) {
+        note = NOTE("kind", kind);
+        CHECK_EQ(end_in_child(many_regions_at, &kind), 0);
+    }
 }
 
 /* On through the file, in steps that lie apart, where its size is not known. */
@@ -657,6 +689,7 @@ child(void)
 
 TEST_MAIN(TEST(reported_anew), TEST(without_a_hook), TEST(hook_waits),
           TEST(hook_sees_to_the_queue), TEST(each_thread_is_told), TEST(reading_all),
-          TEST(reading_anywhere), TEST(steps_far_apart), TEST(huge_and_sparse),
-          TEST(holes), TEST(put_back), TEST(overlapping), TEST(limited),
-          TEST(full_table), TEST(nothing_left), TEST(not_put_back), TEST(child))
+          TEST(reading_anywhere), TEST(many_regions), TEST(steps_far_apart),
+          TEST(huge_and_sparse), TEST(holes), TEST(put_back), TEST(overlapping),
+          TEST(limited), TEST(full_table), TEST(nothing_left), TEST(not_put_back),
+          TEST(child))
