@@ -227,6 +227,8 @@ int safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection
 /* The token of the newest overlay. */
 uint64_t safemmap__zeros_newest(void);
 bool safemmap__zeros_are_withdrawn(uint64_t token);
+/* The same by the file itself, which a child that is being forked cuts, too. */
+bool safemmap__zeros_are_cut(uint64_t token);
 /* Gives back the memory of those that have been read or written; their bytes are 0
  * again. */
 void safemmap__zeros_empty(uint64_t token, size_t size);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -130,6 +131,20 @@ fault_of(const siginfo_t *info, const ucontext_t *context)
     fault.event.stack = context == NULL ? 0 : safemmap__stack_pointer(context);
     fault.event.store = safemmap__access_of(context) == SAFEMMAP__STORE;
     return fault;
+}
+
+/* Whether the access would succeed now. (Memory that cannot be read is not asked.) */
+static enum safemmap__presence
+presence(const struct safemmap_region *region, size_t page, const ucontext_t *context)
+{
+    enum safemmap__access_kind kind = safemmap__access_of(context);
+    bool store = kind == SAFEMMAP__STORE || (kind == SAFEMMAP__UNKNOWN &&
+                                             (region->protection & PROT_WRITE) != 0);
+
+    if ((region->protection & PROT_READ) == 0)
+        return SAFEMMAP__UNCERTAIN;
+    return safemmap__os_presence(safemmap__page_address(region, page),
+                                 region->page_size, store);
 }
 
 /* ---- Zeros that stay --------------------------------------------------- */
@@ -277,19 +292,6 @@ report(struct safemmap_region *region, void *context)
         fault->report[fault->reported++] = region->id;
 }
 
-/* Whether the access would succeed now. */
-static bool
-is_present(const struct safemmap_region *region, size_t page,
-           const ucontext_t *context)
-{
-    enum safemmap__access_kind kind = safemmap__access_of(context);
-
-    return kind != SAFEMMAP__UNKNOWN &&
-           safemmap__os_presence(safemmap__page_address(region, page),
-                                 region->page_size,
-                                 kind == SAFEMMAP__STORE) == SAFEMMAP__PRESENT;
-}
-
 static bool
 map_step(struct safemmap_region *owner, const struct safemmap__range *step,
          const struct safemmap__range *within, struct fault *fault)
@@ -404,6 +406,8 @@ choose(struct safemmap_region *region, void *context)
         *owner = region;
 }
 
+/* (A page that is replaced again is asked for before the access goes on: where the
+ * kernel has no memory for it, the access would fault for ever.) */
 static bool
 overlay_held(struct safemmap_region *owner, const siginfo_t *info,
              const ucontext_t *context, struct fault *fault)
@@ -411,15 +415,20 @@ overlay_held(struct safemmap_region *owner, const siginfo_t *info,
     static uint64_t faults; /* guarded by safemmap__pages */
     size_t page = (fault->address - owner->start) / owner->page_size;
     const struct safemmap__range one = {fault->address, fault->address + 1};
+    const bool again = safemmap__is_overlaid(owner, page);
 
     fault->number = ++faults;
     if (!owner->withdrawable)
-        return overlay_lasting(owner, page, info, fault);
-    if (safemmap__is_overlaid(owner, page) && is_present(owner, page, context)) {
+        return overlay_lasting(owner, page, info, fault) &&
+               !(again && presence(owner, page, context) == SAFEMMAP__LOST);
+    if (again && safemmap__access_of(context) != SAFEMMAP__UNKNOWN &&
+        presence(owner, page, context) == SAFEMMAP__PRESENT) {
         /* Another thread has just replaced it. */
         fault->announced = true;
         fault->event.token = safemmap__zeros_newest();
-    } else if (!overlay_withdrawable(owner, page, info, fault))
+    } else if (!overlay_withdrawable(owner, page, info, fault) ||
+               (again && presence(owner, page, context) == SAFEMMAP__LOST &&
+                !safemmap__zeros_are_cut(owner->steps.token)))
         return false;
     else
         fault->event.token = owner->steps.token;

@@ -434,8 +434,8 @@ may_retry(uintptr_t address)
 static enum safemmap__presence
 presence(const struct lost *lost, const ucontext_t *context)
 {
-    if (lost->known && !lost->zeros)
-        return SAFEMMAP__LOST; /* past the end of the file */
+    if ((lost->mapping.protection & PROT_READ) == 0)
+        return SAFEMMAP__UNCERTAIN;
 
     enum safemmap__access_kind kind = safemmap__access_of(context);
     bool store =
@@ -485,7 +485,9 @@ answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
     describe(lost, info, context);
     steps = steps_of(lost);
     goes_on = safemmap__steps_go_on(steps, lost->page, lost->mapping.page_size);
-    if (presence(lost, context) == SAFEMMAP__PRESENT) {
+    /* (Past the end of the file it is not there.) */
+    if ((!lost->known || lost->zeros) &&
+        presence(lost, context) == SAFEMMAP__PRESENT) {
         /* Its own page has come back; or another thread has just replaced it. */
         lost->event.token = safemmap__zeros_newest();
         *ret_told = lost->zeros;
@@ -493,6 +495,9 @@ answer(const siginfo_t *info, const ucontext_t *context, struct lost *lost,
     }
     if (!replace_lost(lost, ret_told))
         return false;
+    if (lost->zeros && *ret_told && presence(lost, context) == SAFEMMAP__LOST &&
+        !safemmap__zeros_are_cut(lost->event.token))
+        return false; /* there is no memory for the page */
     if (*ret_told && !goes_on)
         safemmap__event_push(&lost->event);
     return true;

@@ -229,6 +229,15 @@ safemmap__zeros_are_withdrawn(uint64_t token)
     return token >= file.end;
 }
 
+bool
+safemmap__zeros_are_cut(uint64_t token)
+{
+    struct stat status;
+
+    return fd_is_ours() && fstat(file.fd, &status) == 0 &&
+           token >= (uint64_t)status.st_size;
+}
+
 void
 safemmap__zeros_empty(uint64_t token, size_t size)
 {
