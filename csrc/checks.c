@@ -16,7 +16,8 @@
  * thousandth of a CPU, later next to nothing. */
 enum { EAGER_CHECKS = 1000, EAGER_MS = 2, INTERVAL_MS = 50 };
 
-/* A check goes no deeper, and no handler runs here: all signals are blocked. */
+/* A check goes no deeper, and no handler runs here but that of a sandbox: all other
+ * signals are blocked. */
 enum { STACK_SIZE = 64 * 1024 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for these: */
@@ -69,12 +70,12 @@ start(void)
 
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    safemmap__os_block_signals(&before);
+    safemmap__os_block_signals_of_new_thread(&before);
     error = pthread_create(&thread, &attributes, check_at_intervals,
                            (void *)++generation);
     if (error == EINVAL) /* too small for the thread-local storage of all libraries */
         error = pthread_create(&thread, NULL, check_at_intervals, (void *)generation);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    safemmap__os_restore_signals(&before);
     pthread_attr_destroy(&attributes);
     running = error == 0;
     return -error;

@@ -102,16 +102,21 @@ is_empty(void)
 bool
 safemmap_event_take(struct safemmap_event *ret_event)
 {
+    struct safemmap_event event;
+    sigset_t mask;
     bool found;
 
     if (is_empty())
         return false;
-    safemmap__lock(&own->taking);
+    mask = safemmap__hold(&own->taking);
     if ((found = !is_empty())) {
-        *ret_event = own->ring[own->taken % SAFEMMAP_EVENTS];
+        event = own->ring[own->taken % SAFEMMAP_EVENTS];
         __atomic_store_n(&own->taken, own->taken + 1, __ATOMIC_RELEASE);
     }
-    safemmap__unlock(&own->taking);
+    safemmap__release(&own->taking, &mask);
+    /* (Not under the lock: it may fault.) */
+    if (found)
+        *ret_event = event;
     return found;
 }
 

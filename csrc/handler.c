@@ -57,7 +57,7 @@ restore(ucontext_t *context, bool direct)
         return;
     }
     if (!direct)
-        pthread_sigmask(SIG_SETMASK, safemmap__os_mask_of(context), NULL);
+        safemmap__os_restore_signals(safemmap__os_mask_of(context));
     safemmap__restore_floating_point(context);
 }
 
@@ -259,7 +259,7 @@ call(const struct sigaction *action, struct safemmap__progress step, int signo,
         action->sa_handler(signo);
     /* A SIGBUS that it raised under the mask arrives at the next line. */
     safemmap__self.progress.may_raise = true;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    safemmap__os_restore_signals(&before);
     safemmap__self.progress = record.outer;
 }
 

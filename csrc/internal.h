@@ -199,11 +199,14 @@ void safemmap__lock(int *word);
 void safemmap__lock_as(int *word, pid_t self);
 void safemmap__unlock(int *word);
 
+/* Blocks all signals and takes the lock. Returns the previous signal mask, for
+ * release. */
+sigset_t safemmap__hold(int *word);
+void safemmap__release(int *word, const sigset_t *mask);
+
 /* One thread at a time replaces pages or asks about them. Of two threads that fault
  * on one page, the second would otherwise undo what the first has stored since. */
 extern int safemmap__pages;
-/* Blocks all signals and takes that lock. Returns the previous signal mask, for
- * release. */
 sigset_t safemmap__hold_pages(void);
 void safemmap__release_pages(const sigset_t *mask);
 
@@ -286,8 +289,8 @@ struct safemmap__mailbox {
     struct safemmap_event ring[SAFEMMAP_EVENTS];
     size_t pushed, taken; /* how many events were ever put in and taken out */
     uint64_t dropped;
-    int taking; /* for safemmap__lock(): held by the thread that takes one out. No
-                   handler does. */
+    int taking; /* for safemmap__hold(): by the thread that takes one out. No handler
+                   does. */
     safemmap_event_hook *event_hook;
     safemmap_fault_hook *fault_hook;
     int fd; /* -1 until safemmap_event_fd() makes it */

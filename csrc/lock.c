@@ -50,18 +50,30 @@ safemmap__unlock(int *word)
 }
 
 sigset_t
-safemmap__hold_pages(void)
+safemmap__hold(int *word)
 {
     sigset_t mask;
 
     safemmap__os_block_signals(&mask);
-    safemmap__lock(&safemmap__pages);
+    safemmap__lock(word);
     return mask;
+}
+
+void
+safemmap__release(int *word, const sigset_t *mask)
+{
+    safemmap__unlock(word);
+    safemmap__os_restore_signals(mask);
+}
+
+sigset_t
+safemmap__hold_pages(void)
+{
+    return safemmap__hold(&safemmap__pages);
 }
 
 void
 safemmap__release_pages(const sigset_t *mask)
 {
-    safemmap__unlock(&safemmap__pages);
-    pthread_sigmask(SIG_SETMASK, mask, NULL);
+    safemmap__release(&safemmap__pages, mask);
 }

@@ -131,7 +131,7 @@ void
 safemmap__stop_reading(const struct safemmap__reading *reading)
 {
     safemmap__reader_leave(reading->epoch);
-    pthread_sigmask(SIG_SETMASK, &reading->mask, NULL);
+    safemmap__os_restore_signals(&reading->mask);
 }
 
 static void

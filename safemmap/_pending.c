@@ -15,6 +15,9 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Exported by the interpreter for its own modules. (The public function leaves the
  * call to the main thread, which may be waiting for the others.) */
@@ -27,14 +30,24 @@ extern int _PyEval_AddPendingCall(PyInterpreterState *interpreter,
 static pthread_mutex_t asking;
 static PyInterpreterState *interpreter; /* NULL: nobody to ask. Guarded by `asking` */
 
-/* Blocks all signals: whoever faulted while it asks would wait for itself. */
+/* (Not pthread_sigmask(3), which leaves out the signal by which a thread is
+ * cancelled.) */
+static void
+set_mask(const sigset_t *mask, sigset_t *ret_before)
+{
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, ret_before, _NSIG / 8);
+}
+
+/* Blocks all signals: whoever faulted while it asks would wait for itself. All but
+ * SIGSYS, by which a sandbox emulates system calls. */
 static sigset_t
 lock(void)
 {
     sigset_t all, before;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    memset(&all, 0xff, sizeof(all));
+    sigdelset(&all, SIGSYS);
+    set_mask(&all, &before);
 #ifndef Py_GIL_DISABLED
     pthread_mutex_lock(&asking);
 #endif
@@ -47,7 +60,7 @@ unlock(const sigset_t *before)
 #ifndef Py_GIL_DISABLED
     pthread_mutex_unlock(&asking);
 #endif
-    pthread_sigmask(SIG_SETMASK, before, NULL);
+    set_mask(before, NULL);
 }
 
 void

@@ -10,8 +10,8 @@
  * which some thread that runs Python code makes; that call starts the watcher.
  *
  * The watcher blocks all signals, so that it takes none that the program waits for
- * with sigwait(3). While it runs Python code, it unblocks those that its own faults
- * raise.
+ * with sigwait(3); all but SIGSYS, by which a sandbox emulates system calls. While it
+ * runs Python code, it unblocks those that its own faults raise.
  */
 #include <Python.h>
 
@@ -121,7 +121,7 @@ sleep_until_needed(void)
 static void
 unblock_own_faults(sigset_t *ret_before)
 {
-    static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP};
     sigset_t own;
 
     sigemptyset(&own);
@@ -175,6 +175,7 @@ block_signals(sigset_t *ret_before)
     sigset_t all;
 
     sigfillset(&all);
+    sigdelset(&all, SIGSYS);
     pthread_sigmask(SIG_SETMASK, &all, ret_before);
 }
 

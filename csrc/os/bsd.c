@@ -238,10 +238,13 @@ safemmap__os_is_last_thread(void)
 int
 safemmap__os_block_signals(sigset_t *ret_before)
 {
-    sigset_t all;
+    return safemmap__os_block_signals_of_new_thread(ret_before);
+}
 
-    sigfillset(&all);
-    return -pthread_sigmask(SIG_SETMASK, &all, ret_before);
+void
+safemmap__os_restore_signals(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
 bool

@@ -14,6 +14,16 @@ read_page_size(void)
 }
 
 int
+safemmap__os_block_signals_of_new_thread(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    sigdelset(&all, SIGSYS);
+    return -pthread_sigmask(SIG_SETMASK, &all, ret_before);
+}
+
+int
 safemmap__os_map_again(uintptr_t start, size_t size, int protection, int flags,
                        int fd, off_t offset)
 {

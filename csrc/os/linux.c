@@ -233,13 +233,29 @@ safemmap__os_send_again(siginfo_t *info)
     syscall(SYS_rt_tgsigqueueinfo, getpid(), safemmap__os_thread(), SIGBUS, info);
 }
 
+/* (Not pthread_sigmask(3), which leaves out the signals of the C library.) */
+static int
+set_mask(const sigset_t *mask, sigset_t *ret_before)
+{
+    return syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, ret_before, _NSIG / 8) < 0
+               ? -errno
+               : 0;
+}
+
 int
 safemmap__os_block_signals(sigset_t *ret_before)
 {
     sigset_t all;
 
-    sigfillset(&all);
-    return -pthread_sigmask(SIG_SETMASK, &all, ret_before);
+    memset(&all, 0xff, sizeof(all));
+    sigdelset(&all, SIGSYS);
+    return set_mask(&all, ret_before);
+}
+
+void
+safemmap__os_restore_signals(const sigset_t *before)
+{
+    set_mask(before, NULL);
 }
 
 pid_t
@@ -266,8 +282,6 @@ safemmap__os_is_early(const siginfo_t *info)
 {
     return info->si_code == BUS_MCEERR_AO;
 }
-
-/* ---- Threads ------------------------------------------------------------ */
 
 /* ---- A descriptor that is readable or not ------------------------------- */
 

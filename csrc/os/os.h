@@ -196,8 +196,16 @@ int safemmap__os_set_action(const struct sigaction *action,
 bool safemmap__os_sent_by_us(const siginfo_t *info);
 /* Sends the calling thread a SIGBUS once more, as it came. */
 void safemmap__os_send_again(siginfo_t *info);
-/* Blocks all signals for the calling thread. */
+/* Blocks all signals for the calling thread, for a moment: also the one by which a C
+ * library cancels a thread at any instruction, and which its own functions leave out.
+ * All but SIGSYS: where a sandbox has its handler emulate system calls, the kernel
+ * kills a thread that blocks it. (It kills for the other signals of a thread's own
+ * faults, too: the code that blocks them has none.) */
 int safemmap__os_block_signals(sigset_t *ret_before);
+void safemmap__os_restore_signals(const sigset_t *before);
+/* The same for a thread that starts meanwhile, and keeps the mask: not those of the C
+ * library, by which it has all threads change their user, and waits for them. */
+int safemmap__os_block_signals_of_new_thread(sigset_t *ret_before);
 /* Whether the process has no other thread. False where the system does not tell. */
 bool safemmap__os_is_only_thread(void);
 /* Whether the process has no other thread any more, the first one included. */

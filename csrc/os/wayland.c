@@ -160,11 +160,11 @@ have_it_installed(const struct library *library)
     sigset_t before;
     pthread_t thread;
 
-    if (safemmap__os_block_signals(&before) < 0)
+    if (safemmap__os_block_signals_of_new_thread(&before) < 0)
         return;
     if (pthread_create(&thread, NULL, run_client, (void *)library) == 0)
         pthread_join(thread, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    safemmap__os_restore_signals(&before);
 }
 
 /* ---- Whether it is loaded ----------------------------------------------- */

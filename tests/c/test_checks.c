@@ -126,6 +126,15 @@ blocks_all_signals(void)
     safemmap_checks_stop();
 }
 
+/* The C library has every thread do that, by a signal of its own, and waits. */
+static void
+user_is_changed_beside_it(void)
+{
+    CHECK_EQ(safemmap_checks_start(), 0);
+    CHECK_CALL(setuid(getuid()));
+    safemmap_checks_stop();
+}
+
 static void
 child_has_its_own(void)
 {
@@ -203,5 +212,6 @@ child_ends_with_its_last_thread(void)
 }
 
 TEST_MAIN(TEST(displaced), TEST(starts_and_stops), TEST(threads_start_and_stop),
-          TEST(blocks_all_signals), TEST(uninstalled), TEST(child_has_its_own),
+          TEST(blocks_all_signals), TEST(user_is_changed_beside_it),
+          TEST(uninstalled), TEST(child_has_its_own),
           TEST(child_ends_with_its_last_thread))

@@ -31,6 +31,45 @@ one_at_a_time(void)
     CHECK_EQ(safemmap__pages, 0);
 }
 
+/* ---- Signals ----------------------------------------------------------- */
+
+static uint64_t
+blocked_signals(void)
+{
+    uint64_t mask = 0;
+
+    /* (The C library's function leaves its own signals out.) */
+    CHECK_CALL(syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, sizeof(mask)));
+    return mask;
+}
+
+static uint64_t
+bit_of(int signo)
+{
+    return (uint64_t)1 << (signo - 1);
+}
+
+/* The kernel lets nobody block two of them. */
+static void
+all_signals_are_blocked(void)
+{
+    const uint64_t all = ~(bit_of(SIGKILL) | bit_of(SIGSTOP) | bit_of(SIGSYS));
+    const uint64_t before = bit_of(SIGUSR1) | bit_of(33);
+    struct safemmap__reading reading;
+    sigset_t mask;
+
+    CHECK_CALL(
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before)));
+    mask = safemmap__hold_pages();
+    CHECK_EQ(blocked_signals(), all);
+    reading = safemmap__start_reading();
+    CHECK_EQ(blocked_signals(), all);
+    safemmap__stop_reading(&reading);
+    CHECK_EQ(blocked_signals(), all);
+    safemmap__release_pages(&mask);
+    CHECK_EQ(blocked_signals(), before);
+}
+
 /* ---- Sleeping ---------------------------------------------------------- */
 
 static double used;
@@ -254,6 +293,6 @@ nobody_holds_it_in_a_child(void)
     safemmap_region_remove(&region);
 }
 
-TEST_MAIN(TEST(one_at_a_time), TEST(waiting_is_sleeping),
-          TEST(realtime_beside_normal), TEST(priority_is_lent),
-          TEST(nobody_holds_it_in_a_child))
+TEST_MAIN(TEST(one_at_a_time), TEST(all_signals_are_blocked),
+          TEST(waiting_is_sleeping), TEST(realtime_beside_normal),
+          TEST(priority_is_lent), TEST(nobody_holds_it_in_a_child))

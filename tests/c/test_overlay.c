@@ -2,6 +2,7 @@
  * and lose no thread's store when pages are replaced. */
 #include "harness.h"
 
+#include <linux/futex.h>
 #include <stdarg.h>
 
 static uint64_t
@@ -970,6 +971,46 @@ cancelled_thread(void)
     safemmap_region_remove(&region);
 }
 
+static void *
+load_all_the_time(void *file)
+{
+    wait_while(&held, false);
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    while (load(file, 0) == 0)
+        continue;
+    return NULL;
+}
+
+/* One that may be cancelled at any instruction, and only reads. It waits for the
+ * pages then, and has counted itself among those that use the regions. */
+static void
+cancelled_at_any_instruction(void)
+{
+    struct file file = file_new(2);
+    struct safemmap_region region = region_of(&file);
+    pthread_t thread;
+    sigset_t mask;
+
+    if (THREAD_SANITIZER)
+        skip("ThreadSanitizer puts such a cancellation off");
+    region.fd = -1;
+    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 0);
+    CHECK_EQ(pthread_create(&thread, NULL, load_all_the_time, &file), 0);
+    mask = safemmap__hold_pages();
+    __atomic_store_n(&held, true, __ATOMIC_SEQ_CST);
+    while (((unsigned)__atomic_load_n(&safemmap__pages, __ATOMIC_SEQ_CST) &
+            FUTEX_WAITERS) == 0)
+        sched_yield();
+    CHECK_EQ(pthread_cancel(thread), 0);
+    safemmap__release_pages(&mask);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(safemmap__pages, 0);
+    CHECK_EQ(load(&file, PAGE), 0);
+    safemmap_region_remove(&region);
+}
+
 /* There is nowhere to keep the pages that are replaced: it is refused before one is.
  */
 static void
@@ -1461,9 +1502,10 @@ TEST_MAIN(TEST(misaligned_is_foreign), TEST(truncated),
           TEST(add_errors), TEST(add_twice), TEST(remove_anything),
           TEST(outside_is_foreign), TEST(raise_is_foreign),
           TEST(stale_faults_are_foreign), TEST(cancelled_thread),
-          TEST(without_address_space), TEST(passed_on_with_raise),
-          TEST(hook_and_name), TEST(updated), TEST(updated_under_faults),
-          TEST(one_event_while_updated), TEST(offset_of_a_fault_before_an_update),
-          TEST(updated_while_forking), TEST(renewed),
-          TEST(renewed_beside_one_that_is_put_back), TEST(renewed_under_faults),
-          TEST(renewed_while_a_fault_waits), TEST(attended), TEST(attended_no_longer))
+          TEST(cancelled_at_any_instruction), TEST(without_address_space),
+          TEST(passed_on_with_raise), TEST(hook_and_name), TEST(updated),
+          TEST(updated_under_faults), TEST(one_event_while_updated),
+          TEST(offset_of_a_fault_before_an_update), TEST(updated_while_forking),
+          TEST(renewed), TEST(renewed_beside_one_that_is_put_back),
+          TEST(renewed_under_faults), TEST(renewed_while_a_fault_waits),
+          TEST(attended), TEST(attended_no_longer))

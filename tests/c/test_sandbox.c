@@ -1,11 +1,8 @@
 /* A sandbox that refuses what the handler is looked after with: operations go on with
  * the handler that is installed, and through system calls where none is. */
-#include "harness.h"
+#include "limits.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/prctl.h>
 
 static struct file healthy, gone;
 
@@ -21,11 +18,8 @@ refuse(unsigned one, unsigned other)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = {COUNT_OF(code), code};
 
-    CHECK_CALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-        skip("seccomp filters are not allowed here");
+    install_filter(code, COUNT_OF(code));
 }
 
 struct sandbox {
@@ -165,4 +159,83 @@ foreign_signals_kill(void)
     }
 }
 
-TEST_MAIN(TEST(operations_go_on), TEST(regions_go_on), TEST(foreign_signals_kill))
+/* ---- Calls that the program emulates ------------------------------------ */
+
+/* From here on the kernel sends SIGSYS instead of making the call. */
+static void
+trap(unsigned call)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    install_filter(code, COUNT_OF(code));
+}
+
+static int emulated;
+
+/* Every call is refused, but for the one that cannot be. */
+static void
+emulate(int signo, siginfo_t *info, void *context)
+{
+    long result = info->si_syscall == SYS_gettid ? getpid() : -EPERM;
+    ucontext_t *registers = context;
+
+    (void)signo;
+    emulated++;
+#if defined(__x86_64__)
+    registers->uc_mcontext.gregs[REG_RAX] = result;
+#elif defined(__aarch64__)
+    registers->uc_mcontext.regs[0] = (unsigned long)result;
+#else
+    (void)registers, (void)result;
+#endif
+}
+
+static const unsigned emulated_calls[] = {SYS_gettid, SYS_process_vm_readv,
+                                          SYS_mmap,   SYS_mremap,
+                                          SYS_fstat,  SYS_newfstatat};
+
+static void
+fault_under_emulation(const void *call)
+{
+    struct sigaction action = {.sa_sigaction = emulate, .sa_flags = SA_SIGINFO};
+
+    struct file file[2];
+    struct safemmap_region region[2];
+
+    CHECK_CALL(sigaction(SIGSYS, &action, NULL));
+    CHECK_EQ(safemmap_install(), 0);
+    for (int i = 0; i < 2; i++) {
+        file[i] = file_gone();
+        region[i] = region_of(&file[i]);
+        region[i].withdrawable = i == 1;
+        CHECK_EQ(safemmap_region_add(&region[i]), 0);
+    }
+    trap(*(const unsigned *)call);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(load(&file[i], 5), 0);
+        CHECK(safemmap_region_poisoned(&region[i]));
+    }
+    check_recovers(&gone);
+    leave();
+}
+
+static void
+emulated_calls_go_on(void)
+{
+    begin();
+#if !defined(__x86_64__) && !defined(__aarch64__)
+    skip("the result of a call is not known here");
+#endif
+    for (size_t i = 0; i < COUNT_OF(emulated_calls); i++) {
+        note = NOTE("call", (long)emulated_calls[i]);
+        CHECK_EQ(end_in_child(fault_under_emulation, &emulated_calls[i]), 0);
+    }
+}
+
+TEST_MAIN(TEST(operations_go_on), TEST(regions_go_on), TEST(foreign_signals_kill),
+          TEST(emulated_calls_go_on))
