@@ -108,12 +108,12 @@ safemmap_event_take(struct safemmap_event *ret_event)
 
     if (is_empty())
         return false;
-    mask = safemmap__hold(&own->taking);
+    mask = safemmap__hold(&own->lock);
     if ((found = !is_empty())) {
         event = own->ring[own->taken % SAFEMMAP_EVENTS];
         __atomic_store_n(&own->taken, own->taken + 1, __ATOMIC_RELEASE);
     }
-    safemmap__release(&own->taking, &mask);
+    safemmap__release(&own->lock, &mask);
     /* (Not under the lock: it may fault.) */
     if (found)
         *ret_event = event;
@@ -138,20 +138,33 @@ safemmap_set_event_hook(safemmap_event_hook *new)
     __atomic_store_n(&own->event_hook, new, __ATOMIC_RELEASE);
 }
 
+/* Under the lock: another thread may just have made one. */
+static int
+new_fd(void)
+{
+    int number = own->fd;
+
+    if (safemmap__os_event_is(number) || (number = safemmap__os_event_new()) < 0)
+        return number;
+    __atomic_store_n(&own->fd, number, __ATOMIC_RELEASE);
+    if (!is_empty())
+        set_fd(own); /* for the events that came before */
+    return number;
+}
+
 int
 safemmap_event_fd(void)
 {
     int number = __atomic_load_n(&own->fd, __ATOMIC_ACQUIRE);
+    sigset_t mask;
 
     if (safemmap__os_event_is(number))
         return number;
     if (safemmap__fork_error < 0)
         return safemmap__fork_error;
-    if ((number = safemmap__os_event_new()) < 0)
-        return number;
-    __atomic_store_n(&own->fd, number, __ATOMIC_RELEASE);
-    if (!is_empty())
-        set_fd(own); /* for the events that came before */
+    mask = safemmap__hold(&own->lock);
+    number = new_fd();
+    safemmap__release(&own->lock, &mask);
     return number;
 }
 
@@ -168,7 +181,7 @@ void
 safemmap__events_reset(void)
 {
     own->taken = own->pushed;
-    own->taking = 0;
+    own->lock = 0;
     own->dropped = 0;
     own->event_hook = NULL;
     if (safemmap__os_event_is(own->fd))

@@ -289,8 +289,8 @@ struct safemmap__mailbox {
     struct safemmap_event ring[SAFEMMAP_EVENTS];
     size_t pushed, taken; /* how many events were ever put in and taken out */
     uint64_t dropped;
-    int taking; /* for safemmap__hold(): by the thread that takes one out. No handler
-                   does. */
+    int lock; /* for safemmap__hold(): by the thread that takes one out, or makes the
+                 descriptor. No handler does. */
     safemmap_event_hook *event_hook;
     safemmap_fault_hook *fault_hook;
     int fd; /* -1 until safemmap_event_fd() makes it */

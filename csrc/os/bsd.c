@@ -317,13 +317,13 @@ safemmap__os_event_renew(int number)
 
     close(number);
     own = safemmap__os_event_new();
-    if (own < 0)
-        return -1;
-    if (own != number) {
-        dup2(own, number);
+    if (own < 0 || own == number)
+        return own < 0 ? -1 : number;
+    if (dup2(own, number) < 0)
+        number = -1;
+    else
         fcntl(number, F_SETFD, FD_CLOEXEC);
-        close(own);
-    }
+    close(own);
     return number;
 }
 

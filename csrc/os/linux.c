@@ -10,7 +10,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -285,23 +284,28 @@ safemmap__os_is_early(const siginfo_t *info)
 
 /* ---- A descriptor that is readable or not ------------------------------- */
 
+/* Ours are marked by the signal that would report them as readable, which an eventfd
+ * never sends. The mark is the open file's, whatever number it has. */
+enum { MARK = SIGBUS };
+
 int
 safemmap__os_event_new(void)
 {
     int number = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-    return number < 0 ? -errno : number;
+    if (number >= 0 && fcntl(number, F_SETSIG, MARK) == 0)
+        return number;
+
+    int error = -errno;
+    if (number >= 0)
+        close(number);
+    return error;
 }
 
-/* (An eventfd has no file type, nor have its like, to which eight bytes do no
- * harm.) */
 bool
 safemmap__os_event_is(int number)
 {
-    struct stat status;
-
-    return number >= 0 && fstat(number, &status) == 0 &&
-           (status.st_mode & S_IFMT) == 0;
+    return number >= 0 && fcntl(number, F_GETSIG) == MARK;
 }
 
 /* (Full after 2^64 - 2 events, and readable all the same. Not write(2): a thread that
@@ -332,11 +336,10 @@ safemmap__os_event_renew(int number)
     /* Without the old one there is room for a new one. */
     close(number);
     own = safemmap__os_event_new();
-    if (own < 0)
-        return -1;
-    if (own != number) {
-        dup3(own, number, O_CLOEXEC);
-        close(own);
-    }
+    if (own < 0 || own == number)
+        return own < 0 ? -1 : number;
+    if (dup3(own, number, O_CLOEXEC) < 0)
+        number = -1;
+    close(own);
     return number;
 }

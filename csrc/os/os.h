@@ -230,8 +230,8 @@ void safemmap__os_condition_init(pthread_cond_t *condition);
 
 /* A new one, unreadable, or a negative errno. */
 int safemmap__os_event_new(void);
-/* The program may close the number, and open a file under it, into which we must not
- * write. False also for negative numbers. */
+/* Whether it is one of these: the program may close the number, and open a file under
+ * it, which we must not touch. False also for negative numbers. */
 bool safemmap__os_event_is(int number);
 void safemmap__os_event_set(int number);
 void safemmap__os_event_clear(int number);

@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 
 static bool
@@ -263,6 +264,79 @@ descriptor(void)
     safemmap_region_remove(&source.region);
 }
 
+/* The number that was the library's is a file's of the same kind. */
+static void
+number_of_another_file(void)
+{
+    struct source source;
+    int fd = safemmap_event_fd(), other, status;
+    uint64_t count;
+    pid_t child;
+
+    source_open(&source, 4);
+    CHECK_CALL(close(fd));
+    CHECK_EQ(eventfd(3, EFD_SEMAPHORE | EFD_NONBLOCK), fd);
+    CHECK_EQ(load(&source.file, 0), 0);
+    safemmap_event_fd_set();
+    safemmap_event_fd_clear();
+    CHECK_CALL(child = fork());
+    if (child == 0) {
+        CHECK_EQ(read(fd, &count, sizeof(count)), sizeof(count));
+        _exit(0);
+    }
+    CHECK_CALL(waitpid(child, &status, 0));
+    CHECK_EQ(status, 0);
+    CHECK_CALL(other = safemmap_event_fd());
+    CHECK(other != fd);
+    CHECK_EQ(load(&source.file, PAGE), 0);
+    CHECK(is_readable(other));
+    for (int left = 2; left > 0; left--)
+        CHECK_EQ(read(fd, &count, sizeof(count)), sizeof(count));
+    CHECK(!is_readable(fd));
+    safemmap_region_remove(&source.region);
+}
+
+/* How many threads have asked the kernel for a descriptor. */
+static int asking;
+
+/* Takes the place of the C library's: comes back when two threads are in here, unless
+ * there is only one. */
+int
+eventfd(unsigned count, int flags)
+{
+    __atomic_fetch_add(&asking, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 50 && __atomic_load_n(&asking, __ATOMIC_SEQ_CST) == 1; i++)
+        usleep(1000);
+    return (int)syscall(SYS_eventfd2, count, flags);
+}
+
+static void *
+ask_for_descriptor(void *ret_fd)
+{
+    *(int *)ret_fd = safemmap_event_fd();
+    return NULL;
+}
+
+/* Also when the program has closed the first one. */
+static void
+one_descriptor_for_two_threads(void)
+{
+    for (int round = 0; round < 2; round++) {
+        pthread_t thread;
+        int fd, other;
+
+        asking = 0;
+        CHECK_EQ(pthread_create(&thread, NULL, ask_for_descriptor, &other), 0);
+        fd = safemmap_event_fd();
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK(fd >= 0);
+        CHECK_EQ(other, fd);
+        safemmap_event_fd_set();
+        CHECK(is_readable(fd));
+        CHECK_CALL(close(fd));
+    }
+}
+
 /* What is the child's is not the parent's, and the other way round. */
 static void
 child_has_its_own(void)
@@ -299,4 +373,6 @@ child_has_its_own(void)
 }
 
 TEST_MAIN(TEST(in_order), TEST(one_for_each_region), TEST(more_than_the_queue_holds),
-          TEST(hook), TEST(taken_once), TEST(descriptor), TEST(child_has_its_own))
+          TEST(hook), TEST(taken_once), TEST(descriptor),
+          TEST(number_of_another_file), TEST(one_descriptor_for_two_threads),
+          TEST(child_has_its_own))
