@@ -323,64 +323,71 @@ safemmap__os_mappings_visit(int fd, uintptr_t start, uintptr_t end, char *path_b
                : 0;
 }
 
-/* Returns the length of the text, which is 0 where there is no /proc. */
-static size_t
-read_status(char *ret_text, size_t room)
-{
-    ssize_t length = -1;
-    int fd = safemmap__os_open("/proc/self/status");
+/* ---- The process as a whole --------------------------------------------- */
 
-    if (fd >= 0) {
-        length = safemmap__os_read_file(fd, ret_text, room - 1);
-        safemmap__os_close(fd);
+struct status {
+    bool first_ended;    /* the first thread is a zombie */
+    uint64_t threads;    /* with that one */
+    uint64_t executable; /* KiB */
+};
+
+/* The number behind the name that the line begins with; else 0. */
+static uint64_t
+number_after(const char *name, const char *of_text)
+{
+    size_t length = strlen(name);
+    uint64_t value = 0;
+
+    if (strncmp(of_text, name, length) != 0)
+        return 0;
+    for (of_text += length; *of_text == ' ' || *of_text == '\t'; of_text++)
+        continue;
+    for (; *of_text >= '0' && *of_text <= '9'; of_text++)
+        value = value * 10 + (uint64_t)(*of_text - '0');
+    return value;
+}
+
+/* All 0 where there is no /proc. (Line by line: that of the groups may be longer than
+ * a page.) */
+static struct status
+read_status(void)
+{
+    static const char ended[] = "State:\tZ";
+    struct text text = {.fd = safemmap__os_open("/proc/self/status")};
+    struct status status = {false, 0, 0};
+    char of_text[32];
+
+    if (text.fd < 0)
+        return status;
+    while (copy_line(&text, of_text, sizeof(of_text))) {
+        status.first_ended |= strncmp(of_text, ended, sizeof(ended) - 1) == 0;
+        status.threads += number_after("Threads:", of_text);
+        status.executable +=
+            number_after("VmExe:", of_text) + number_after("VmLib:", of_text);
     }
-    if (length < 0)
-        length = 0;
-    ret_text[length] = '\0';
-    return (size_t)length;
+    safemmap__os_close(text.fd);
+    return text.error == 0 ? status : (struct status){false, 0, 0};
 }
 
 bool
 safemmap__os_is_only_thread(void)
 {
-    char text[2048];
-
-    read_status(text, sizeof(text));
-    return strstr(text, "\nThreads:\t1\n") != NULL;
+    return read_status().threads == 1;
 }
 
-/* (The state is that of the first thread, which is a zombie while others go on, and
- * counts as one.) */
+/* (The first thread counts as one while others go on.) */
 bool
 safemmap__os_is_last_thread(void)
 {
-    char text[2048];
+    const struct status status = read_status();
 
-    read_status(text, sizeof(text));
-    return strstr(text, "\nState:\tZ") != NULL &&
-           strstr(text, "\nThreads:\t2\n") != NULL;
+    return status.first_ended && status.threads == 2;
 }
 
 uint64_t
 safemmap__os_executable_size(void)
 {
-    char text[2048], *at;
-    uint64_t size = 0;
-    size_t length = read_status(text, sizeof(text));
-
-    if (length == 0)
-        return 0;
-    for (int i = 0; i < 2; i++) {
-        at = strstr(text, i == 0 ? "VmExe:" : "VmLib:");
-        for (at = at != NULL ? at + 6 : text + length; *at == ' ' || *at == '\t';)
-            at++;
-        for (uint64_t part = 0;; part = part * 10 + (uint64_t)(*at++ - '0'))
-            if (*at < '0' || *at > '9') {
-                size += part;
-                break;
-            }
-    }
-    return size;
+    return read_status().executable;
 }
 
 /* ---- One page ----------------------------------------------------------- */

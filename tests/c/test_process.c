@@ -4,6 +4,7 @@
 #include "origins.h"
 #include "reports.h"
 
+#include <grp.h>
 #include <linux/ioctl.h>
 #include <linux/perf_event.h>
 #include <sys/stat.h>
@@ -15,6 +16,21 @@ begin(void)
     CHECK_EQ(safemmap_process_enable(), 0);
     CHECK(safemmap_process_enabled());
     safemmap_set_fault_hook(note_report);
+}
+
+/* What /proc tells of the process comes after its groups then, and after a page. */
+static void
+in_many_groups(void)
+{
+    gid_t groups[500];
+
+    for (size_t i = 0; i < COUNT_OF(groups); i++)
+        groups[i] = 1000000000 + (gid_t)i;
+    if (setgroups(COUNT_OF(groups), groups) < 0)
+        skip("needs the right to change groups");
+    CHECK(safemmap__os_executable_size() > 0);
+    if (!SANITIZED) /* a sanitizer has threads of its own */
+        CHECK(safemmap__os_is_only_thread());
 }
 
 /* ---- Files ------------------------------------------------------------- */
@@ -1014,6 +1030,6 @@ TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
           TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
           TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(many_files),
           TEST(steps_far_apart), TEST(what_must_die), TEST(devices), TEST(child),
-          TEST(child_without_file), TEST(descriptors_closed), TEST(cancelled_thread),
-          TEST(limited), TEST(full_table), TEST(older_kernels), TEST(storm),
-          TEST(long_path), TEST(time_taken))
+          TEST(child_without_file), TEST(descriptors_closed), TEST(in_many_groups),
+          TEST(cancelled_thread), TEST(limited), TEST(full_table),
+          TEST(older_kernels), TEST(storm), TEST(long_path), TEST(time_taken))

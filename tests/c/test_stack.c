@@ -1,6 +1,6 @@
 /* How much of a thread's stack the handler takes, on each of its paths, beside the
  * frame that the kernel puts there for every signal. */
-#include "harness.h"
+#include "limits.h"
 
 #include <sys/auxv.h>
 
@@ -127,6 +127,17 @@ overlay_page_by_page(void)
     file_free(&file);
 }
 
+/* The first fault in each file takes most. */
+static void
+overlay_no_region(void)
+{
+    struct file file = file_new(3);
+
+    file_cut(&file, 1);
+    CHECK_EQ(load(&file, PAGE), 0);
+    file_free(&file);
+}
+
 static struct sigaction below_us;
 
 static void
@@ -178,7 +189,7 @@ echo_in_a_region(void)
 static const struct test paths[] = {
     TEST(leave_a_small_copy),   TEST(leave_a_guard),        TEST(overlay_a_region),
     TEST(overlay_page_by_page), TEST(echo_in_a_small_copy), TEST(echo_under_a_guard),
-    TEST(echo_in_a_region),     TEST(send_ourselves),
+    TEST(echo_in_a_region),     TEST(send_ourselves),       TEST(overlay_no_region),
 };
 
 /* ---- The tests ---------------------------------------------------------- */
@@ -203,7 +214,7 @@ begin(void)
         skip("a sanitizer's frames are larger");
     gone = file_gone();
     CHECK_CALL(sigaction(SIGBUS, &action, NULL));
-    CHECK_EQ(safemmap_install(), 0);
+    CHECK_EQ(safemmap_process_enable(), 0);
 }
 
 static void
@@ -218,6 +229,8 @@ measured(void)
         for (size_t j = 0; j < COUNT_OF(paths); j++)
             check_path(paths[j].name, paths[j].run);
     }
+    without_query();
+    check_path("overlay_no_region, without ioctl", overlay_no_region);
 }
 
 /* On a stack that has just what a signal takes, by the kernel's own word, and that,
