@@ -101,7 +101,8 @@ ssize_t
 safemmap_file_path(uint32_t id, char *ret_path, size_t room)
 {
     const struct safemmap__file *file;
-    ssize_t length = -ENOENT;
+    char path[SAFEMMAP__PATH];
+    size_t length = 0;
     sigset_t mask;
 
     if (safemmap__host != NULL)
@@ -109,14 +110,15 @@ safemmap_file_path(uint32_t id, char *ret_path, size_t room)
     mask = safemmap__hold_pages();
     file = safemmap__file_by_id(id);
     if (file != NULL) {
-        size_t size = strlen(file->path);
-
-        length = -ERANGE;
-        if (size < room) {
-            memcpy(ret_path, file->path, size + 1);
-            length = (ssize_t)size;
-        }
+        length = strlen(file->path);
+        memcpy(path, file->path, length + 1);
     }
     safemmap__release_pages(&mask);
-    return length;
+    if (file == NULL)
+        return -ENOENT;
+    if (length >= room)
+        return -ERANGE;
+    /* (Not under the lock: it may fault.) */
+    memcpy(ret_path, path, length + 1);
+    return (ssize_t)length;
 }

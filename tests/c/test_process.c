@@ -106,6 +106,22 @@ reported_anew(void)
     CHECK_CALL(unlink(name));
 }
 
+/* The caller's memory may be lost as well. */
+static void
+results_into_lost_pages(void)
+{
+    struct file file = file_on_disk(1), path = file_gone(), event = file_gone();
+
+    begin();
+    file_cut(&file, 0);
+    CHECK_EQ(load(&file, 5), 0);
+    CHECK_EQ(safemmap_file_path(last.file.id, (char *)path.map, PAGE), strlen(name));
+    CHECK_EQ(strcmp((char *)path.map, name), 0);
+    CHECK(safemmap_event_take((struct safemmap_event *)event.map));
+    CHECK_EQ(((struct safemmap_event *)event.map)->file.offset, 5);
+    CHECK_CALL(unlink(name));
+}
+
 /* At an offset, of a private mapping with pages copied on write, and no name left. */
 static void
 kinds_of_mappings(void)
@@ -1026,10 +1042,11 @@ time_taken(void)
     }
 }
 
-TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(kinds_of_mappings),
-          TEST(hole_in_full_filesystem), TEST(region_comes_first), TEST(huge_pages),
-          TEST(large_file_cut_to_nothing), TEST(anywhere), TEST(many_files),
-          TEST(steps_far_apart), TEST(what_must_die), TEST(devices), TEST(child),
-          TEST(child_without_file), TEST(descriptors_closed), TEST(in_many_groups),
-          TEST(cancelled_thread), TEST(limited), TEST(full_table),
-          TEST(older_kernels), TEST(storm), TEST(long_path), TEST(time_taken))
+TEST_MAIN(TEST(reported_anew), TEST(inode_of_zeros), TEST(results_into_lost_pages),
+          TEST(kinds_of_mappings), TEST(hole_in_full_filesystem),
+          TEST(region_comes_first), TEST(huge_pages), TEST(large_file_cut_to_nothing),
+          TEST(anywhere), TEST(many_files), TEST(steps_far_apart),
+          TEST(what_must_die), TEST(devices), TEST(child), TEST(child_without_file),
+          TEST(descriptors_closed), TEST(in_many_groups), TEST(cancelled_thread),
+          TEST(limited), TEST(full_table), TEST(older_kernels), TEST(storm),
+          TEST(long_path), TEST(time_taken))
