@@ -14,7 +14,7 @@
 #define CHUNK ((size_t)64 * 1024)
 /* Pieces that the kernel is given at a time. */
 #define PIECES 256
-/* Times that a copy is tried which stopped at a page that is there again. */
+/* With so many stops, at pages which are there again, a copy gives up. */
 #define ATTEMPTS 3
 
 static size_t
@@ -89,13 +89,37 @@ explain(struct span source, struct span target, uintptr_t stopped, int attempt,
     return attempt < ATTEMPTS ? 0 : gone(&target, stopped, ret_fault);
 }
 
-/* Through a buffer, from one end or the other. Sets `*ret_stopped` unless all is
- * done. */
+/* A copy under way. */
+struct copy {
+    struct span source, target;
+    int attempt;
+    struct safemmap_fault *ret_fault;
+};
+
+/* Copies a part, or what lies in between, for the bytes of the target from `place`
+ * on. If it stops, it goes on from there: where the sides overlap, what came before
+ * is no longer the source's. */
 static int
-move(unsigned char *target, const unsigned char *source, size_t size,
-     uintptr_t *ret_stopped)
+transfer_part(struct copy *copy, unsigned char *target, const unsigned char *source,
+              size_t size, uintptr_t place)
 {
-    size_t chunk = smaller(size, CHUNK), read = chunk, written = chunk;
+    int error = 0;
+
+    for (size_t at = 0, done; at < size && error == 0; at += done) {
+        error = transfer_all(target + at, source + at, size - at, &done);
+        if (error == 0 && done < size - at)
+            error = explain(copy->source, copy->target, place + at + done,
+                            copy->attempt++, copy->ret_fault);
+    }
+    return error;
+}
+
+/* Through a buffer, from one end or the other. */
+static int
+move(struct copy *copy, unsigned char *target, const unsigned char *source,
+     size_t size)
+{
+    size_t chunk = smaller(size, CHUNK);
     unsigned char *buffer = malloc(chunk);
     int error = 0;
 
@@ -103,34 +127,17 @@ move(unsigned char *target, const unsigned char *source, size_t size,
         return -ENOMEM;
     for (size_t moved = 0; moved < size && error == 0; moved += chunk) {
         size_t at = moved;
+        uintptr_t place;
 
         chunk = smaller(size - moved, CHUNK);
         if (target > source)
             at = size - moved - chunk;
-        error = transfer_all(buffer, source + at, chunk, &read);
-        if (error == 0 && read == chunk)
-            error = transfer_all(target + at, buffer, chunk, &written);
-        if (read < chunk || written < chunk) {
-            *ret_stopped = (uintptr_t)target + at + smaller(read, written);
-            break;
-        }
+        place = (uintptr_t)target + at;
+        error = transfer_part(copy, buffer, source + at, chunk, place);
+        if (error == 0)
+            error = transfer_part(copy, target + at, buffer, chunk, place);
     }
     free(buffer);
-    return error;
-}
-
-static int
-copy_once(void *target, const void *source, size_t size, uintptr_t *ret_stopped)
-{
-    size_t done;
-    int error;
-
-    if ((uintptr_t)target < (uintptr_t)source + size &&
-        (uintptr_t)source < (uintptr_t)target + size)
-        return move(target, source, size, ret_stopped);
-    error = transfer_all(target, source, size, &done);
-    if (done < size)
-        *ret_stopped = (uintptr_t)target + done;
     return error;
 }
 
@@ -138,17 +145,13 @@ static int
 kernel_copy(void *target, const void *source, size_t size,
             struct safemmap_fault *ret_fault)
 {
-    for (int attempt = 1;; attempt++) {
-        uintptr_t stopped = 0;
-        int error = copy_once(target, source, size, &stopped);
+    struct copy copy = {contiguous(source, size, false),
+                        contiguous(target, size, true), 1, ret_fault};
 
-        if (error < 0 || stopped == 0)
-            return error;
-        error = explain(contiguous(source, size, false),
-                        contiguous(target, size, true), stopped, attempt, ret_fault);
-        if (error < 0)
-            return error;
-    }
+    if ((uintptr_t)target < (uintptr_t)source + size &&
+        (uintptr_t)source < (uintptr_t)target + size)
+        return move(&copy, target, source, size);
+    return transfer_part(&copy, target, source, size, (uintptr_t)target);
 }
 
 static int
