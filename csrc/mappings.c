@@ -24,11 +24,12 @@ safemmap__mappings_open(struct safemmap__mappings *mappings)
 
     if (is_ours(mappings)) {
         /* A child made without the fork handlers has inherited its parent's. */
-        if (mappings->owner == getpid())
+        if (mappings->owner == getpid() &&
+            (mappings->thread == 0 || safemmap__os_has_thread(mappings->thread)))
             return 0;
         safemmap__os_close(mappings->fd);
     }
-    mappings->fd = safemmap__os_maps_open();
+    mappings->fd = safemmap__os_maps_open(&mappings->thread);
     if (mappings->fd < 0)
         return mappings->fd;
     if (fstat(mappings->fd, &status) < 0) {

@@ -8,8 +8,9 @@
 
 /* An open list of the process's mappings (os.h), for one caller at a time. */
 struct safemmap__mappings {
-    int fd;      /* -1: it is not open */
-    pid_t owner; /* the process whose mappings it lists: not a forked child */
+    int fd;       /* -1: it is not open */
+    pid_t owner;  /* the process whose mappings it lists: not a forked child */
+    pid_t thread; /* it ends with that one; 0: with the process */
     dev_t device;
     ino_t inode;
 };

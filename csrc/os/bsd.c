@@ -235,6 +235,13 @@ safemmap__os_is_last_thread(void)
     return false;
 }
 
+bool
+safemmap__os_has_thread(pid_t thread)
+{
+    (void)thread;
+    return false;
+}
+
 int
 safemmap__os_block_signals(sigset_t *ret_before)
 {

@@ -125,8 +125,9 @@ safemmap__os_try_anonymous(void)
 /* ---- The mappings of the process ---------------------------------------- */
 
 int
-safemmap__os_maps_open(void)
+safemmap__os_maps_open(pid_t *ret_thread)
 {
+    (void)ret_thread;
     return -ENOSYS;
 }
 

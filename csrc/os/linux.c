@@ -264,6 +264,12 @@ safemmap__os_thread(void)
 }
 
 bool
+safemmap__os_has_thread(pid_t thread)
+{
+    return syscall(SYS_tgkill, getpid(), thread, 0) == 0;
+}
+
+bool
 safemmap__os_is_poison(int code)
 {
     return code == BUS_MCEERR_AR || code == BUS_MCEERR_AO;

@@ -25,10 +25,19 @@
 
 /* ---- The list of mappings ----------------------------------------------- */
 
+/* (The list of the first thread is empty once that has ended, while others go on.) */
 int
-safemmap__os_maps_open(void)
+safemmap__os_maps_open(pid_t *ret_thread)
 {
-    return safemmap__os_open("/proc/self/maps");
+    int fd = safemmap__os_open("/proc/self/maps");
+    char byte;
+
+    *ret_thread = 0;
+    if (fd < 0 || safemmap__os_read_file(fd, &byte, 1) != 0)
+        return fd;
+    safemmap__os_close(fd);
+    *ret_thread = safemmap__os_thread();
+    return safemmap__os_open("/proc/thread-self/maps");
 }
 
 /* From Linux 6.11 on one mapping can be asked for. */
@@ -209,7 +218,7 @@ copy_line(struct text *text, char *ret_line, size_t room)
 static size_t
 page_size_at(uintptr_t start)
 {
-    struct text text = {.fd = safemmap__os_open("/proc/self/smaps")};
+    struct text text = {.fd = safemmap__os_open("/proc/thread-self/smaps")};
     size_t size = safemmap__page_size, kilobytes;
     char of_text[64], *behind;
     bool found = false;

@@ -135,8 +135,9 @@ void safemmap__os_punch(int fd, uint64_t offset, uint64_t size);
 
 /* ---- The mappings of the process ---------------------------------------- */
 
-/* A descriptor of their list, which must be opened anew in a forked child. */
-int safemmap__os_maps_open(void);
+/* A descriptor of their list, which must be opened anew in a forked child, and when
+ * that thread has ended (0: none). */
+int safemmap__os_maps_open(pid_t *ret_thread);
 
 struct safemmap__mapping {
     uintptr_t start, end;
@@ -212,6 +213,9 @@ bool safemmap__os_is_only_thread(void);
 bool safemmap__os_is_last_thread(void);
 /* The kernel's number for the calling thread. */
 pid_t safemmap__os_thread(void);
+/* Whether this process has a thread of that number. False where the system does not
+ * tell. */
+bool safemmap__os_has_thread(pid_t thread);
 
 /* Whether a fault with this si_code says that the hardware has lost the memory. */
 bool safemmap__os_is_poison(int code);

@@ -152,7 +152,7 @@ in_place_of_the_lists(const char *maps, const char *smaps)
         mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
         skip("needs the right to mount");
     put_in_place("/proc/self/maps", maps);
-    put_in_place("/proc/self/smaps", smaps);
+    put_in_place("/proc/thread-self/smaps", smaps);
 }
 
 /* As a FUSE server may give it; there is its device to tell that it is one. */
@@ -337,6 +337,50 @@ in_a_child_of_the_bare_call(void)
     CHECK_EQ(status, 0);
 }
 
+/* ---- Without the first thread --------------------------------------------- */
+
+static pthread_t first;
+
+static void *
+look_on_a_third(void *file)
+{
+    CHECK_EQ(look(((struct file *)file)->map, PAGE), 0);
+    CHECK_FOUND("/memfd:test (deleted)", PROT_READ | PROT_WRITE);
+    return NULL;
+}
+
+/* (The thread that opened the list may end, too.) */
+static void *
+look_on_a_second(void *file)
+{
+    pthread_t thread;
+
+    CHECK_EQ(pthread_join(first, NULL), 0);
+    for (int way = 0; way < 2; way++) {
+        CHECK_EQ(pthread_create(&thread, NULL, look_on_a_third, file), 0);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK_EQ(safemmap_process_enable(), 0);
+        look_on_a_third(file);
+        without_query();
+    }
+    _exit(0);
+}
+
+/* /proc/self is that thread's, and its list of mappings is empty then. */
+static void
+first_thread_has_ended(void)
+{
+    static struct file file;
+    pthread_t thread;
+
+    if (SANITIZED)
+        skip("a sanitizer's first thread must not end");
+    file = file_new(1);
+    first = pthread_self();
+    CHECK_EQ(pthread_create(&thread, NULL, look_on_a_second, &file), 0);
+    pthread_exit(NULL);
+}
+
 /* ---- Threads and forks at once ------------------------------------------- */
 
 static _Atomic bool ended;
@@ -382,4 +426,5 @@ TEST_MAIN(TEST(by_query), TEST(by_text), TEST(overlays_have_no_name), TEST(huge)
           TEST(file_of_number_0), TEST(page_sizes), TEST(stays_open),
           TEST(closed_by_the_program), TEST(cannot_be_opened),
           TEST(cannot_be_looked_at), TEST(cannot_be_read), TEST(in_a_forked_child),
-          TEST(in_a_child_of_the_bare_call), TEST(forks_while_others_look))
+          TEST(in_a_child_of_the_bare_call), TEST(first_thread_has_ended),
+          TEST(forks_while_others_look))
