@@ -56,6 +56,9 @@
 #else
 #include "os/bsd.c"
 #include "os/bsd_memory.c"
+#if !defined(__APPLE__)
+#include "os/pipe.c"
+#endif
 #if defined(__FreeBSD__)
 #include "os/freebsd.c"
 #elif defined(__NetBSD__)

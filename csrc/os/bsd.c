@@ -21,6 +21,26 @@
 #endif
 #endif
 
+/* ---- Cancellation -------------------------------------------------------- */
+
+/* The functions below are points of cancellation, and there are no bare system calls
+ * that one could rely on. (POSIX does not have these two called in a handler; here
+ * they only change a flag of the thread's.) */
+static int
+forbid_cancellation(void)
+{
+    int before = PTHREAD_CANCEL_ENABLE;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+static void
+restore_cancellation(int before)
+{
+    pthread_setcancelstate(before, NULL);
+}
+
 bool
 safemmap__os_has_shadow_stack(void)
 {
@@ -40,20 +60,8 @@ safemmap__os_memrchr(const void *text, int byte, size_t size)
 
 /* ---- Memory that may be gone -------------------------------------------- */
 
-/* A pipe of its own for each transfer: the kernel answers EFAULT where a page is
- * gone.
- */
-static int
-open_pipe(int ret_ends[2])
-{
-    if (pipe(ret_ends) < 0)
-        return -errno;
-    for (int i = 0; i < 2; i++) {
-        fcntl(ret_ends[i], F_SETFD, FD_CLOEXEC);
-        fcntl(ret_ends[i], F_SETFL, O_NONBLOCK);
-    }
-    return 0;
-}
+/* One that does not wait, nor outlives exec(3): 0, or a negative errno. */
+static int open_pipe(int ret_ends[2]);
 
 /* Where a copy is, in a list of ranges. */
 struct cursor {
@@ -86,32 +94,42 @@ next_piece(struct cursor *cursor, uintptr_t *ret_start)
 /* Less than any pipe holds. */
 enum { PIECE = 512 };
 
-ssize_t
-safemmap__os_transfer(const struct iovec *target, size_t targets,
-                      const struct iovec *source, size_t sources)
+static ssize_t
+transfer_through(const int ends[2], struct cursor *to, struct cursor *from)
 {
-    struct cursor to = {target, targets, 0}, from = {source, sources, 0};
     ssize_t done = 0;
-    int ends[2], error = open_pipe(ends);
 
-    if (error < 0)
-        return error;
     for (;;) {
         uintptr_t store = 0, load = 0;
-        size_t size = next_piece(&from, &load), room = next_piece(&to, &store);
+        size_t size = next_piece(from, &load), room = next_piece(to, &store);
         ssize_t moved;
 
         size = size < room ? size : room;
         size = size < PIECE ? size : PIECE;
         if (size == 0 || (moved = write(ends[1], (void *)load, size)) <= 0 ||
             (moved = read(ends[0], (void *)store, (size_t)moved)) <= 0)
-            break;
+            return done;
         done += moved;
-        from.done += (size_t)moved;
-        to.done += (size_t)moved;
+        from->done += (size_t)moved;
+        to->done += (size_t)moved;
     }
-    safemmap__os_close(ends[0]);
-    safemmap__os_close(ends[1]);
+}
+
+/* (By a pipe of its own for each: the kernel answers EFAULT where a page is gone.) */
+ssize_t
+safemmap__os_transfer(const struct iovec *target, size_t targets,
+                      const struct iovec *source, size_t sources)
+{
+    struct cursor to = {target, targets, 0}, from = {source, sources, 0};
+    int ends[2], before = forbid_cancellation();
+    ssize_t done = open_pipe(ends);
+
+    if (done == 0) {
+        done = transfer_through(ends, &to, &from);
+        close(ends[0]);
+        close(ends[1]);
+    }
+    restore_cancellation(before);
     return done;
 }
 
@@ -121,8 +139,10 @@ static void
 sleep_a_little(void)
 {
     const struct timespec little = {0, 100000};
+    int before = forbid_cancellation();
 
     nanosleep(&little, NULL);
+    restore_cancellation(before);
 }
 
 bool
@@ -158,21 +178,30 @@ safemmap__os_wake_all(unsigned *word)
 int
 safemmap__os_open(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int before = forbid_cancellation(), fd = open(path, O_RDONLY | O_CLOEXEC);
+    int result = fd < 0 ? -errno : fd;
 
-    return fd < 0 ? -errno : fd;
+    restore_cancellation(before);
+    return result;
 }
 
 ssize_t
 safemmap__os_read_file(int fd, void *target, size_t size)
 {
-    return read(fd, target, size);
+    int before = forbid_cancellation();
+    ssize_t done = read(fd, target, size);
+
+    restore_cancellation(before);
+    return done;
 }
 
 void
 safemmap__os_close(int fd)
 {
+    int before = forbid_cancellation();
+
     close(fd);
+    restore_cancellation(before);
 }
 
 void
@@ -303,9 +332,11 @@ void
 safemmap__os_event_set(int number)
 {
     const uint64_t one = 1;
+    int before = forbid_cancellation();
+    ssize_t done = write(number, &one, sizeof(one));
 
-    if (write(number, &one, sizeof(one)) < 0)
-        return; /* full, and readable all the same */
+    (void)done; /* if it is full, it is readable all the same */
+    restore_cancellation(before);
 }
 
 void

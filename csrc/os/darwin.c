@@ -1,8 +1,29 @@
 /* Runs inside the signal and outside: what macOS has for itself. */
 #include "os.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
+
+/* ---- Memory that may be gone -------------------------------------------- */
+
+/* (A program that another thread executes meanwhile may inherit it.) */
+static int
+open_pipe(int ret_ends[2])
+{
+    if (pipe(ret_ends) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++)
+        if (fcntl(ret_ends[i], F_SETFD, FD_CLOEXEC) < 0 ||
+            fcntl(ret_ends[i], F_SETFL, O_NONBLOCK) < 0) {
+            int error = -errno;
+
+            close(ret_ends[0]);
+            close(ret_ends[1]);
+            return error;
+        }
+    return 0;
+}
 
 /* ---- Signals ------------------------------------------------------------ */
 
