@@ -3,10 +3,10 @@
  * main one.
  *
  * The core calls on_fault() in the signal handler. It must take effect when the
- * interpreter next checks its eval breaker, which it does after a call of a C function,
- * before the result can be stored. (Operators, indices, and calls that it has an
- * instruction of its own for are no such calls: what it looks at next raises.) This
- * relies on three facts:
+ * interpreter next checks its eval breaker, which it does after a call of a C
+ * function, before the result can be stored. (Operators, indices, and calls that it
+ * has an instruction of its own for are no such calls: what it looks at next raises.)
+ * This relies on three facts:
  *
  * - The fault is synchronous: its thread is in C code that touches mapped memory, and
  *   so holds none of the interpreter's locks, nor is it in the middle of a change to
@@ -428,8 +428,8 @@ finish(struct record *record)
     keep_references();
 }
 
-/* A new exception for the record, or the one that making it has raised; NULL, with none
- * set: it is no longer due. */
+/* A new exception for the record, or the one that making it has raised; NULL, with
+ * none set: it is no longer due. */
 static PyObject *
 error_of(const struct record *record)
 {

@@ -8,8 +8,8 @@
 
 #include "safemmap.h"
 
-/* A new exception for the fault; or NULL: with none set it is no longer due, since the
- * region or the protection has ended, and otherwise it could not be made. */
+/* A new exception for the fault; or NULL: with none set it is no longer due, since
+ * the region or the protection has ended, and otherwise it could not be made. */
 typedef PyObject *safemmap_make_error(const struct safemmap_event *event);
 
 /* All of these need the GIL. */
