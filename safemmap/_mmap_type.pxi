@@ -24,8 +24,9 @@ cdef object _checked_construct(TypeObject *cls, object arguments, PyObject *keyw
     except TypeError as error:
         if not _speaks_of_cinit(error):
             raise
-        PyObject_Call(mmap_arguments, arguments, keywords)
-        raise  # an argument's own, which only speaks like that
+        own = error
+    PyObject_Call(mmap_arguments, arguments, keywords)
+    raise own  # an argument's, which only speaks like that
 
 
 cdef object _checked_call(object cls, PyObject *const *arguments, size_t count,
@@ -35,8 +36,9 @@ cdef object _checked_call(object cls, PyObject *const *arguments, size_t count,
     except TypeError as error:
         if not _speaks_of_cinit(error):
             raise
-        PyObject_Vectorcall(mmap_arguments, arguments, count, names)
-        raise
+        own = error
+    PyObject_Vectorcall(mmap_arguments, arguments, count, names)
+    raise own
 
 
 cdef bint _speaks_of_cinit(object error):
