@@ -193,7 +193,7 @@ run_all(const struct test *tests, size_t count)
         int status;
 
         *skip_reason = '\0';
-        status = status_in_child(run_one, test, 120);
+        status = status_in_child(run_one, test, BRIEF ? 600 : 120);
         if (status != 0) {
             printf("FAILED %s: %s %d\n", test->name,
                    WIFSIGNALED(status) ? "died of signal" : "exit status",

@@ -194,7 +194,7 @@ realtime_beside_normal(void)
     __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
     for (int i = 0; i < 2; i++)
         CHECK_EQ(pthread_join(thread[i], NULL), 0);
-    CHECK(faults[NORMAL] > 100 && faults[REALTIME] > 100);
+    CHECK(faults[NORMAL] > SCALED(100) && faults[REALTIME] > SCALED(100));
     CHECK(worst[REALTIME] < (BRIEF ? 0.5 : 0.1));
 }
 
