@@ -163,6 +163,16 @@ await_death(void)
         usleep(1000);
 }
 
+/* As a program does that reads and sets actions with signal(3). */
+static inline void
+put_back_by_signal(void)
+{
+    void (*found)(int) = signal(SIGBUS, SIG_IGN);
+
+    CHECK(found != SIG_ERR);
+    CHECK(signal(SIGBUS, found) == SIG_IGN);
+}
+
 struct test {
     const char *name;
     void (*run)(void);

@@ -63,6 +63,16 @@ leave_mappings(unsigned room)
         CHECK_CALL(mprotect(pages + i * PAGE, PAGE, PROT_READ));
 }
 
+/* For a test that fills the table of mappings. */
+static inline void
+need_a_small_table(void)
+{
+    if (SANITIZED)
+        skip("a sanitizer needs mappings of its own");
+    if (map_limit() > 100000)
+        skip("vm.max_map_count is too large");
+}
+
 /* Not one more is to be had, be it in the place of another. */
 static inline void
 fill_table(void)

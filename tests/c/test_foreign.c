@@ -840,15 +840,6 @@ displacers_that_left_in_order(void)
 /* ---- Put back by signal(3), without SA_SIGINFO --------------------------- */
 
 static void
-put_back_by_signal(void)
-{
-    void (*found)(int) = signal(SIGBUS, SIG_IGN);
-
-    CHECK(found != SIG_ERR);
-    CHECK(signal(SIGBUS, found) == SIG_IGN);
-}
-
-static void
 die_without_siginfo(const void *source)
 {
     CHECK_EQ(safemmap_install(), 0);

@@ -336,16 +336,6 @@ fill_stack(unsigned char byte)
         stack[i] = byte;
 }
 
-/* As a program does that reads and sets actions with signal(3). */
-static void
-put_back_by_signal(void)
-{
-    void (*found)(int) = signal(SIGBUS, SIG_IGN);
-
-    CHECK(found != SIG_ERR);
-    CHECK(signal(SIGBUS, found) == SIG_IGN);
-}
-
 /* The kernel then calls the handler without a siginfo: a fault before the next
  * handler check. */
 static void

@@ -361,10 +361,7 @@ many_files_at(const void *argument)
 static void
 many_files(void)
 {
-    if (SANITIZED)
-        skip("a sanitizer needs mappings of its own");
-    if (map_limit() > 100000)
-        skip("vm.max_map_count is too large");
+    need_a_small_table();
     for (size_t i = 0; i < COUNT_OF(many); i++) {
         note = NOTE("kind", (long)i);
         if (BRIEF && !many[i].spare && !has_query())
@@ -794,10 +791,7 @@ holes_in_full_table(const void *unused)
 static void
 full_table(void)
 {
-    if (SANITIZED)
-        skip("a sanitizer needs mappings of its own");
-    if (map_limit() > 100000)
-        skip("vm.max_map_count is too large");
+    need_a_small_table();
     CHECK_EQ(end_in_child(holes_in_full_table, NULL), 0);
 }
 

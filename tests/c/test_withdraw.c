@@ -323,10 +323,7 @@ many_regions_at(const void *argument)
 static void
 many_regions(void)
 {
-    if (SANITIZED)
-        skip("a sanitizer needs mappings of its own");
-    if (map_limit() > 100000)
-        skip("vm.max_map_count is too large");
+    need_a_small_table();
     for (int kind = 0; kind < 4; kind++) {
         note = NOTE("kind", kind);
         CHECK_EQ(end_in_child(many_regions_at, &kind), 0);
@@ -585,10 +582,7 @@ holes_in_full_table(const void *kind)
 static void
 full_table(void)
 {
-    if (SANITIZED)
-        skip("a sanitizer needs mappings of its own");
-    if (map_limit() > 100000)
-        skip("vm.max_map_count is too large");
+    need_a_small_table();
     for (int kind = 0; kind < 8; kind++) {
         note = NOTE("kind", kind, 0);
         CHECK_EQ(end_in_child(fault_in_full_table, &kind), 0);
