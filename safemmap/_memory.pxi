@@ -181,19 +181,19 @@ cdef class _Memory:
         )
         cdef int error = errno
 
-        if spare != MAP_FAILED:
+        if spare == MAP_FAILED:
+            self.map_again_elsewhere(NULL, error)
+        else:
             try:
                 error = self.region.renew(self.flags)
             except MemoryError:
                 _unmap(<char *>spare, self.length)
                 _forget(self.unregister())
                 raise
-        if spare == MAP_FAILED:
-            self.map_again_elsewhere(NULL, error)
-        elif error == 0:
-            _unmap(<char *>spare, self.length)
-        else:
-            self.map_again_elsewhere(<char *>spare, 0)
+            if error == 0:
+                _unmap(<char *>spare, self.length)
+            else:
+                self.map_again_elsewhere(<char *>spare, 0)
         self.choose_protection(self.fd, again=True)
         return 0
 
