@@ -64,6 +64,9 @@ cdef class BusError(OSError):
 
     @property
     def code(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         return _code(self.bus_code)
 
     @property
@@ -103,6 +106,9 @@ cdef class BusError(OSError):
         return describe_bus_error(self)
 
     def __repr__(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         if self.operation is None:
             return OSError.__repr__(self)
         return (
@@ -112,6 +118,9 @@ cdef class BusError(OSError):
         )
 
     def __reduce__(self):
+        cdef safemmap_section section
+        safemmap_enter(&section, <PyObject *>self)
+
         state = (
             self.offset, self.address, self.bus_code, self.operation, self.in_buffer,
             self.poisoned, self.start, self.stop, self.needed, self.file_size,
@@ -151,7 +160,7 @@ cdef _Origin _origin_of(BusError error):
 
 
 cdef void _name_origin(BusError error, _Origin origin) noexcept:
-    origin.told = True
+    safemmap_set_flag(&origin.told, True)
     _refer(&error.origin, origin)
 
 

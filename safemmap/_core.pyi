@@ -391,7 +391,6 @@ class Access:
 
 @final
 class Region:
-    reported: bool
     @property
     def owner(self) -> weakref.ref[Any]: ...
 

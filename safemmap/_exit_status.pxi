@@ -74,7 +74,7 @@ cdef tuple _untold_fault(Region region):
     """Likewise of a region that is there. (Nothing here calls any Python code: an
     exception may be on its way to this thread, which reports this very fault.)"""
     if (
-        not region.poisoned() or region.reported or region.told
+        not region.poisoned() or region.is_reported() or region.is_told()
         or region.c.fault.time_ns < _forked_at
     ):
         return None

@@ -290,7 +290,7 @@ def take_faults(kind):
     for entry in taken:
         region = _live.get(entry[1])
         if region is not None:
-            region.reported = True
+            safemmap_set_flag(&region.reported, True)
     found.dropped = _take_lost()
     # In this order: a fault that comes later makes it readable again.
     safemmap_event_fd_clear()

@@ -13,5 +13,7 @@ cdef extern from "_free_threading.h":
     void safemmap_set(Py_ssize_t *number, Py_ssize_t value) noexcept
     char *safemmap_get_pointer "safemmap_get" (char *const *pointer) noexcept
     void safemmap_set_pointer "safemmap_set" (char **pointer, char *value) noexcept
+    bint safemmap_get_flag "safemmap_get" (const bint *flag) noexcept
+    void safemmap_set_flag "safemmap_set" (bint *flag, bint value) noexcept
     bint safemmap_advance(Py_ssize_t *index, Py_ssize_t at) noexcept
     int safemmap_alone(int (*function)(void *) noexcept, void *argument)

@@ -17,7 +17,7 @@ cdef PyObject *_make_error(const safemmap_event *event) except? NULL:
     if event.region == 0:
         error = _file_error(event)
     elif region is not None:
-        region.told = True
+        safemmap_set_flag(&region.told, True)
         error = region.error_at(event.fault.address, event.fault.code, "view")
     else:
         error = None

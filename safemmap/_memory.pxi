@@ -241,7 +241,8 @@ cdef class _Memory:
         self.fd = -1
         if self.origin is not None:
             # (`faults` may be asked for this one's later.)
-            self.origin.told |= region is not None and region.poisoned()
+            if region is not None and region.poisoned():
+                safemmap_set_flag(&self.origin.told, True)
             self.origin.settle()
         with nogil:
             if fd != -1:

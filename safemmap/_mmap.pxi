@@ -80,7 +80,7 @@ views="auto")\n--\n
 
     def __dealloc__(self):
         try:
-            if self.region is not None and not self.region.warned:
+            if self.region is not None and not self.region.has_warned():
                 self.warn_unreported()
         except BaseException as error:
             _raise_in_thread(PyThread_get_thread_native_id(), error, type(self))
@@ -151,7 +151,7 @@ views="auto")\n--\n
         """Warn, before the mapping ends, of a fault that was not reported."""
         cdef Region region = self.region
 
-        if self.poisoned() and not (region.reported or region.ended):
+        if self.poisoned() and not (region.is_reported() or region.ended):
             region.ended = True
             region.warn(self.describe_self())
         return 0

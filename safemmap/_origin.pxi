@@ -33,7 +33,7 @@ cdef class _Origin:
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>self)
 
-        if self.told:
+        if safemmap_get_flag(&self.told):
             self.look_up()
         self.fd = -1
 

@@ -146,7 +146,7 @@ cdef class Protected:
 
         for held in self.held:
             if held.faulted():
-                held.region.reported = True
+                safemmap_set_flag(&held.region.reported, True)
                 if (
                     first is None
                     or held.region.c.fault.time_ns < first.region.c.fault.time_ns
@@ -198,7 +198,7 @@ cdef class Protected:
             held.release()
         self.obj = None
         for held in self.held:
-            if held.faulted() and not (held.region.reported or held.region.ended):
+            if held.faulted() and not (held.region.is_reported() or held.region.ended):
                 held.region.ended = True
                 held.region.warn(repr(self))
         return self.check_for_zeros_left()

@@ -12,7 +12,7 @@ cdef class Region:
     cdef Py_ssize_t size
     cdef Py_ssize_t lent        # buffers that are out
     cdef _Origin origin         # of its errors
-    cdef public bint reported   # by an answer to the program, or an exception
+    cdef bint reported          # by an answer to the program, or an exception
     cdef bint ended             # the last warning was given
     cdef bint warned
     cdef bint told              # an exception has reported it to a thread
@@ -93,7 +93,7 @@ cdef class Region:
         finally:
             _live.pop(self.id, None)
             _unwarned.pop(self.id, None)
-        if self.reported and not self.c.withdrawable:
+        if self.is_reported() and not self.c.withdrawable:
             return  # nobody will ask for it
         self.cancel_here()
         _former[self.id] = self
@@ -115,8 +115,8 @@ cdef class Region:
         former.start = self.start
         former.size = self.size
         former.origin = self.origin
-        former.reported = self.reported
-        former.told = self.told
+        former.reported = self.is_reported()
+        former.told = self.is_told()
         self.c.fault_file_size = -1  # the next fault of an older copy leaves it alone
         error = safemmap_region_renew(&self.c, flags)
         if error != 0:
@@ -126,12 +126,26 @@ cdef class Region:
                 self.id = self.c.id
                 _live[self.id] = self
             finally:
-                self.reported = self.ended = self.warned = self.told = False
+                safemmap_set_flag(&self.reported, False)
+                safemmap_set_flag(&self.warned, False)
+                safemmap_set_flag(&self.told, False)
+                self.ended = False
                 former.retire_held()
         return error
 
     cdef inline bint poisoned(self) noexcept:
         return safemmap_region_poisoned(&self.c)
+
+    # (Asked in sections on other objects, too.)
+
+    cdef inline bint is_reported(self) noexcept:
+        return safemmap_get_flag(&self.reported)
+
+    cdef inline bint has_warned(self) noexcept:
+        return safemmap_get_flag(&self.warned)
+
+    cdef inline bint is_told(self) noexcept:
+        return safemmap_get_flag(&self.told)
 
     # ---- The fault ---------------------------------------------------------
 
@@ -173,7 +187,7 @@ cdef class Region:
 
     cdef void tell(self) noexcept:
         """Called as this thread gets a BusError: cancels the pending one."""
-        self.reported = True
+        safemmap_set_flag(&self.reported, True)
         self.cancel_here()
 
     cdef void end_scope(self) noexcept:
@@ -209,7 +223,7 @@ cdef class Region:
     cdef int warn_later(self) except -1:
         """Schedules the warning, in a section on `_accounts`, unless the program knows
         of the fault or the end of a scope will raise."""
-        if self.poisoned() and not self.reported and not self.is_awaited():
+        if self.poisoned() and not self.is_reported() and not self.is_awaited():
             _warn_later(self.id)
         return 0
 
@@ -223,7 +237,7 @@ cdef class Region:
         cdef safemmap_section section
         safemmap_enter(&section, <PyObject *>owner)
 
-        if not self.poisoned() or self.reported or self.warned:
+        if not self.poisoned() or self.is_reported() or self.has_warned():
             return 0
         try:
             if self.is_awaited():
@@ -241,7 +255,7 @@ cdef class Region:
         cdef object thread = self.c.fault.thread
         cdef str advice = (
             "an exception has reported it: discard what was computed from the zeros"
-            if self.told else
+            if self.is_told() else
             "to have BusError raised, call check() before you use the data, or read it "
             "in a scope (with m.access(), with protect())"
         )
@@ -252,7 +266,7 @@ cdef class Region:
             f"zeros in the place of data; {advice}"
         )
 
-        self.warned = True
+        safemmap_set_flag(&self.warned, True)
         try:
             if unasked:
                 # None of the program's code is at fault where this happens to run.
@@ -265,7 +279,7 @@ cdef class Region:
             error.__cause__ = self.error_at(
                 self.c.fault.address, self.c.fault.code, "view"
             )
-            self.told = True
+            safemmap_set_flag(&self.told, True)
             raise
         return 0
 

@@ -133,7 +133,7 @@ cdef class _Exporter(_Memory):
 
         if region is None or not region.poisoned():
             return None
-        region.reported = True
+        safemmap_set_flag(&region.reported, True)
         return region.first_fault()
 
     def check(self):
@@ -172,7 +172,7 @@ cdef class _Exporter(_Memory):
     @cython.final
     cdef int warn_before_reset(self) except -1:
         """Whoever has read the zeros finds nothing any more when he asks."""
-        if self.region.warned or self.region.told:
+        if self.region.has_warned() or self.region.is_told():
             return 0  # he has been told,
         if self.exports > 0 or self.scopes > 0 or self.fd == -1:
             return 0  # or will be; or it cannot be reset
