@@ -49,6 +49,13 @@ needs_gil = pytest.mark.skipif(
     reason=WITHOUT_GIL,
 )
 
+
+def not_under_asan(why: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(
+        "asan" in os.environ.get("LD_PRELOAD", ""), reason=f"AddressSanitizer {why}"
+    )
+
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (

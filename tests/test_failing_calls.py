@@ -3,18 +3,14 @@ allocation fails."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import neighbours
 import pytest
-from conftest import run_isolated
+from conftest import not_under_asan, run_isolated
 
 
-@pytest.mark.skipif(
-    "asan" in os.environ.get("LD_PRELOAD", ""),
-    reason="AddressSanitizer cannot do without the calls that fail here",
-)
+@not_under_asan("cannot do without the calls that fail here")
 def test_what_fails_leaves_the_mapping_as_it_was(tmp_path: Path) -> None:
     shim = neighbours.compiled(tmp_path, "failing_calls.c")
     done = run_isolated(

@@ -22,6 +22,7 @@ from conftest import (
     LossyFile,
     libc,
     needs_shared_memory,
+    not_under_asan,
     open_fds,
     pattern,
     run_isolated,
@@ -638,6 +639,7 @@ def map_at(address: int, fd: int) -> int:
     return address
 
 
+@not_under_asan("has to be preloaded before anything else")
 def test_a_look_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     shim = neighbours.compiled(tmp_path, "failing_calls.c")
     done = run_isolated(
@@ -646,6 +648,7 @@ def test_a_look_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
 
 
+@not_under_asan("has to be preloaded before anything else")
 def test_zeros_that_cannot_be_taken_back_are_reported(tmp_path: Path) -> None:
     """They stay in memory that the program goes on to use."""
     shim = neighbours.compiled(tmp_path, "failing_calls.c")

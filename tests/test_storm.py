@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import needs_gil, run_isolated
+from conftest import needs_gil, not_under_asan, run_isolated
 
 pytest.importorskip("numpy")
 
@@ -134,6 +134,7 @@ def test_bad_arguments(option: str, value: str) -> None:
     assert storm(1, option, value).returncode == 2
 
 
+@not_under_asan("keeps what is freed for a while")
 @pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=slow)])
 def test_overlays_leave_nothing_behind(count: int) -> None:
     done = run_isolated("overlays.py", str(count), timeout=600)

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import ISOLATED
+from conftest import ISOLATED, not_under_asan
 
 OPERATIONS = 6400
 #: What is looked at: who handles SIGBUS, and whether it is blocked.
@@ -30,7 +30,13 @@ def strace() -> list[str]:
     return command
 
 
-@pytest.mark.parametrize("page", ["there", "gone"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "there",
+        pytest.param("gone", marks=not_under_asan("asks for the alternate stack")),
+    ],
+)
 @pytest.mark.parametrize("pause", [0, 0.001])
 def test_small_operations_leave_signals_alone(
     strace: list[str], tmp_path: Path, pause: float, page: str

@@ -299,11 +299,12 @@ static inline struct file
 file_on_full_filesystem(const char *layout, int *ret_other)
 {
     struct file file = {.pages = strlen(layout)};
-    char block[4096] = {1};
+    char block[4096] = {1}, size[32];
 
+    snprintf(size, sizeof(size), "size=%zu", 128 * PAGE);
     if (unshare(CLONE_NEWNS) < 0 ||
         mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("none", "/mnt", "tmpfs", 0, "size=512k") < 0)
+        mount("none", "/mnt", "tmpfs", 0, size) < 0)
         skip("needs the right to mount");
     CHECK_CALL(file.fd = open("/mnt/sparse", O_RDWR | O_CREAT, 0600));
     CHECK_CALL(ftruncate(file.fd, (off_t)(file.pages * PAGE)));

@@ -691,18 +691,19 @@ child_without_file(void)
 static void
 descriptors_closed(void)
 {
-    struct file file = file_new(16);
+    struct file file = file_new(64);
 
     begin();
     file_cut(&file, 0);
     CHECK_EQ(load(&file, PAGE), 0);
+    CHECK_EQ(reports_since(), 1);
     for (int way = 0; way < 2; way++) {
         if (way == 0)
             close_all();
         else
             reopen_all();
-        CHECK_EQ(load(&file, 8 * PAGE + (size_t)way), 0);
-        CHECK(reports_since() <= 1);
+        CHECK_EQ(load(&file, 32 * PAGE + (size_t)way), 0);
+        CHECK_EQ(reports_since(), 1);
         safemmap_withdraw(last.token);
     }
 }
@@ -1043,7 +1044,7 @@ time_taken(void)
         took = processor_time(&file);
         printf("# %zu mappings: %.1f us, of which the least is %.1f\n", counts[i],
                took * 1e6, least * 1e6);
-        CHECK(took < 40e-6);
+        CHECK(took < 2 * least);
         CHECK_CALL(munmap(pages, 2 * counts[i] * PAGE));
         CHECK_CALL(unlink(name));
         file_free(&file);

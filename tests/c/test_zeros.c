@@ -187,7 +187,7 @@ small_files(void)
 {
     struct file file = file_new(8);
 
-    SET_LIMIT(RLIMIT_FSIZE, 100 << 20);
+    SET_LIMIT(RLIMIT_FSIZE, 25600 * PAGE);
     CHECK_EQ(safemmap__zeros_prepare(), 0);
     for (int i = 0; i < 1000; i++)
         check_goes(&file);
