@@ -230,7 +230,9 @@ int safemmap__zeros_map_withdrawn(uintptr_t address, size_t size, int protection
 /* The token of the newest overlay. */
 uint64_t safemmap__zeros_newest(void);
 bool safemmap__zeros_are_withdrawn(uint64_t token);
-/* The same by the file itself, which a child that is being forked cuts, too. */
+/* Whether other processes have cut the file there, so that zeros which are mapped
+ * next are not lost as well: children do as they are forked, and so does the parent
+ * of a child that has no file of its own. */
 bool safemmap__zeros_are_cut(uint64_t token);
 /* Gives back the memory of those that have been read or written; their bytes are 0
  * again. */

@@ -229,13 +229,31 @@ safemmap__zeros_are_withdrawn(uint64_t token)
     return token >= file.end;
 }
 
+/* In a child that can have no file of its own: its parent goes on to cut the one that
+ * both map. The child goes on half-way down to the source, where the parent will not
+ * be for long. */
+static bool
+go_below_parent(void)
+{
+    const struct source *source = &file.source;
+    uint64_t half;
+
+    if (file.owner == getpid() || source->address == 0 ||
+        file.lowest < source->offset + 2 * LEAST)
+        return false;
+    half = (file.lowest - source->offset) / 2 & ~(LEAST - 1);
+    __atomic_store_n(&file.lowest, file.lowest - half, __ATOMIC_RELAXED);
+    return true;
+}
+
 bool
 safemmap__zeros_are_cut(uint64_t token)
 {
     struct stat status;
 
-    return fd_is_ours() && fstat(file.fd, &status) == 0 &&
-           token >= (uint64_t)status.st_size;
+    if (!fd_is_ours())
+        return go_below_parent();
+    return fstat(file.fd, &status) == 0 && token >= (uint64_t)status.st_size;
 }
 
 void

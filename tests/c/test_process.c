@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <linux/ioctl.h>
 #include <linux/perf_event.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -659,18 +660,21 @@ child(void)
     CHECK_CALL(unlink(name));
 }
 
-/* Not even a memory file: its zeros stay, and are reported all the same. */
+/* Not even a memory file: its zeros stay, and are reported all the same. They are of
+ * its parent's file, who goes on to cut that. */
 static void
 child_without_file(void)
 {
     struct file file = file_new(16);
-    int status;
+    int status, ends[2];
     pid_t pid;
+    char byte = 0;
 
     begin();
     file_cut(&file, 0);
     CHECK_EQ(load(&file, PAGE), 0);
     CHECK_EQ(reports_since(), 1);
+    CHECK_CALL(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
     CHECK_CALL(pid = fork());
     if (pid == 0) {
         struct file later = file_gone();
@@ -682,8 +686,19 @@ child_without_file(void)
         CHECK_EQ(last.token, 0);
         CHECK_EQ(load(&later, 0), 0);
         CHECK_EQ(reports_since(), 1);
+        CHECK_EQ(write(ends[1], &byte, 1), 1);
+        CHECK_EQ(read(ends[1], &byte, 1), 1);
+        for (size_t page = 0; page < 16; page++)
+            CHECK_EQ(load(&file, page * PAGE), 0);
+        CHECK(reports_since() > 0);
         exit(0);
     }
+    CHECK_EQ(read(ends[0], &byte, 1), 1);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(load(&file, PAGE), 0);
+        CHECK_EQ(safemmap_withdraw(last.token), 0);
+    }
+    CHECK_EQ(write(ends[0], &byte, 1), 1);
     CHECK_CALL(waitpid(pid, &status, 0));
     CHECK_EQ(status, 0);
 }

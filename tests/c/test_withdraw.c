@@ -681,9 +681,44 @@ child(void)
     CHECK_EQ(safemmap_region_remove(&region), 0);
 }
 
+/* A child that can have no memory file shares its parent's, who goes on to cut it. */
+static void
+child_without_file(void)
+{
+    struct file file = file_new(8);
+    struct safemmap_region region = add_region(&file);
+    int status, go_on[2];
+    pid_t pid;
+    char byte = 0;
+
+    begin();
+    CHECK_EQ(safemmap_region_add(&region), 0);
+    file_cut(&file, 1);
+    CHECK_EQ(load(&file, PAGE), 0);
+    CHECK_CALL(pipe(go_on));
+    CHECK_CALL(pid = fork());
+    if (pid == 0) {
+        limit_file_size();
+        CHECK_EQ(read(go_on[0], &byte, 1), 1);
+        reports_since();
+        for (size_t page = 1; page < 8; page++)
+            CHECK_EQ(load(&file, page * PAGE), 0);
+        CHECK(reports_since() > 0);
+        exit(0);
+    }
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(load(&file, PAGE), 0);
+        CHECK_EQ(safemmap_withdraw(last.token), 0);
+    }
+    CHECK_EQ(write(go_on[1], &byte, 1), 1);
+    CHECK_CALL(waitpid(pid, &status, 0));
+    CHECK_EQ(status, 0);
+    CHECK_EQ(safemmap_region_remove(&region), 0);
+}
+
 TEST_MAIN(TEST(reported_anew), TEST(without_a_hook), TEST(hook_waits),
           TEST(hook_sees_to_the_queue), TEST(each_thread_is_told), TEST(reading_all),
           TEST(reading_anywhere), TEST(many_regions), TEST(steps_far_apart),
           TEST(huge_and_sparse), TEST(holes), TEST(put_back), TEST(overlapping),
           TEST(limited), TEST(full_table), TEST(nothing_left), TEST(not_put_back),
-          TEST(child))
+          TEST(child), TEST(child_without_file))
