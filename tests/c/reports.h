@@ -32,4 +32,14 @@ events_since(void)
     return count;
 }
 
+/* Each time the memory file is cut further below. The file's second page is lost. */
+static inline void
+withdraw_often(const struct file *file)
+{
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(load(file, PAGE), 0);
+        CHECK_EQ(safemmap_withdraw(last.token), 0);
+    }
+}
+
 #endif

@@ -694,10 +694,7 @@ child_without_file(void)
         exit(0);
     }
     CHECK_EQ(read(ends[0], &byte, 1), 1);
-    for (int i = 0; i < 100; i++) {
-        CHECK_EQ(load(&file, PAGE), 0);
-        CHECK_EQ(safemmap_withdraw(last.token), 0);
-    }
+    withdraw_often(&file);
     CHECK_EQ(write(ends[0], &byte, 1), 1);
     CHECK_CALL(waitpid(pid, &status, 0));
     CHECK_EQ(status, 0);

@@ -706,10 +706,7 @@ child_without_file(void)
         CHECK(reports_since() > 0);
         exit(0);
     }
-    for (int i = 0; i < 100; i++) {
-        CHECK_EQ(load(&file, PAGE), 0);
-        CHECK_EQ(safemmap_withdraw(last.token), 0);
-    }
+    withdraw_often(&file);
     CHECK_EQ(write(go_on[1], &byte, 1), 1);
     CHECK_CALL(waitpid(pid, &status, 0));
     CHECK_EQ(status, 0);
